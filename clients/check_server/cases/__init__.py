@@ -1,0 +1,3 @@
+"""The cases, a module per kind of promise; importing a module registers its cases."""
+
+from . import answers, clients, stopping     # noqa: F401

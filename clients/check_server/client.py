@@ -1,0 +1,297 @@
+"""A client that remembers what it sent, knows what it is owed, and waits with a deadline."""
+
+import errno
+import fcntl
+import selectors
+import socket
+import struct
+import termios
+import time
+
+from .errors import Failure
+from .protocol import GREETING, Model
+
+CHUNK = 256 * 1024
+
+
+class Excerpt:
+    """The first and last bytes of a stream, and how many there were."""
+
+    EDGE = 60
+
+    def __init__(self):
+        self.total = 0
+        self.head = b""
+        self.tail = b""
+
+    def add(self, data):
+        self.total += len(data)
+        if len(self.head) < self.EDGE:
+            self.head += bytes(data[:self.EDGE - len(self.head)])
+        self.tail = (self.tail + bytes(data[-self.EDGE:]))[-self.EDGE:]
+
+    def __str__(self):
+        if self.total <= self.EDGE:
+            return "%d bytes: %r" % (self.total, self.head)
+        return "%d bytes: %r ... %r" % (self.total, self.head, self.tail)
+
+
+class Client:
+    """One connection. Every method that waits fails after `patience` seconds of nothing.
+
+    send() also feeds the model, so settle() and exchange() know what must come back;
+    expect() compares with the bytes given. All return the client, to be chained.
+    """
+
+    def __init__(self, address, patience=5.0, rcvbuf=None, sndbuf=None, source=None):
+        self.patience = patience
+        self.model = Model()
+        self.sent = Excerpt()
+        self.came = Excerpt()
+        self.owed = bytearray()     # what the model answered and has not come yet
+        self.outbox = memoryview(b"")
+        family = socket.AF_INET6 if ":" in address[0] else socket.AF_INET
+        self.sock = socket.socket(family, socket.SOCK_STREAM)
+        try:
+            # Before connecting: the receive buffer decides the window that is offered.
+            if rcvbuf:
+                self.sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, rcvbuf)
+            if sndbuf:
+                self.sock.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, sndbuf)
+            if source:
+                self.sock.bind((source, 0))
+            self.sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+            self.sock.settimeout(patience)
+            self.sock.connect(address)
+        except OSError as error:
+            self.sock.close()
+            raise Failure("cannot connect to %s port %d: %s"
+                          % (address[0], address[1], error)) from error
+
+    def __enter__(self):
+        return self
+
+    def __exit__(self, *_):
+        self.close()
+
+    def fail(self, message):
+        raise Failure(message, self)
+
+    # Sending.
+
+    def send(self, data):
+        """Send it all; the server must take it without being read from meanwhile."""
+        self._note_sent(data)
+        self.owed += self.model.feed(data)
+        self.sock.settimeout(self.patience)
+        try:
+            self.sock.sendall(data)
+        except OSError as error:
+            self.fail("sending failed: %s" % error)
+        return self
+
+    def push(self, data, until_stuck=1.0):
+        """Send, never reading, until all is gone or nothing moves; return how much went."""
+        rest = memoryview(data)
+        self.sock.settimeout(until_stuck)
+        try:
+            while rest:
+                gone = self.sock.send(rest[:CHUNK])
+                self._note_sent(rest[:gone])
+                rest = rest[gone:]
+        except OSError as error:
+            if not isinstance(error, socket.timeout):
+                self.fail("sending failed: %s" % error)
+        taken = len(data) - len(rest)
+        self.owed += self.model.feed(data[:taken])
+        return taken
+
+    def half_close(self):
+        try:
+            self.sock.shutdown(socket.SHUT_WR)
+        except OSError as error:
+            self.fail("shutting down the sending side failed: %s" % error)
+        return self
+
+    # Receiving.
+
+    def receive(self, most=CHUNK, timeout=None):
+        """Some bytes; b"" at the end; None when nothing came in time."""
+        self.sock.settimeout(self.patience if timeout is None else timeout)
+        try:
+            data = self.sock.recv(most)
+        except (socket.timeout, BlockingIOError):
+            return None
+        except OSError as error:
+            return self.fail("receiving failed: %s" % error)
+        self.came.add(data)
+        return data
+
+    def expect(self, wanted):
+        """Exactly these bytes come next."""
+        got = bytearray()
+        while len(got) < len(wanted):
+            data = self.receive(len(wanted) - len(got))
+            got += data or b""
+            if not data or not wanted.startswith(bytes(got)):
+                self.fail("expected %s, got %s%s" % (
+                    _shown(wanted), _shown(bytes(got)), _ending(data, self.patience)))
+        del self.owed[:len(wanted)]
+        return self
+
+    def greeting(self):
+        """The greeting comes next. (It is not an answer: nothing is owed for it.)"""
+        data = self.receive(len(GREETING))
+        if data != GREETING:
+            self.fail("expected the greeting %r, got %r%s"
+                      % (GREETING, data or b"", _ending(data, self.patience)))
+        return self
+
+    def admitted(self, timeout=None):
+        """True when greeted, False when turned away: closed or reset before any byte."""
+        self.sock.settimeout(self.patience if timeout is None else timeout)
+        try:
+            data = self.sock.recv(1)
+        except (ConnectionResetError, BrokenPipeError):
+            return False
+        except OSError as error:
+            return self.fail("neither greeted nor turned away: %s" % error)
+        self.came.add(data)
+        if data not in (GREETING, b""):
+            self.fail("expected the greeting %r or the end, got %r" % (GREETING, data))
+        return data == GREETING
+
+    def settle(self):
+        """Everything owed comes, byte for byte."""
+        exchange_all([(self, b"")])
+        return self
+
+    def exchange(self, data):
+        """Send and read at the same time, whatever the size, until all is answered."""
+        exchange_all([(self, data)])
+        return self
+
+    def expect_silence(self, seconds=0.1):
+        data = self.receive(timeout=seconds)
+        if data is not None:
+            self.fail("expected silence, got %s" % (_shown(data) if data else "the end"))
+        return self
+
+    def expect_end(self):
+        """The server closes, in order (no reset) and without a further byte."""
+        data = self.receive()
+        if data != b"":
+            self.fail("expected the end of the connection, got %s"
+                      % ("nothing for %g s" % self.patience if data is None
+                         else _shown(data)))
+        return self
+
+    def expect_closed(self):
+        """The server drops the connection, by whatever means, whatever still came first."""
+        deadline = time.monotonic() + self.patience
+        try:
+            while time.monotonic() < deadline:
+                if self.receive() == b"":
+                    return self
+        except Failure:
+            return self
+        return self.fail("still connected after %g s" % self.patience)
+
+    def finish(self):
+        """Settle, say goodbye, and see the server do the same."""
+        self.settle()
+        self.half_close()
+        self.expect_end()
+        self.close()
+        return self
+
+    # Leaving.
+
+    def close(self):
+        self.sock.close()
+
+    def reset(self):
+        """Leave by a reset instead of a goodbye."""
+        try:
+            self.sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+        except OSError as error:
+            if error.errno not in (errno.EINVAL, errno.EBADF):  # macOS: the peer was first
+                raise
+        self.sock.close()
+
+    def unacknowledged(self):
+        """Bytes sent that the other side's kernel has not taken yet (Linux)."""
+        return struct.unpack("i", fcntl.ioctl(self.sock, termios.TIOCOUTQ, b"\0" * 4))[0]
+
+    # The two halves exchange_all() drives.
+
+    def _note_sent(self, data):
+        self.sent.add(data)
+
+    def _begin(self, data):
+        self.outbox = memoryview(data)
+        self.owed += self.model.feed(data)
+        self.sock.settimeout(0)
+
+    def _write_some(self):
+        try:
+            gone = self.sock.send(self.outbox[:CHUNK])
+        except BlockingIOError:
+            return
+        except OSError as error:
+            self.fail("sending failed: %s" % error)
+        self._note_sent(self.outbox[:gone])
+        self.outbox = self.outbox[gone:]
+
+    def _read_some(self):
+        data = self.receive(min(CHUNK, len(self.owed)), timeout=0)
+        if data is None:
+            return
+        wanted = bytes(self.owed[:len(data)])
+        if data != wanted or not data:
+            first = next((at for at, (a, b) in enumerate(zip(data, wanted)) if a != b), 0)
+            at = self.came.total - len(data) + first
+            self.fail("byte %d of what the server sent: expected %s, got %s" % (
+                at, _shown(bytes(self.owed[first:first + 40])),
+                _shown(data[first:first + 40]) if data else "the end of the connection"))
+        del self.owed[:len(data)]
+
+
+def exchange_all(work):
+    """Send every client its bytes and read all it is owed, everybody at the same time."""
+    with selectors.DefaultSelector() as selector:
+        for client, data in work:
+            client._begin(data)
+            events = (selectors.EVENT_WRITE if data else 0) | (
+                selectors.EVENT_READ if client.owed else 0)
+            if events:
+                selector.register(client.sock, events, client)
+        while selector.get_map():
+            patience = max(key.data.patience for key in selector.get_map().values())
+            ready = selector.select(patience)
+            if not ready:
+                client = next(iter(selector.get_map().values())).data
+                client.fail("%d bytes unsent and %d answers missing, and nothing moved for "
+                            "%g s" % (len(client.outbox), len(client.owed), patience))
+            for key, mask in ready:
+                client = key.data
+                if mask & selectors.EVENT_WRITE:
+                    client._write_some()
+                if mask & selectors.EVENT_READ:
+                    client._read_some()
+                events = (selectors.EVENT_WRITE if client.outbox else 0) | (
+                    selectors.EVENT_READ if client.owed else 0)
+                if not events:
+                    selector.unregister(client.sock)
+                elif events != key.events:
+                    selector.modify(client.sock, events, client)
+
+
+def _shown(data, most=60):
+    return repr(data) if len(data) <= most else "%r... (%d bytes)" % (data[:most], len(data))
+
+
+def _ending(data, patience):
+    if data is None:
+        return " and then nothing for %g s" % patience
+    return " and then the end of the connection" if data == b"" else ""

@@ -1,0 +1,155 @@
+"""The command line of check-server.py."""
+
+import argparse
+import importlib.util
+import os
+import re
+import resource
+import signal
+import sys
+import time
+
+from . import cases     # noqa: F401  importing them registers them
+from .registry import REGISTRY
+from .reporters import All, JUnit, Lines, Tap
+from .runner import FAIL, chosen, probe, run
+
+EPILOG = """\
+What a server of your own needs, in any language: it speaks the protocol (a `*` on
+connecting; between `^` and `$` every byte b answered with b+1 modulo 256; all owed answers,
+then the end, when the client shuts down its sending side); it takes the port as its last
+argument and listens there on 127.0.0.1; it outlives its clients, whatever they do; and on
+SIGTERM it exits with status 0 within two seconds. If it prints `Listening on ADDRESS:PORT`
+once it accepts, the suite starts at once; otherwise it waits until the port answers.
+
+Cases about the rest of the command line are run for the options that `PATH_TO_SERVER
+--help` mentions, and skipped aloud otherwise: --contract basic skips them all, --contract
+full demands them all.
+
+Exit status: 0 nothing failed, 1 something did, 2 the suite was called wrongly.
+"""
+OUR_OPTIONS = ("--port", "--bind", "--max-clients", "--quiet", "--stats", "--help",
+               "--version", "--idle-timeout")
+
+
+def parser():
+    parser = argparse.ArgumentParser(
+        prog="check-server.py", usage="%(prog)s [OPTIONS] PATH_TO_SERVER [-- SERVER_ARGS]",
+        description="Start an echo server again and again and see whether it keeps its "
+        "promises.", epilog=EPILOG, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("server", metavar="PATH_TO_SERVER", nargs="?")
+    add = parser.add_argument
+    add("--serial", action="store_true", help="the server takes one client at a time")
+    add("--capacity", type=natural, metavar="N",
+        help="the server takes N clients at once and refuses more (default: no limit)")
+    add("--contract", choices=("auto", "basic", "full"), default="auto",
+        help="which options the server has (default: ask its --help)")
+    add("--ephemeral", action="store_true",
+        help="pass port 0 and take the port from the `Listening on` line")
+    add("--only", action="append", default=[], metavar="GLOB", help="only these cases")
+    add("--skip", action="append", default=[], metavar="GLOB", help="not these cases")
+    add("--also", action="append", default=[], metavar="FILE.py",
+        help="cases of your own, to be run after ours")
+    add("--list", action="store_true", help="list the cases and end")
+    level = parser.add_mutually_exclusive_group()
+    level.add_argument("--quick", dest="level", action="store_const", const="quick",
+                       default="normal", help="less work, below ten seconds")
+    level.add_argument("--full", dest="level", action="store_const", const="full",
+                       help="more work, below two minutes")
+    add("--seed", type=int, metavar="N", help="repeat a run's random choices")
+    add("--slow-factor", type=factor, metavar="X",
+        default=os.environ.get("CHECK_SLOW", "1"),
+        help="be so much more patient, for a sanitizer or valgrind (default: $CHECK_SLOW "
+        "or 1)")
+    add("--tap", action="store_true", help="write TAP instead of lines")
+    add("--junit", metavar="FILE", help="write JUnit XML as well")
+    return parser
+
+
+def natural(text):
+    number = int(text)
+    if number < 1:
+        raise argparse.ArgumentTypeError("must be at least 1, not %s" % text)
+    return number
+
+
+def factor(text):
+    try:
+        number = float(text)
+    except ValueError:
+        number = 0.0
+    if not 0.1 <= number <= 1000:
+        raise argparse.ArgumentTypeError("must be a number from 0.1 to 1000, not %r" % text)
+    return number
+
+
+def main(arguments=None):
+    arguments = sys.argv[1:] if arguments is None else arguments
+    cut = arguments.index("--") if "--" in arguments else len(arguments)
+    command = parser()
+    settings = command.parse_args(arguments[:cut])
+    settings.server_args = arguments[cut + 1:]
+    for path in settings.also:
+        load(path, command)
+    selected = chosen(REGISTRY.cases, settings.only, settings.skip)
+    if settings.list:
+        for case in selected:
+            print("%-28s %-6s  %s" % (case.name, case.level, case.promise))
+        return 0
+    if not selected:
+        command.error("no case matches")
+    if settings.server is None:
+        command.error("PATH_TO_SERVER is missing")
+    if not (os.path.isfile(settings.server) and os.access(settings.server, os.X_OK)):
+        command.error("not an executable file: %s" % settings.server)
+    settings.server = os.path.abspath(settings.server)
+    if settings.seed is None:
+        settings.seed = int(time.time() * 1000) % 1000000
+    settings.most_files = raise_open_files()
+    learn_options(settings)
+    reporters = [Tap() if settings.tap else Lines()]
+    if settings.junit:
+        reporters.append(JUnit(settings.junit, os.path.relpath(settings.server)))
+    # Ended from outside, it still ends the server it started.
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(128 + signal.SIGTERM))
+    try:
+        counts = run(selected, settings, All(reporters))
+    except KeyboardInterrupt:
+        return 128 + signal.SIGINT
+    except OSError as error:
+        command.error(str(error))
+    return 1 if counts[FAIL] else 0
+
+
+def learn_options(settings):
+    """Which options the server has; strict means that it claims to be one of ours."""
+    if settings.contract == "full":
+        settings.options = set(OUR_OPTIONS)
+    elif settings.contract == "basic":
+        settings.options = set()
+    else:
+        settings.options = set(re.findall(r"--[a-z][a-z-]+", probe(settings)))
+    settings.strict = {"--port", "--bind"} <= settings.options
+
+
+def load(path, command):
+    """Import a file of further cases under a name of its own."""
+    if not os.path.isfile(path):
+        command.error("no such file: %s" % path)
+    name = re.sub(r"\W", "_", os.path.abspath(path))
+    spec = importlib.util.spec_from_file_location(name, path)
+    try:
+        spec.loader.exec_module(importlib.util.module_from_spec(spec))
+    except (ValueError, SyntaxError, ImportError) as error:
+        command.error("%s: %s" % (path, error))
+
+
+def raise_open_files():
+    """A crowd needs a descriptor per client here, too."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    if soft != hard:
+        try:
+            resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
+        except (OSError, ValueError):   # macOS: more than the kernel's own limit
+            return soft
+    return hard if hard != resource.RLIM_INFINITY else 1 << 20

@@ -1,0 +1,50 @@
+"""The cases, in the order they were written."""
+
+LEVELS = ("quick", "normal", "full")
+
+
+class Case:
+    def __init__(self, function, promise, level, needs, clients, limit):
+        self.function = function
+        self.name = function.__name__.replace("_", "-")
+        self.promise = promise
+        self.level = level
+        self.needs = needs
+        self.clients = clients
+        self.limit = limit
+
+
+class Registry:
+    def __init__(self):
+        self.cases = []
+
+    def add(self, case):
+        if any(known.name == case.name for known in self.cases):
+            raise ValueError("two cases are called %s" % case.name)
+        self.cases.append(case)
+
+
+REGISTRY = Registry()
+
+
+def case(promise, level="quick", needs=(), clients=1, limit=20):
+    """Register a function as a case. Its name, with dashes, is the case's name.
+
+    promise  one line: what the server does, seen from outside
+    level    "quick" runs always, "normal" unless --quick, "full" only with --full
+    needs    what the server or this machine must have, or else the case is skipped aloud:
+             "concurrent" (not with --serial), "linux" (/proc), "ours" (the command line of
+             this project's servers), or an option such as "--max-clients"
+    clients  how many the server must take at once; compared with --capacity
+    limit    seconds after which the case as a whole has failed
+    """
+    if level not in LEVELS:
+        raise ValueError("no such level: %s" % level)
+    if isinstance(needs, str):
+        needs = (needs,)
+
+    def register(function):
+        REGISTRY.add(Case(function, promise, level, tuple(needs), clients, limit))
+        return function
+
+    return register

@@ -1,0 +1,71 @@
+"""What a case is handed: `t`, the one trial of one case on one server."""
+
+import random
+import subprocess
+import time
+from collections import namedtuple
+
+from .errors import Failure, Skip
+from .registry import LEVELS
+from .server import Server
+
+Ended = namedtuple("Ended", "status stdout stderr")
+
+
+class Trial:
+    """Attributes: rng (seeded for this case), serial, level, patience (seconds to wait)."""
+
+    def __init__(self, case, settings):
+        self.case = case
+        self.settings = settings
+        self.serial = settings.serial
+        self.level = settings.level
+        self.slow = settings.slow_factor
+        self.patience = 5.0 * self.slow
+        self.rng = random.Random("%s %s" % (settings.seed, case.name))
+        self.servers = []
+
+    def server(self, *args, **options):
+        """A server to be started by `with`, given these arguments before the port."""
+        settings = self.settings
+        server = Server([settings.server, *settings.server_args], args, settings.ephemeral,
+                        self.patience, self.slow, settings.strict, settings.serial, **options)
+        self.servers.append(server)
+        return server
+
+    def run(self, *args, timeout=None, **options):
+        """Run the server with exactly these arguments, meant to end by itself."""
+        timeout = timeout or self.patience
+        try:
+            process = subprocess.run(
+                [self.settings.server, *self.settings.server_args, *args],
+                stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.PIPE,
+                timeout=timeout, encoding="utf-8", errors="replace", check=False, **options)
+        except OSError as error:
+            raise Failure("cannot start it: %s" % error) from error
+        except subprocess.TimeoutExpired:
+            raise Failure("with the arguments %s it was still running after %g s"
+                          % (list(args), timeout)) from None
+        return Ended(process.returncode, process.stdout, process.stderr)
+
+    def check(self, condition, message, client=None):
+        """Fail with the message unless the condition holds."""
+        if not condition:
+            raise Failure(message, client)
+
+    def skip(self, reason):
+        raise Skip(reason)
+
+    def scale(self, quick, normal, full):
+        """An amount of work that fits the chosen level."""
+        return dict(zip(LEVELS, (quick, normal, full)))[self.level]
+
+    def batches(self, items, size=100):
+        """The items in groups for as many clients at once: one by one if serial."""
+        size = 1 if self.serial else size
+        for start in range(0, len(items), size):
+            yield items[start:start + size]
+
+    def pause(self, seconds):
+        """Let so much time pass, more on a slow server."""
+        time.sleep(seconds * self.slow)

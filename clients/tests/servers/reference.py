@@ -1,0 +1,355 @@
+#!/usr/bin/env python3
+"""A correct echo server: what every case of check-server.py must accept.
+
+It keeps all promises in the plainest way; broken.py derives from it, one bug at a time.
+"""
+
+import argparse
+import errno
+import fcntl
+import json
+import os
+import resource
+import select
+import selectors
+import signal
+import socket
+import struct
+import sys
+import termios
+import time
+from collections import OrderedDict
+
+CHUNK = 64 * 1024
+NAME = "server"
+ACCEPT_AGAIN = {errno.EINTR, errno.ECONNABORTED, errno.EPROTO, errno.ENETDOWN,
+                errno.ENOPROTOOPT, errno.EHOSTDOWN, errno.ENONET, errno.EHOSTUNREACH,
+                errno.EOPNOTSUPP, errno.ENETUNREACH, errno.EAGAIN}
+FULL_HOUSE = {errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM}
+
+
+class Conn:
+    """One client: where it is in the protocol, and what it is still owed."""
+
+    def __init__(self, sock, peer):
+        self.sock = sock
+        self.peer = peer
+        self.inside = False
+        self.unsent = b""
+        self.ended = False      # it will send no more
+
+    def feed(self, data):
+        """The answers to what came, a span at a time."""
+        answer = []
+        at = 0
+        while at < len(data):
+            mark = data.find(b"$" if self.inside else b"^", at)
+            end = mark if mark >= 0 else len(data)
+            if self.inside:
+                answer.append(data[at:end].translate(self.table))
+            if mark >= 0:
+                self.inside = not self.inside
+            at = end + 1
+        return b"".join(answer)
+
+    table = bytes((byte + 1) % 256 for byte in range(256))
+
+
+class Server:
+    conn_class = Conn
+    greeting = b"*"
+    backlog = 4096
+
+    def __init__(self, options):
+        self.options = options
+        self.conns = OrderedDict()      # by time of the last byte from each, oldest first
+        self.selector = selectors.DefaultSelector()
+        self.stopping = False
+        self.refusals = 0
+        self.refusal_said = float("-inf")
+        self.counters = {"clients_served": 0, "clients_refused": 0, "clients_max": 0,
+                         "bytes_in": 0, "bytes_out": 0}
+
+    # Starting.
+
+    def listen(self):
+        host = self.options.bind
+        infos = socket.getaddrinfo(host, self.options.port, type=socket.SOCK_STREAM,
+                                   flags=socket.AI_PASSIVE)
+        family, kind, proto, _, address = infos[0]
+        self.listener = socket.socket(family, kind, proto)
+        self.listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        self.listener.bind(address)
+        self.listener.listen(self.backlog)
+        self.listener.setblocking(False)
+        self.selector.register(self.listener, selectors.EVENT_READ, self.accept_clients)
+        self.spare = os.open(os.devnull, os.O_RDONLY)
+
+    def announce(self):
+        host, port = self.listener.getsockname()[:2]
+        self.say("Listening on %s:%d" % ("[%s]" % host if ":" in host else host, port))
+        most = resource.getrlimit(resource.RLIMIT_NOFILE)[0]
+        if most < 1024:
+            self.say("%s: room for %d clients only (open files are limited to %d)"
+                     % (NAME, most - self.listener.fileno() - 5, most))
+
+    def say(self, line):
+        """A log line is never worth a client: drop it if it cannot go at once."""
+        ready = select.poll()
+        ready.register(1, select.POLLOUT)
+        try:
+            if ready.poll(0) == [(1, select.POLLOUT)]:
+                os.write(1, (line + "\n").encode())
+        except OSError:
+            pass
+
+    # Running.
+
+    def run(self):
+        self.wake, wake_writer = socket.socketpair()
+        self.wake.setblocking(False)
+        wake_writer.setblocking(False)
+        self.selector.register(self.wake, selectors.EVENT_READ, self.drain_wake)
+        signal.set_wakeup_fd(wake_writer.fileno(), warn_on_full_buffer=False)
+        for signum in (signal.SIGTERM, signal.SIGINT):
+            signal.signal(signum, self.stop)
+        while not self.stopping:
+            for key, mask in self.selector.select(self.timeout()):
+                if isinstance(key.data, Conn):
+                    self.pump(key.data, mask)
+                else:
+                    key.data()
+            self.close_silent()
+        self.finish()
+
+    def stop(self, signum, _):
+        if self.stopping and signum == signal.SIGINT:
+            os._exit(0)
+        self.stopping = True
+
+    def drain_wake(self):
+        self.wake.recv(4096)
+
+    def timeout(self):
+        if not self.options.idle_timeout or not self.conns:
+            return None
+        oldest = next(iter(self.conns.values()))
+        return max(0.0, oldest + self.options.idle_timeout - time.monotonic())
+
+    def close_silent(self):
+        while self.timeout() == 0.0:
+            self.drop(next(iter(self.conns)))
+
+    # Clients.
+
+    def accept_clients(self):
+        for _ in range(100):
+            try:
+                sock, peer = self.listener.accept()
+            except OSError as error:
+                if error.errno in FULL_HOUSE:
+                    self.refuse_by_spare()
+                elif error.errno not in ACCEPT_AGAIN:
+                    raise
+                return
+            try:
+                self.admit(sock, peer)
+            except (OSError, MemoryError):
+                sock.close()
+
+    def refuse_by_spare(self):
+        """Out of descriptors: give one up, so that the newcomer can be told."""
+        os.close(self.spare)
+        try:
+            self.listener.accept()[0].close()
+            self.refused("no descriptor left")
+        except OSError:
+            time.sleep(0.01)
+        self.spare = os.open(os.devnull, os.O_RDONLY)
+
+    def admit(self, sock, peer):
+        if self.options.max_clients and len(self.conns) >= self.options.max_clients:
+            sock.close()
+            self.refused("the house is full")
+            return
+        sock.setblocking(False)
+        sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        conn = self.conn_class(sock, peer)
+        conn.unsent = self.greeting
+        self.selector.register(sock, selectors.EVENT_READ, conn)
+        self.conns[conn] = time.monotonic()
+        self.counters["clients_served"] += 1
+        self.counters["clients_max"] = max(self.counters["clients_max"], len(self.conns))
+        self.say_of(conn, "connected")
+        self.pump(conn, selectors.EVENT_WRITE)
+
+    def refused(self, why):
+        self.counters["clients_refused"] += 1
+        self.refusals += 1
+        if time.monotonic() - self.refusal_said > 1.0:
+            self.say("%s: refused %d clients: %s" % (NAME, self.refusals, why))
+            self.refusals = 0
+            self.refusal_said = time.monotonic()
+
+    def pump(self, conn, mask):
+        """One client's turn: one read at most, and none while something is owed."""
+        if conn not in self.conns:
+            return
+        try:
+            if mask & selectors.EVENT_READ and not conn.unsent:
+                self.read(conn)
+            self.write(conn)
+            if conn.ended and not conn.unsent:
+                self.end(conn)
+                return
+            self.selector.modify(conn.sock, selectors.EVENT_WRITE if conn.unsent
+                                 else selectors.EVENT_READ, conn)
+        except (OSError, MemoryError) as error:
+            self.lost(conn, error)
+
+    def read(self, conn):
+        try:
+            data = conn.sock.recv(CHUNK)
+        except BlockingIOError:
+            return
+        if data:
+            self.counters["bytes_in"] += len(data)
+            self.conns[conn] = time.monotonic()
+            self.conns.move_to_end(conn)
+            conn.unsent = conn.feed(data)
+        else:
+            conn.ended = True
+
+    def write(self, conn):
+        if conn.unsent:
+            try:
+                sent = conn.sock.send(conn.unsent)
+            except BlockingIOError:
+                return
+            conn.unsent = conn.unsent[sent:]
+            self.counters["bytes_out"] += sent
+
+    def end(self, conn):
+        """It will send no more, and has been told all it was owed."""
+        self.drop(conn)
+
+    def lost(self, conn, error):
+        self.drop(conn)
+
+    def drop(self, conn):
+        del self.conns[conn]
+        self.selector.unregister(conn.sock)
+        conn.sock.close()
+        self.say_of(conn, "disconnected")
+
+    def say_of(self, conn, what):
+        if not self.options.quiet:
+            self.say("peer %s %s" % (conn.peer[:2], what))
+
+    # Stopping.
+
+    def finish(self):
+        """Deliver what is owed to those who read; give the others a second."""
+        self.selector.unregister(self.listener)
+        self.listener.close()
+        deadline = time.monotonic() + 1.0
+        for conn in list(self.conns):
+            self.selector.modify(conn.sock, selectors.EVENT_WRITE, conn)
+        while self.conns and time.monotonic() < deadline:
+            for key, mask in self.selector.select(0.01):
+                if isinstance(key.data, Conn):
+                    self.see_off(key.data)
+        for conn in list(self.conns):
+            self.drop(conn)
+        self.write_stats()
+
+    def see_off(self, conn):
+        """Close once its kernel has everything: closing with unread input would reset."""
+        try:
+            self.write(conn)
+            waiting = fcntl.ioctl(conn.sock, termios.TIOCOUTQ, b"\0" * 4)
+            if not conn.unsent and struct.unpack("i", waiting)[0] == 0:
+                self.drop(conn)
+        except OSError:
+            self.drop(conn)
+
+    def write_stats(self):
+        if self.options.stats:
+            usage = resource.getrusage(resource.RUSAGE_SELF)
+            self.counters.update({
+                "threads_max": 1, "cpu_user_seconds": usage.ru_utime,
+                "cpu_system_seconds": usage.ru_stime,
+                "peak_rss_bytes": usage.ru_maxrss * 1024})
+            self.stats_file.write(json.dumps(self.counters) + "\n")
+            self.stats_file.close()
+
+
+def port_number(text):
+    number = int(text) if text.isascii() and text.isdigit() else -1
+    if not 0 <= number <= 65535:
+        raise argparse.ArgumentTypeError("not a port: %r" % text)
+    return number
+
+
+def positive(text):
+    number = int(text) if text.isascii() and text.isdigit() else 0
+    if number < 1:
+        raise argparse.ArgumentTypeError("not a positive number: %r" % text)
+    return number
+
+
+def seconds(text):
+    try:
+        number = float(text)
+    except ValueError:
+        number = -1.0
+    if not 0 < number < 1e9:
+        raise argparse.ArgumentTypeError("not a time in seconds: %r" % text)
+    return number
+
+
+def parser():
+    command = argparse.ArgumentParser(prog=NAME, allow_abbrev=False)
+    add = command.add_argument
+    add("-p", "--port", type=port_number, default=8080)
+    add("-b", "--bind", default="127.0.0.1")
+    add("-m", "--max-clients", type=positive)
+    add("-q", "--quiet", action="store_true")
+    add("-s", "--stats")
+    add("-i", "--idle-timeout", type=seconds)
+    add("-V", "--version", action="version", version=NAME + " 1.0")
+    add("positional", metavar="PORT", nargs="?", type=port_number)
+    return command
+
+
+def fail(what, error):
+    sys.stderr.write("%s: %s: %s\n" % (NAME, what, error.strerror or error))
+    return 1
+
+
+def main(server_class=Server, arguments=None):
+    # Descriptors 0 to 2 may be missing: a client must never become standard output.
+    while os.open(os.devnull, os.O_RDWR) <= 2:
+        pass
+    os.closerange(3, 16)
+    options = parser().parse_args(arguments)
+    if options.positional is not None:
+        options.port = options.positional
+    server = server_class(options)
+    if options.stats:
+        try:
+            server.stats_file = (os.fdopen(os.dup(1), "w") if options.stats == "-"
+                                 else open(options.stats, "w", encoding="utf-8"))
+        except OSError as error:
+            return fail("cannot write %s" % options.stats, error)
+    try:
+        server.listen()
+    except (OSError, UnicodeError) as error:
+        return fail("cannot listen on %s:%d" % (options.bind, options.port), error)
+    server.announce()
+    server.run()
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,135 @@
+#!/bin/sh
+# Sees to it that this machine has what a make target needs.
+#
+#   common/setup.sh build   to build and run the servers: C compiler, make, pkg-config, libuv, Python
+#   common/setup.sh check   to test them as well: cmocka
+#   common/setup.sh full    every optional tool too: analysers, sanitizers, a second libc, ...
+#
+# Silent when all is there. Otherwise says what is missing and which command installs it, and
+# runs that command; with NO_INSTALL=1 it only says so and fails. CC is respected.
+set -eu
+
+# tool: a command, or a library where it begins with "lib" ("libuv" is asked of pkg-config).
+# Several packages are joined by commas; "-" means that the package manager has none.
+TOOLS='
+# group tool          apt-get               dnf                  apk                 pacman       brew
+build   cc            gcc,libc6-dev         gcc                  gcc,musl-dev        gcc          -
+build   make          make                  make                 make                make         make
+build   pkg-config    pkg-config            pkgconf-pkg-config   pkgconf             pkgconf      pkgconf
+build   libuv         libuv1-dev            libuv-devel          libuv-dev           libuv        libuv
+build   python3       python3               python3              python3             python       python3
+check   libcmocka     libcmocka-dev         libcmocka-devel      cmocka-dev          cmocka       cmocka
+full    clang         clang,libclang-rt-dev clang,compiler-rt    clang,compiler-rt   clang        -
+full    clang-tidy    clang-tidy            clang-tools-extra    clang-extra-tools   clang        llvm
+full    clang-format  clang-format          clang-tools-extra    clang-extra-tools   clang        clang-format
+full    cppcheck      cppcheck              cppcheck             cppcheck            cppcheck     cppcheck
+full    shellcheck    shellcheck            ShellCheck           shellcheck          shellcheck   shellcheck
+full    flake8        flake8                python3-flake8       py3-flake8          flake8       flake8
+full    gcovr         gcovr                 gcovr                gcovr               -            gcovr
+full    valgrind      valgrind,libc6-dbg    valgrind             valgrind            valgrind     -
+full    strace        strace                strace               strace              strace       -
+full    musl-gcc      musl-tools            musl-gcc             -                   musl         -
+full    gnuplot       gnuplot-nox           gnuplot              gnuplot             gnuplot      gnuplot
+full    redis-server  redis-server          redis                redis               redis        redis
+full    libhiredis    libhiredis-dev        hiredis-devel        hiredis-dev         hiredis      hiredis
+full    liburing      liburing-dev          liburing-devel       liburing-dev        liburing     -
+'
+
+die() {
+    echo "setup: $1" >&2
+    exit "${2-1}"
+}
+
+have() {
+    case $1 in
+    cc) echo '#include <stdio.h>' | ${CC:-cc} -E - >/dev/null 2>&1 ;; # a compiler may lack libc
+    libcmocka) ${PKG_CONFIG:-pkg-config} --exists cmocka 2>/dev/null ;;
+    libhiredis) ${PKG_CONFIG:-pkg-config} --exists hiredis 2>/dev/null ;;
+    lib*) ${PKG_CONFIG:-pkg-config} --exists "$1" 2>/dev/null ;;
+    pkg-config) command -v "${PKG_CONFIG:-pkg-config}" >/dev/null ;;
+    make) command -v make >/dev/null || command -v gmake >/dev/null ;;
+    *) command -v "$1" >/dev/null ;;
+    esac
+}
+
+# Sets missing to the tools of the wanted groups that are not here, packages to what to install.
+look_around() {
+    missing='' packages='' unknown=''
+    while read -r group tool apt dnf apk pacman brew; do
+        case " $groups " in *" $group "*) ;; *) continue ;; esac
+        have "$tool" && continue
+        case $manager in
+        apt-get) package=$apt ;;
+        dnf) package=$dnf ;;
+        apk) package=$apk ;;
+        pacman) package=$pacman ;;
+        brew) package=$brew ;;
+        *) package=- ;;
+        esac
+        [ "$tool" = cc ] && tool="a C compiler (${CC:-cc})"
+        missing="$missing${missing:+, }$tool"
+        if [ "$package" = - ]; then
+            unknown="$unknown${unknown:+, }$tool"
+        else
+            packages="$packages $(echo "$package" | tr , ' ')"
+        fi
+    done <<END
+$TOOLS
+END
+}
+
+case ${1-} in
+build) groups='build' ;;
+check) groups='build check' ;;
+full) groups='build check full' ;;
+*) die 'usage: common/setup.sh build|check|full' 2 ;;
+esac
+
+manager=''
+for candidate in apt-get dnf apk pacman brew; do
+    if command -v $candidate >/dev/null; then
+        manager=$candidate
+        break
+    fi
+done
+
+look_around
+[ -n "$missing" ] || exit 0
+echo "setup: missing on this machine: $missing" >&2
+
+# Optional tools a system does not offer are skipped aloud by whatever would have used them.
+if [ -n "$unknown" ]; then
+    case $manager in
+    '') die 'found none of apt-get, dnf, apk, pacman and brew: please install them by hand' ;;
+    brew) hint='; the compiler comes with: xcode-select --install' ;;
+    *) hint='' ;;
+    esac
+    echo "setup: $manager does not offer: $unknown$hint" >&2
+    case $unknown in *'C compiler'*) exit 1 ;; esac
+    [ -n "$packages" ] || exit 0
+fi
+
+sudo=''
+[ "$manager" = brew ] || [ "$(id -u)" = 0 ] || sudo='sudo '
+case $manager in
+apt-get)
+    apt="${sudo}env DEBIAN_FRONTEND=noninteractive apt-get -qq"
+    install="$apt update && $apt install -y --no-install-recommends$packages"
+    ;;
+dnf) install="${sudo}dnf install -q -y$packages" ;;
+apk) install="${sudo}apk add -q$packages" ;;
+pacman) install="${sudo}pacman -Sy --noconfirm --needed$packages" ;;
+brew) install="brew install -q$packages" ;;
+esac
+echo "setup: this installs it: $install" >&2
+
+[ "${NO_INSTALL:-0}" = 0 ] || die 'not installing it, because NO_INSTALL is set'
+if [ -n "$sudo" ] && ! command -v sudo >/dev/null; then
+    die 'cannot: this is not root and there is no sudo; please run that command as root'
+fi
+eval "$install" </dev/null >&2 || die "that failed; please install by hand: $missing"
+
+missing_before=$missing
+look_around
+[ -z "$missing" ] || [ "$missing" = "$unknown" ] || die "still missing after that: $missing"
+echo "setup: installed: $missing_before" >&2

@@ -1,0 +1,173 @@
+#!/usr/bin/env python3
+"""common/setup.sh on machines made of stubs: a PATH that holds what the test put there."""
+import pathlib
+import shutil
+import subprocess
+import tempfile
+import unittest
+
+SETUP = pathlib.Path(__file__).resolve().parents[1] / "setup.sh"
+MANAGERS = ("apt-get", "dnf", "apk", "pacman", "brew")
+
+
+class Machine:
+    """A folder that is the whole PATH. Package managers there log their words and "install"
+    every tool that is named in the file `available`."""
+
+    def __init__(self, folder):
+        self.bin = pathlib.Path(folder)
+        for tool in ("sh", "env", "tr", "cat", "touch", "chmod", "grep"):
+            (self.bin / tool).symlink_to(shutil.which(tool))
+        self.user(0)
+
+    def script(self, name, body):
+        path = self.bin / name
+        path.write_text("#!/bin/sh\n" + body + "\n")
+        path.chmod(0o755)
+
+    def user(self, uid):
+        self.script("id", "echo %d" % uid)
+
+    def tools(self, *names):
+        for name in names:
+            self.script(name, "exit 0")
+        self.script("pkg-config", '[ -e "${0%/*}/lib-$2" ]')
+
+    def library(self, name):
+        (self.bin / ("lib-" + name)).touch()
+
+    def manager(self, name, installs=(), status=0):
+        lines = ['echo "%s $*" >>"${0%%/*}/log"' % name]
+        lines += ['touch "${0%%/*}/%s"; chmod +x "${0%%/*}/%s"' % (f, f) for f in installs]
+        self.script(name, "\n".join(lines + ["exit %d" % status]))
+
+    def run(self, group="check", **environment):
+        done = subprocess.run(
+            [str(self.bin / "sh"), str(SETUP), *group.split()], stdin=subprocess.DEVNULL,
+            env={"PATH": str(self.bin), **environment}, timeout=30,
+            stdout=subprocess.PIPE, stderr=subprocess.STDOUT, universal_newlines=True)
+        return done.returncode, done.stdout
+
+    def log(self):
+        log = self.bin / "log"
+        return log.read_text().splitlines() if log.exists() else []
+
+
+class SetupTest(unittest.TestCase):
+    def setUp(self):
+        folder = tempfile.mkdtemp(prefix="setup-")
+        self.addCleanup(shutil.rmtree, folder)
+        self.machine = Machine(folder)
+
+    def all_but_cmocka(self):
+        self.machine.tools("cc", "make", "python3")
+        self.machine.library("libuv")
+
+    def test_silent_where_nothing_is_missing(self):
+        self.all_but_cmocka()
+        self.machine.library("cmocka")
+        self.machine.manager("apt-get")
+        self.assertEqual(self.machine.run("check"), (0, ""))
+        self.assertEqual(self.machine.log(), [])
+
+    def test_the_demo_needs_no_cmocka(self):
+        self.all_but_cmocka()
+        self.assertEqual(self.machine.run("build"), (0, ""))
+
+    def test_names_what_is_missing_and_installs_it(self):
+        self.all_but_cmocka()
+        self.machine.manager("apt-get", installs=["lib-cmocka"])
+        status, said = self.machine.run("check")
+        self.assertEqual(status, 0, said)
+        self.assertIn("missing on this machine: libcmocka\n", said)
+        self.assertEqual(self.machine.log(), [
+            "apt-get -qq update",
+            "apt-get -qq install -y --no-install-recommends libcmocka-dev"])
+
+    def test_a_bare_machine_under_each_package_manager(self):
+        for name in MANAGERS:
+            with self.subTest(name), tempfile.TemporaryDirectory() as folder:
+                machine = Machine(folder)
+                if name == "brew":  # the compiler comes with Xcode, not with brew
+                    machine.script("cc", "exit 0")
+                machine.script("stub-pkg-config", '[ -e "${0%/*}/lib-$2" ]')
+                machine.manager(name, ["cc", "make", "python3", "lib-libuv", "lib-cmocka"])
+                status, said = machine.run("check", PKG_CONFIG="stub-pkg-config")
+                self.assertEqual(status, 0, said)
+                self.assertTrue(machine.log()[-1].startswith(name + " "), machine.log())
+                for word in ("python", "libuv", "cmocka"):
+                    self.assertIn(word, machine.log()[-1])
+
+    def test_no_install_only_prints(self):
+        self.all_but_cmocka()
+        self.machine.manager("dnf")
+        status, said = self.machine.run("check", NO_INSTALL="1")
+        self.assertEqual(status, 1)
+        self.assertIn("dnf install -q -y libcmocka-devel", said)
+        self.assertEqual(self.machine.log(), [])
+
+    def test_sudo_when_not_root(self):
+        self.all_but_cmocka()
+        self.machine.user(1000)
+        self.machine.script("sudo", 'echo sudo >>"${0%/*}/log"; "$@"')
+        self.machine.manager("apk", installs=["lib-cmocka"])
+        self.assertEqual(self.machine.run("check")[0], 0)
+        self.assertEqual(self.machine.log(), ["sudo", "apk add -q cmocka-dev"])
+
+    def test_brew_is_never_run_by_sudo(self):
+        self.all_but_cmocka()
+        self.machine.user(501)
+        self.machine.manager("brew", installs=["lib-cmocka"])
+        self.assertEqual(self.machine.run("check")[0], 0)
+        self.assertEqual(self.machine.log(), ["brew install -q cmocka"])
+
+    def test_neither_root_nor_sudo(self):
+        self.all_but_cmocka()
+        self.machine.user(1000)
+        self.machine.manager("apt-get")
+        status, said = self.machine.run("check")
+        self.assertEqual(status, 1)
+        self.assertIn("not root and there is no sudo", said)
+        self.assertEqual(self.machine.log(), [])
+
+    def test_no_package_manager(self):
+        status, said = self.machine.run("build")
+        self.assertEqual(status, 1)
+        self.assertIn("a C compiler (cc), make, pkg-config, libuv, python3", said)
+        self.assertIn("by hand", said)
+
+    def test_installation_fails(self):
+        self.all_but_cmocka()
+        self.machine.manager("apt-get", status=100)
+        status, said = self.machine.run("check")
+        self.assertEqual(status, 1)
+        self.assertIn("that failed; please install by hand: libcmocka", said)
+
+    def test_installation_claims_success_but_changed_nothing(self):
+        self.all_but_cmocka()
+        self.machine.manager("apt-get")
+        status, said = self.machine.run("check")
+        self.assertEqual(status, 1)
+        self.assertIn("still missing after that: libcmocka", said)
+
+    def test_a_compiler_without_a_c_library_is_missing(self):
+        self.all_but_cmocka()
+        self.machine.script("cc", "exit 1")
+        self.machine.manager("apt-get")
+        said = self.machine.run("build")[1]
+        self.assertIn("a C compiler (cc)", said)
+        self.assertIn(" gcc libc6-dev", said)
+
+    def test_a_compiler_chosen_by_name(self):
+        self.all_but_cmocka()
+        self.machine.script("clang", "exit 0")
+        (self.machine.bin / "cc").unlink()
+        self.assertEqual(self.machine.run("build", CC="clang"), (0, ""))
+
+    def test_usage(self):
+        self.assertEqual(self.machine.run("")[0], 2)
+        self.assertEqual(self.machine.run("everything")[0], 2)
+
+
+if __name__ == "__main__":
+    unittest.main()

@@ -2,14 +2,16 @@
 
 import errno
 import fcntl
+import os
 import selectors
+import signal
 import socket
 import struct
 import termios
 import time
 
 from .errors import Failure
-from .protocol import GREETING, Model
+from .protocol import GREETING, Model, message
 
 CHUNK = 256 * 1024
 
@@ -171,6 +173,22 @@ class Client:
         exchange_all([(self, data)])
         return self
 
+    def exchange_slowly(self, data, pause):
+        """As exchange(), but pausing before every look at what has come."""
+        self._begin(data)
+        deadline = time.monotonic() + self.patience
+        while self.outbox or self.owed:
+            before = (len(self.outbox), len(self.owed))
+            self._write_some()
+            time.sleep(pause)
+            if self.owed:
+                self._read_some()
+            if before != (len(self.outbox), len(self.owed)):
+                deadline = time.monotonic() + self.patience
+            elif time.monotonic() > deadline:
+                self.fail("nothing moved for %g s" % self.patience)
+        return self
+
     def expect_silence(self, seconds=0.1):
         data = self.receive(timeout=seconds)
         if data is not None:
@@ -285,6 +303,49 @@ def exchange_all(work):
                     selector.unregister(client.sock)
                 elif events != key.events:
                     selector.modify(client.sock, events, client)
+
+
+class Flood:
+    """`with Flood(address, 3):` processes that send without pause and read what comes."""
+
+    LIMIT = 60.0    # they end even if nobody ends them
+
+    def __init__(self, address, count):
+        self.address = address
+        self.count = count
+        self.pids = []
+
+    def __enter__(self):
+        for _ in range(self.count):
+            pid = os.fork()
+            if pid == 0:
+                try:
+                    self._run()
+                finally:
+                    os._exit(0)
+            self.pids.append(pid)
+        return self
+
+    def __exit__(self, *_):
+        for pid in self.pids:
+            os.kill(pid, signal.SIGKILL)
+            os.waitpid(pid, 0)
+
+    def _run(self):
+        data = message(CHUNK)
+        with Client(self.address) as client, selectors.DefaultSelector() as selector:
+            client.sock.settimeout(0)
+            selector.register(client.sock, selectors.EVENT_READ | selectors.EVENT_WRITE)
+            end = time.monotonic() + self.LIMIT
+            while time.monotonic() < end:
+                for _, mask in selector.select(1):
+                    try:
+                        if mask & selectors.EVENT_WRITE:
+                            client.sock.send(data)
+                        if mask & selectors.EVENT_READ and not client.sock.recv(CHUNK):
+                            return
+                    except BlockingIOError:
+                        pass
 
 
 def _shown(data, most=60):

@@ -15,6 +15,10 @@ def cpu_seconds(pid):
     return (int(fields[11]) + int(fields[12])) / TICKS
 
 
+def is_stopped(pid):
+    return _read(pid, "stat").rpartition(")")[2].split()[0] == "T"
+
+
 def threads(pid):
     return len(os.listdir("/proc/%d/task" % pid))
 

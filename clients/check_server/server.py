@@ -7,8 +7,10 @@ import signal
 import socket
 import subprocess
 import tempfile
+import threading
 import time
 from collections import namedtuple
+from contextlib import contextmanager
 
 from . import proc
 from .client import Client
@@ -231,6 +233,14 @@ class Server:
         """Where it is meant to serve many at once, somebody else is served now."""
         return self.serial or self.serves()
 
+    @contextmanager
+    def bystander(self):
+        """Where it serves many at once: one who was here before is served on after."""
+        client = None if self.serial else self.connect().greeting().send(b"^ab").expect(b"bc")
+        yield
+        if client:
+            client.send(b"c$").expect(b"d").finish()
+
     # Watching it.
 
     @property
@@ -289,6 +299,46 @@ class Server:
         before, began = self.cpu_seconds(), time.monotonic()
         time.sleep(seconds)
         return (self.cpu_seconds() - before) / (time.monotonic() - began)
+
+    def check_calm(self, seconds=0.3):
+        """It uses next to no processor time now (where /proc tells)."""
+        if proc.AVAILABLE:
+            share = self.cpu_share(seconds)
+            if share >= 0.25:
+                raise Failure("with nothing to do it uses %.0f %% of a processor"
+                              % (100 * share))
+
+    # Stopping its clock.
+
+    @contextmanager
+    def frozen(self):
+        """It does not run meanwhile, and finds all that happened at once."""
+        self.signal(signal.SIGSTOP)
+        if proc.AVAILABLE:
+            self.eventually(lambda: proc.is_stopped(self.pid))
+        try:
+            yield
+        finally:
+            self.process.send_signal(signal.SIGCONT)
+
+    @contextmanager
+    def stopped_and_continued(self):
+        """It is stopped and continued every few milliseconds: calls are interrupted."""
+        over = threading.Event()
+
+        def storm():
+            while not over.wait(0.003):
+                self.process.send_signal(signal.SIGSTOP)
+                over.wait(0.002)
+                self.process.send_signal(signal.SIGCONT)
+
+        thread = threading.Thread(target=storm, daemon=True)
+        thread.start()
+        try:
+            yield
+        finally:
+            over.set()
+            thread.join()
 
     # The check-up.
 

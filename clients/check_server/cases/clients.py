@@ -1,16 +1,149 @@
-"""A client can only hurt itself, and there can be many of them."""
+"""A client can only hurt itself: the others are served meanwhile, or next if serial."""
 
-from ..protocol import KNOWN_EXCHANGE
+import socket
+import statistics
+import time
+
+from ..client import Flood, exchange_all
+from ..protocol import KNOWN_EXCHANGE, message, random_input
 from ..registry import case
+
+MIB = 1 << 20
+
+
+# Leaving without a goodbye.
+
+@case("a client that resets before it is greeted is forgotten")
+def reset_before_greeting(t):
+    with t.server() as s, s.bystander():
+        for _ in range(t.scale(20, 100, 1000)):
+            s.connect().reset()
+        s.serves_others()
 
 
 @case("a client that resets in mid-message is forgotten, and the next is served")
 def reset_in_mid_message(t):
-    with t.server() as s:
+    with t.server() as s, s.bystander():
         for _ in range(t.scale(5, 20, 200)):
             s.connect().greeting().send(b"^abc").expect(b"bcd").reset()
-        s.serves()
+        s.serves_others()
 
+
+@case("a client that resets with answers owed to it is forgotten")
+def reset_with_answers_owed(t):
+    with t.server() as s, s.bystander():
+        for _ in range(t.scale(2, 5, 20)):
+            client = s.connect(rcvbuf=4096).greeting()
+            client.push(message(16 * MIB), until_stuck=0.05)
+            client.reset()
+            s.serves_others()
+
+
+@case("a client that vanishes while it sends is forgotten, and no signal kills the server")
+def vanish_in_mid_send(t):
+    with t.server() as s, s.bystander():
+        for _ in range(t.scale(2, 5, 20)):
+            client = s.connect().greeting()
+            # All of it waits in the server's socket when the client is already gone: the
+            # first answers call forth a reset, the next meet a broken pipe.
+            with s.frozen():
+                client.push(message(16 * MIB), until_stuck=0.05)
+                client.close()
+        s.serves_others()
+
+
+@case("clients that connect and leave at once, by the thousand, leave no trace", limit=40)
+def connect_and_leave(t):
+    with t.server() as s, s.bystander():
+        for number in range(t.scale(500, 4000, 20000)):
+            client = s.connect()
+            client.reset() if number % 2 else client.close()
+            s.clients.clear()
+            if number % 250 == 249:
+                s.serves_others()
+
+
+# Staying, and behaving badly.
+
+@case("a client that never reads costs one bounded buffer, and only itself", needs="linux")
+def never_reading_client(t):
+    with t.server() as s:
+        s.connect().greeting().exchange(message(4 * MIB)).finish()   # warm buffers are not news
+        before = s.rss()
+        with s.bystander():
+            client = s.connect(rcvbuf=4096).greeting()
+            client.push(message(t.scale(32, 64, 64) * MIB), until_stuck=0.3)
+            cost = s.rss() - before
+            s.serves_others()
+            client.reset()
+        t.check(cost <= 512 * 1024 or s.sanitized(),
+                "a client that never read cost %d KiB of memory" % (cost // 1024), client)
+
+
+@case("a client that shuts down its sending side and never reads delays nobody")
+def half_close_and_never_read(t):
+    with t.server() as s, s.bystander():
+        client = s.connect(rcvbuf=4096).greeting()
+        client.push(message(16 * MIB), until_stuck=0.1)
+        client.half_close()
+        s.serves_others()
+        client.reset()
+
+
+@case("a client that reads one byte a second gets its bytes, and delays nobody")
+def one_byte_a_second(t):
+    with t.server() as s, s.bystander():
+        client = s.connect(rcvbuf=4096).greeting()
+        client.push(message(MIB), until_stuck=0.1)
+        for _ in range(t.scale(1, 3, 15)):
+            time.sleep(1)
+            client.expect(bytes(client.owed[:1]))
+            s.serves_others()
+        client.settle().finish()
+
+
+@case("64 MiB (8 unless --full) through a reader that dawdles arrive whole", level="normal",
+      limit=60)
+def dawdling_reader(t):
+    with t.server() as s:
+        client = s.connect(rcvbuf=32768).greeting()
+        client.exchange_slowly(message(t.scale(1, 8, 64) * MIB), pause=0.002)
+        client.finish()
+
+
+@case("silent clients, in and out of a message, cost no processor time and delay nobody",
+      clients=60)
+def silent_clients(t):
+    with t.server() as s:
+        if t.serial:
+            s.connect().greeting()
+        else:
+            for number, client in enumerate(s.crowd(50)):
+                if number % 2:
+                    client.send(b"^a").expect(b"b")
+        s.check_calm()
+        s.serves_others()
+
+
+@case("urgent data neither confuses nor busies the server")
+def urgent_data(t):
+    with t.server() as s, s.bystander():
+        client = s.connect().greeting()
+        client.send(b"^ab$").expect(b"bc")
+        client.sock.send(b"!", socket.MSG_OOB)      # between messages: ignored, in band or not
+        client.send(b"^cd$").expect(b"de")
+        s.check_calm()
+        s.serves_others()
+        client.finish()
+
+
+@case("what is sent outside messages is dropped, however much it is")
+def endless_nothing(t):
+    with t.server() as s, s.bystander():
+        s.connect().greeting().exchange(b"$" * (t.scale(4, 16, 64) * MIB) + b"^a$").finish()
+
+
+# Being many.
 
 def correct_crowd(t, s, count):
     """So many clients at once (one after another if serial) hold the known exchange."""
@@ -25,9 +158,136 @@ def correct_crowd(t, s, count):
             client.half_close()
         for client in clients:
             client.expect_end().close()
+        s.clients.clear()
 
 
-@case("two hundred clients at once (one after another if serial) are each served")
+@case("two hundred clients at once (one after another if serial) are each served",
+      clients=200)
 def two_hundred_clients(t):
     with t.server() as s:
         correct_crowd(t, s, 200)
+
+
+@case("a thousand clients at once are each served", level="normal", needs="concurrent",
+      clients=1000, limit=30)
+def thousand_clients(t):
+    with t.server() as s:
+        correct_crowd(t, s, 1000)
+
+
+@case("among ten thousand silent clients the one that speaks is answered", level="normal",
+      needs="concurrent", clients=10001, limit=60)
+def ten_thousand_idle(t):
+    with t.server() as s:
+        silent = []
+        for _ in range(100):    # in steps, so that no backlog overflows
+            silent += s.crowd(100)
+        active = s.connect().greeting()
+        for _ in range(20):
+            active.send(b"^abc$").expect(b"bcd")
+        active.finish()
+        for client in silent:
+            client.reset()      # no thousands of ports in TIME_WAIT
+        s.clients.clear()
+
+
+@case("clients that send without pause delay others by milliseconds, not seconds",
+      level="normal", needs="concurrent")
+def fairness(t):
+    def answer_times(client):
+        times = []
+        for _ in range(10):
+            began = time.monotonic()
+            client.send(b"^abc$").expect(b"bcd")
+            times.append(time.monotonic() - began)
+        return times
+
+    with t.server() as s:
+        client = s.connect().greeting()
+        alone = answer_times(client)
+        with Flood(s.address, 3):
+            t.pause(0.2)
+            among = answer_times(client)
+            began = time.monotonic()
+            s.serves()
+            visit = time.monotonic() - began
+        client.finish()
+        t.check(statistics.median(among) < 3 * statistics.median(alone) + 0.1 * t.slow,
+                "an answer took %.0f ms (median) among clients that send without pause, "
+                "%.1f ms alone" % (1e3 * statistics.median(among),
+                                   1e3 * statistics.median(alone)))
+        t.check(max(among) < 3 * max(alone) + 1.0 * t.slow,
+                "an answer took up to %.1f s among clients that send without pause" % max(among))
+        t.check(visit < 10 * max(alone) + 1.0 * t.slow,
+                "a newcomer's visit took %.1f s among clients that send without pause" % visit)
+
+
+# Everything at once.
+
+@case("what happens to one client never reaches another that has its descriptor since",
+      needs="concurrent", clients=60)
+def events_of_one_lap(t):
+    with t.server() as s:
+        for _ in range(t.scale(3, 10, 50)):
+            old = s.crowd(30)
+            with s.frozen():    # when it wakes up, all this has happened at once
+                new = [s.connect() for _ in range(15)]
+                for number, client in enumerate(t.rng.sample(old, 30)):
+                    if number < 10:
+                        client.reset()
+                    elif number < 20:
+                        client.send(b"^lost").close()
+                    else:
+                        client.send(b"^kept$")
+                new += [s.connect() for _ in range(15)]
+                for client in new:
+                    client.send(b"^new$")
+            for client in new:
+                client.greeting()
+            for client in new + old:
+                if client.sock.fileno() >= 0:
+                    client.finish()
+            s.clients.clear()
+
+
+@case("stopped and continued again and again during traffic, it loses no byte")
+def stopped_and_continued(t):
+    with t.server() as s:
+        clients = s.crowd(1 if t.serial else 5)
+        with s.stopped_and_continued():
+            end = time.monotonic() + t.scale(0.5, 1.5, 6)
+            while time.monotonic() < end:
+                exchange_all([(client, message(t.rng.randrange(1, 100000), t.rng))
+                              for client in clients])
+        for client in clients:
+            client.finish()
+
+
+@case("whatever a random crowd does, each gets its own answers and nobody else's",
+      level="normal", clients=30, limit=60)
+def chaos(t):
+    with t.server() as s, s.bystander():
+        end = time.monotonic() + t.scale(1, 3, 20)
+        clients = []
+        while time.monotonic() < end:
+            if len(clients) < (1 if t.serial else 20):
+                clients.append(s.connect().greeting())
+            client = t.rng.choice(clients)
+            deed = t.rng.choice(["talk"] * 6 + ["stream", "reset", "leave", "finish", "stuff",
+                                                "knock"])
+            if deed == "talk":
+                client.send(random_input(t.rng, t.rng.randrange(50))).settle()
+            elif deed == "stream":
+                client.exchange(random_input(t.rng, t.rng.randrange(20000)))
+            elif deed == "knock":
+                s.connect().reset() if t.rng.random() < 0.5 else s.connect().close()
+            else:
+                if deed == "stuff":
+                    client.push(message(MIB), until_stuck=0.02)
+                if deed == "finish":
+                    client.finish()
+                elif deed == "leave":
+                    client.close()
+                else:
+                    client.reset()
+                clients.remove(client)

@@ -121,13 +121,14 @@ apk) install="${sudo}apk add -q$packages" ;;
 pacman) install="${sudo}pacman -Sy --noconfirm --needed$packages" ;;
 brew) install="brew install -q$packages" ;;
 esac
-echo "setup: this installs it: $install" >&2
+echo "setup: to install it: $install" >&2
 
 [ "${NO_INSTALL:-0}" = 0 ] || die 'not installing it, because NO_INSTALL is set'
 if [ -n "$sudo" ] && ! command -v sudo >/dev/null; then
     die 'cannot: this is not root and there is no sudo; please run that command as root'
 fi
-eval "$install" </dev/null >&2 || die "that failed; please install by hand: $missing"
+echo 'setup: doing so, which may take a minute ...' >&2
+eval "$install" </dev/null >/dev/null || die "that failed; please install by hand: $missing"
 
 missing_before=$missing
 look_around

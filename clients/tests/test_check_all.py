@@ -1,0 +1,188 @@
+#!/usr/bin/env python3
+"""check-all.py against small trees whose tests are shell scripts: everything that can go wrong
+with a part must be counted, named, and reflected in the exit status."""
+
+import pathlib
+import shutil
+import subprocess
+import sys
+import tempfile
+import unittest
+from xml.etree import ElementTree
+
+CHECK_ALL = pathlib.Path(__file__).resolve().parents[1] / "check-all.py"
+SERVER = """
+import sys
+print("# " + " ".join(sys.argv[1:]))
+print("1..2")
+print("ok 1 - answers")
+print("ok 2 - crowd # SKIP one at a time")
+"""
+
+
+class CheckAllTest(unittest.TestCase):
+    def setUp(self):
+        self.tree = pathlib.Path(tempfile.mkdtemp(prefix="check-all-"))
+        self.addCleanup(shutil.rmtree, self.tree)
+
+    def put(self, path, text=""):
+        path = self.tree / path
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(text)
+        path.chmod(0o755)
+
+    def program(self, name, *output, then="", area="common"):
+        """A test program, "built" from its source: prints lines, then does something."""
+        self.put("%s/tests/%s.c" % (area, name))
+        self.put("%s/build/tests/%s" % (area, name),
+                 "#!/bin/sh\ncat <<END\n%s\nEND\n%s\n" % ("\n".join(output), then))
+
+    def step(self, number, flags=""):
+        folder = "step%d_x" % number
+        self.put("clients/check-server.py", SERVER)
+        self.put(folder + "/server")
+        self.put(folder + "/tests/lesson.py")
+        self.put(folder + "/Makefile", "print-suite-args:\n\t@echo $(FLAGS$(VARIANT))\n"
+                 "FLAGS = %s\nFLAGSpool = --capacity 4\n" % flags)
+
+    def run_it(self, *arguments, **environment):
+        done = subprocess.run(
+            [sys.executable, str(CHECK_ALL), "--tree", str(self.tree), *arguments],
+            stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.STDOUT,
+            env={"PATH": "/usr/bin:/bin", **environment}, encoding="utf-8", timeout=60)
+        return done.returncode, done.stdout
+
+    def expect(self, status, last, *words, arguments=(), **environment):
+        got, said = self.run_it(*arguments, **environment)
+        self.assertEqual(said.splitlines()[-1], last, said)
+        for word in words:
+            self.assertIn(word, said)
+        self.assertEqual(got, status, said)
+        return said
+
+    def test_all_is_well(self):
+        self.program("test_one", "1..2", "ok 1 - a", "ok 2 - b")
+        self.put("clients/tests/test_two.py", "import unittest\nclass T(unittest.TestCase):\n"
+                 "    def test_a(self): pass\n"
+                 "    @unittest.skip('no tool')\n    def test_b(self): pass\n")
+        self.expect(0, "3 passed, 0 failed, 1 skipped", "    1  no tool")
+
+    def test_a_failure_is_shown_and_the_rest_goes_on(self):
+        self.program("test_a", "1..2", "not ok 1 - sum", "# 1 != 2", "ok 2", then="exit 1")
+        self.program("test_b", "1..1", "ok 1 - fine")
+        self.expect(1, "2 passed, 1 failed, 0 skipped", "FAILED: test_a",
+                    "FAIL  common/test_a: sum\n      # 1 != 2")
+
+    def test_status_and_output_must_agree(self):
+        self.program("test_a", "1..1", "ok 1", then="exit 3")
+        self.expect(1, "1 passed, 1 failed, 0 skipped", "exit status 3")
+
+    def test_a_reported_failure_counts_though_the_status_is_0(self):
+        self.program("test_a", "1..1", "not ok 1 - x")
+        self.expect(1, "0 passed, 1 failed, 0 skipped")
+
+    def test_crash(self):
+        self.program("test_a", "1..3", "ok 1", then="kill -SEGV $$")
+        self.expect(1, "1 passed, 1 failed, 0 skipped", "killed by signal 11 (SIGSEGV)")
+
+    def test_a_crash_after_the_last_test(self):
+        self.program("test_a", "1..1", "ok 1", then="kill -ABRT $$")
+        self.expect(1, "1 passed, 1 failed, 0 skipped", "SIGABRT")
+
+    def test_less_than_planned(self):
+        self.program("test_a", "1..3", "ok 1")
+        self.expect(1, "1 passed, 1 failed, 0 skipped", "2 of 3 tests never reported")
+
+    def test_nothing_tested(self):
+        self.program("test_a", then="true")
+        self.program("test_b", "1..0")
+        self.expect(1, "0 passed, 2 failed, 0 skipped", "it tested nothing")
+
+    def test_no_plan(self):
+        self.program("test_a", "ok 1 - a")
+        self.expect(1, "1 passed, 1 failed, 0 skipped", "ended early")
+
+    def test_too_slow(self):
+        self.program("test_a", "1..1", "ok 1", then="sleep 60")
+        self.expect(1, "1 passed, 1 failed, 0 skipped", "not done after 0.12 s",
+                    CHECK_SLOW="0.001")
+
+    @unittest.skipUnless(pathlib.Path("/proc/self/environ").exists(), "needs Linux's /proc")
+    def test_left_behind(self):
+        self.program("test_a", "1..1", "ok 1", then="setsid sleep 61 &")
+        self.expect(1, "1 passed, 1 failed, 0 skipped", "left processes behind: sleep 61")
+
+    def test_a_source_that_was_not_built(self):
+        self.put("common/tests/test_new.c")
+        self.expect(1, "0 passed, 1 failed, 0 skipped", "common/test_new")
+
+    def test_a_program_whose_source_is_gone_is_a_leftover(self):
+        self.program("test_a", "1..1", "ok 1")
+        self.put("common/build/tests/test_old", "#!/bin/sh\nexit 1\n")
+        self.expect(0, "1 passed, 0 failed, 0 skipped")
+
+    def test_one_source_many_programs(self):
+        for name in "test_ae_epoll", "test_ae_poll":
+            self.put("step8_ae/build/tests/" + name, "#!/bin/sh\necho 1..1; echo ok 1\n")
+        self.put("step8_ae/tests/test_ae.c")
+        self.step(1)
+        self.put("step8_ae/server")
+        self.put("step8_ae/Makefile", "print-suite-args:\n")
+        self.expect(0, "4 passed, 0 failed, 2 skipped")
+
+    def test_cmocka_s_own_dialect(self):
+        self.program("test_a", "1..2", "not ok 1 # SKIP b", "ok 2 - a", "# ok - g")
+        self.expect(0, "1 passed, 0 failed, 1 skipped")
+
+    def test_a_group_whose_setup_failed(self):
+        self.program("test_a", "1..1", "not ok 0 - g [  FAILED  ] GROUP SETUP", then="exit 1")
+        self.expect(1, "0 passed, 1 failed, 0 skipped")
+
+    def test_python_that_does_not_load(self):
+        self.put("clients/tests/test_two.py", "import nonsense\n")
+        self.expect(1, "0 passed, 1 failed, 0 skipped", "No module named 'nonsense'")
+
+    def test_servers_variants_lessons_and_flags(self):
+        self.step(1, "--serial")
+        self.step(2)
+        self.put("step2_x/build/variants/pool", "")
+        said = self.run_it("--list", "--full")[1]
+        lines = [line.replace(str(self.tree) + "/", "") for line in said.splitlines()]
+        self.assertEqual([line.partition(" --tap --ephemeral ")[2] for line in lines], [
+            "--serial --full --also step1_x/tests/lesson.py step1_x/server",
+            "--full --also step2_x/tests/lesson.py step2_x/server",
+            "--capacity 4 --full step2_x/build/variants/pool"])
+        self.expect(0, "3 passed, 0 failed, 3 skipped", "3  one at a time")
+
+    def test_steps(self):
+        for number in 1, 2, 3:
+            self.step(number)
+        self.program("test_a", "1..1", "ok 1")
+        said = self.expect(0, "2 passed, 0 failed, 2 skipped", arguments=("--steps", "1,3"))
+        self.assertNotIn("step2_x", said)
+
+    def test_a_server_that_was_not_built(self):
+        shutil.copy(CHECK_ALL.with_name("check-server.py"), self.tree)
+        self.step(1)
+        (self.tree / "step1_x/server").unlink()
+        self.put("clients/check-server.py", "import sys\nsys.exit('not an executable file')\n")
+        self.expect(1, "0 passed, 1 failed, 0 skipped", "not an executable file")
+
+    def test_junit(self):
+        self.program("test_a", "1..2", "ok 2", "not ok 1 - a<b", "# \001")
+        self.expect(1, "1 passed, 1 failed, 0 skipped",
+                    arguments=("--junit", str(self.tree / "junit")))
+        suite = ElementTree.parse(str(self.tree / "junit/common-test_a.xml")).getroot()
+        self.assertEqual((suite.get("tests"), suite.get("failures")), ("2", "1"))
+        self.assertEqual(suite.findall("testcase")[1].get("name"), "a<b")
+
+    def test_usage(self):
+        self.assertEqual(self.run_it()[0], 2)       # an empty tree proves nothing
+        self.program("test_a", "1..1", "ok 1")
+        for wrong in ("nonsense",), ("--steps", "x"), ("--jobs", "0"), ("--quick", "--full"):
+            self.assertEqual(self.run_it(*wrong)[0], 2, wrong)
+        self.assertEqual(self.run_it(CHECK_SLOW="much")[0], 2)
+
+
+if __name__ == "__main__":
+    unittest.main()

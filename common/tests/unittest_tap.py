@@ -1,0 +1,79 @@
+#!/usr/bin/env python3
+"""Runs one file of unittest tests and reports in TAP, the format every part of `make check`
+speaks: unittest_tap.py FILE.py
+
+The plan comes last, so a run that dies early has none and counts as failed."""
+
+import importlib.util
+import os
+import pathlib
+import sys
+import unittest
+
+
+class Tap(unittest.TestResult):
+    """One line per test; what went wrong follows it as comment lines."""
+
+    def __init__(self, module):
+        super().__init__()
+        self.module = module
+        self.count = 0
+        self.clear()
+
+    def clear(self):
+        self.wrong, self.skipped_because = [], None
+
+    def startTest(self, test):
+        self.clear()
+
+    def stopTest(self, test):
+        self.report(test)
+
+    def report(self, test):
+        self.count += 1
+        name = test.id().replace(self.module + ".", "", 1)
+        skip = "" if self.skipped_because is None else " # SKIP " + self.skipped_because
+        print("%s %d - %s%s" % ("not ok" if self.wrong else "ok", self.count, name, skip))
+        for line in "\n".join(self.wrong).splitlines():
+            print("# " + line)
+        sys.stdout.flush()
+
+    def addError(self, test, error):
+        self.wrong.append(self._exc_info_to_string(error, test))
+        if not isinstance(test, unittest.TestCase):  # setUpClass or setUpModule: no stopTest
+            self.report(test)
+            self.clear()
+
+    addFailure = addError
+
+    def addSubTest(self, test, subtest, error):
+        if error is not None:
+            self.wrong.append("%s\n%s" % (subtest._subDescription(),
+                                          self._exc_info_to_string(error, test)))
+
+    def addSkip(self, test, reason):
+        self.skipped_because = reason.replace("\n", " ")
+        if not isinstance(test, unittest.TestCase):
+            self.report(test)
+            self.clear()
+
+    def addUnexpectedSuccess(self, test):
+        self.wrong.append("passed, but was expected to fail")
+
+
+def main():
+    if len(sys.argv) != 2 or not os.path.isfile(sys.argv[1]):
+        print("usage: unittest_tap.py FILE.py", file=sys.stderr)
+        return 2
+    path = pathlib.Path(sys.argv[1]).resolve()
+    sys.path[0] = str(path.parent)
+    spec = importlib.util.spec_from_file_location(path.stem, path)
+    module = sys.modules[path.stem] = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    result = Tap(path.stem)
+    unittest.defaultTestLoader.loadTestsFromModule(module).run(result)
+    print("1..%d" % result.count)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

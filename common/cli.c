@@ -1,0 +1,483 @@
+#include "cli.h"
+#include "stats.h"
+
+#include <ctype.h>
+#include <errno.h>
+#include <fcntl.h>
+#include <getopt.h>
+#include <limits.h>
+#include <poll.h>
+#include <pthread.h>
+#include <stdarg.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/resource.h>
+#include <time.h>
+#include <unistd.h>
+
+enum {
+    LINE_SIZE = 1024,       /* longest log line; less than PIPE_BUF, see write_stdout */
+    REPORT_SIZE = 4096,     /* the same, for the reports */
+    LOW_DESCRIPTORS = 1024, /* below this the number of clients is worth a word */
+    MORE_MAX = 4,           /* options of its own a step may have */
+    MORE_FIRST = 256,       /* their codes for getopt_long begin here */
+};
+
+struct cli cli = {.bind = "127.0.0.1", .port = "8080", .max_clients = INT_MAX};
+
+static const char *program = "server";
+static const char *stats_path;
+static int stats_fd = -1;
+
+static const struct option long_options[] = {
+    {"port", required_argument, NULL, 'p'},
+    {"bind", required_argument, NULL, 'b'},
+    {"max-clients", required_argument, NULL, 'm'},
+    {"idle-timeout", required_argument, NULL, 'i'},
+    {"quiet", no_argument, NULL, 'q'},
+    {"stats", required_argument, NULL, 's'},
+    {"help", no_argument, NULL, 'h'},
+    {"version", no_argument, NULL, 'V'},
+};
+enum { COMMON_OPTIONS = sizeof long_options / sizeof *long_options };
+
+/* ---- Words to the user ------------------------------------------------------------------- */
+
+static void print_usage(FILE *out, const struct cli_option *more)
+{
+    fprintf(
+        out,
+        "Usage: %s [OPTION]... [PORT]\n"
+        "  -p, --port PORT             port to listen on (default 8080; 0 = any free one)\n"
+        "  -b, --bind ADDR             address or name to listen on (default 127.0.0.1)\n"
+        "  -m, --max-clients N         refuse clients beyond N at a time\n"
+        "  -i, --idle-timeout SECONDS  close clients silent for so long (0 = never, default)\n"
+        "  -q, --quiet                 no line per client\n"
+        "  -s, --stats FILE            at exit and on SIGUSR1 write the cost counters\n"
+        "                              as JSON (- = stdout)\n"
+        "  -h, --help                  this text\n"
+        "  -V, --version               the version\n",
+        program);
+    for (; more != NULL && more->name != NULL; more++) {
+        const char *space = more->argument ? " " : "", *argument = more->argument;
+        int width = 22 - (int)strlen(more->name) - (int)strlen(space);
+        fprintf(out, "      --%s%s%-*s %s\n", more->name, space, width > 0 ? width : 0,
+                argument ? argument : "", more->help);
+    }
+}
+
+static const struct cli_option *step_options; /* for the usage behind an error */
+
+__attribute__((format(printf, 1, 2))) _Noreturn static void die_usage(const char *format, ...)
+{
+    va_list arguments;
+
+    va_start(arguments, format);
+    fprintf(stderr, "%s: ", program);
+    vfprintf(stderr, format, arguments);
+    fputc('\n', stderr);
+    va_end(arguments);
+    print_usage(stderr, step_options);
+    exit(2);
+}
+
+void cli_die(const char *format, ...)
+{
+    va_list arguments;
+
+    va_start(arguments, format);
+    fprintf(stderr, "%s: ", program);
+    vfprintf(stderr, format, arguments);
+    fputc('\n', stderr);
+    va_end(arguments);
+    exit(1);
+}
+
+/* ---- Options ----------------------------------------------------------------------------- */
+
+static int parse_int(const char *option, const char *value, int min, int max)
+{
+    char *end;
+
+    errno = 0;
+    long n = strtol(value, &end, 10);
+    if (!isdigit((unsigned char)*value) || *end != '\0' || errno != 0 || n < min || n > max) {
+        if (max == INT_MAX)
+            die_usage("%s: '%s' is not a whole number of %d or more", option, value, min);
+        die_usage("%s: '%s' is not a whole number from %d to %d", option, value, min, max);
+    }
+    return (int)n;
+}
+
+static int parse_seconds(const char *option, const char *value)
+{
+    enum { MAX_SECONDS = 86400 };
+    char *end;
+    double seconds = strtod(value, &end);
+
+    if (!isdigit((unsigned char)*value) || *end != '\0' ||
+        !(seconds >= 0 && seconds <= MAX_SECONDS) || (seconds > 0 && seconds < 0.001))
+        die_usage("%s: '%s' is not a number of seconds from 0.001 to %d, or 0 for never",
+                  option, value, MAX_SECONDS);
+    return (int)(seconds * 1000);
+}
+
+static void set_port(const char *option, const char *value)
+{
+    parse_int(option, value, 0, 65535);
+    cli.port = value;
+}
+
+static void set_stats(const char *value)
+{
+    if (*value == '\0')
+        die_usage("--stats: the name of the file is empty");
+    stats_path = value;
+}
+
+static void set_bind(const char *value)
+{
+    if (*value == '\0')
+        die_usage("--bind: the address is empty");
+    cli.bind = value;
+}
+
+static void set_more(const struct cli_option *option, const char *value)
+{
+    char name[64];
+
+    snprintf(name, sizeof name, "--%s", option->name);
+    *option->value = option->argument ? parse_int(name, value, option->min, option->max) : 1;
+}
+
+/* getopt_long's own messages name neither what was wrong nor what was expected. */
+_Noreturn static void die_bad_option(int code, char **argv, const struct option *options)
+{
+    const char *word = argv[optind - 1];
+
+    if (code == ':')
+        die_usage("option '%s' needs a value", word);
+    for (const struct option *o = options; o->name != NULL; o++)
+        if (optopt == o->val && strncmp(word, "--", 2) == 0)
+            die_usage("option '--%s' takes no value", o->name);
+    if (optopt != 0 && strncmp(word, "--", 2) != 0)
+        die_usage("unknown option '-%c'", optopt);
+    die_usage("unknown or ambiguous option '%s'", word);
+}
+
+static void parse_options(int argc, char **argv, const struct cli_option *more)
+{
+    struct option options[COMMON_OPTIONS + MORE_MAX + 1] = {0};
+    int code;
+
+    memcpy(options, long_options, sizeof long_options);
+    for (int i = 0; more != NULL && more[i].name != NULL; i++)
+        options[COMMON_OPTIONS + i] =
+            (struct option){more[i].name, more[i].argument ? required_argument : no_argument,
+                            NULL, MORE_FIRST + i};
+    opterr = 0;
+    while ((code = getopt_long(argc, argv, ":p:b:m:i:qs:hV", options, NULL)) != -1) {
+        switch (code) {
+        case 'p':
+            set_port("--port", optarg);
+            break;
+        case 'b':
+            set_bind(optarg);
+            break;
+        case 'm':
+            cli.max_clients = parse_int("--max-clients", optarg, 1, INT_MAX);
+            break;
+        case 'i':
+            cli.idle_timeout_ms = parse_seconds("--idle-timeout", optarg);
+            break;
+        case 'q':
+            cli.quiet = true;
+            break;
+        case 's':
+            set_stats(optarg);
+            break;
+        case 'h':
+            print_usage(stdout, more);
+            exit(0);
+        case 'V':
+            puts("echo server 1.0");
+            exit(0);
+        default:
+            if (code < MORE_FIRST)
+                die_bad_option(code, argv, options);
+            set_more(&more[code - MORE_FIRST], optarg);
+        }
+    }
+    if (optind < argc)
+        set_port("PORT", argv[optind++]);
+    if (optind < argc)
+        die_usage("unexpected argument '%s': at most one PORT is expected", argv[optind]);
+}
+
+/* ---- Signals ----------------------------------------------------------------------------- */
+
+volatile sig_atomic_t cli_time_is_up;
+static volatile sig_atomic_t stop_wanted, report_wanted;
+static int wakeup[2] = {-1, -1}; /* the self-pipe: read end, write end */
+
+static void wake_up(void)
+{
+    int error = errno; /* we are in a signal handler: whoever was interrupted may need it */
+
+    ssize_t ignored = wakeup[1] == -1 ? 0 : write(wakeup[1], "", 1);
+    (void)ignored; /* a full pipe wakes the reader just as well */
+    errno = error;
+}
+
+static void on_stop(int signal_number)
+{
+    (void)signal_number;
+    stop_wanted = 1;
+    signal(SIGINT, SIG_DFL); /* a second one kills at once */
+    alarm(CLI_GRACE_MS / 1000);
+    wake_up();
+}
+
+static void on_alarm(int signal_number)
+{
+    (void)signal_number;
+    cli_time_is_up = 1;
+    alarm(CLI_GRACE_MS / 1000); /* and knock again, in case nobody was asleep to hear it */
+}
+
+static void on_report(int signal_number)
+{
+    (void)signal_number;
+    report_wanted = 1;
+    wake_up();
+}
+
+static void catch (int signal_number, void (*handler)(int))
+{
+    struct sigaction action = {.sa_handler = handler}; /* no SA_RESTART: calls are to return */
+    sigset_t set;
+
+    sigemptyset(&action.sa_mask);
+    sigaction(signal_number, &action, NULL);
+    sigemptyset(&set); /* whoever started us may have blocked it */
+    sigaddset(&set, signal_number);
+    pthread_sigmask(SIG_UNBLOCK, &set, NULL);
+}
+
+bool cli_stopping(void)
+{
+    char drain[16];
+
+    if (report_wanted) {
+        report_wanted = 0;
+        cli_report();
+        while (wakeup[0] != -1 && !stop_wanted && read(wakeup[0], drain, sizeof drain) > 0)
+            ;
+    }
+    return stop_wanted;
+}
+
+int cli_wakeup_fd(void)
+{
+    if (wakeup[0] == -1) {
+        int ends[2];
+        if (pipe(ends) == -1)
+            cli_die("cannot make a pipe: %s", strerror(errno));
+        for (int i = 0; i < 2; i++) {
+            net_set_nonblocking(ends[i]);
+            fcntl(ends[i], F_SETFD, FD_CLOEXEC);
+        }
+        wakeup[0] = ends[0];
+        wakeup[1] = ends[1];
+        if (stop_wanted || report_wanted)
+            wake_up(); /* it came before there was a pipe to write to */
+    }
+    return wakeup[0];
+}
+
+/* ---- The log ----------------------------------------------------------------------------- */
+
+/* poll calls a pipe writable when PIPE_BUF bytes fit, so a shorter write cannot block. The
+ * lock keeps two threads from both seeing the same room. */
+static void write_stdout(const char *text, size_t n)
+{
+    static pthread_mutex_t lock = PTHREAD_MUTEX_INITIALIZER;
+    struct pollfd out = {.fd = STDOUT_FILENO, .events = POLLOUT};
+
+    pthread_mutex_lock(&lock);
+    ssize_t ignored = poll(&out, 1, 0) == 1 ? write(STDOUT_FILENO, text, n) : 0;
+    (void)ignored; /* nobody reads it any more: so be it */
+    pthread_mutex_unlock(&lock);
+}
+
+void cli_log(const char *format, ...)
+{
+    char line[LINE_SIZE];
+    va_list arguments;
+
+    va_start(arguments, format);
+    int n = vsnprintf(line, sizeof line, format, arguments);
+    va_end(arguments);
+    if (n > 0)
+        write_stdout(line, (size_t)n < sizeof line ? (size_t)n : sizeof line - 1);
+}
+
+static void log_peer(const struct peer *peer, const char *what)
+{
+    char host[PEER_HOST_SIZE];
+
+    cli_log("peer (%s, %u) %s\n", peer_host(peer, host), (unsigned)peer->port, what);
+}
+
+void cli_connected(const struct peer *peer)
+{
+    stats_client_begin();
+    if (!cli.quiet)
+        log_peer(peer, "connected");
+}
+
+void cli_disconnected(const struct peer *peer)
+{
+    stats_client_end();
+    if (!cli.quiet)
+        log_peer(peer, "disconnected");
+}
+
+/* A flood of refusals must not become a flood of lines. */
+void cli_refused(const struct peer *peer, const char *why)
+{
+    static time_t last;
+    static unsigned unsaid;
+    struct timespec now;
+    char what[LINE_SIZE / 2];
+
+    stats_add(&stats.clients_refused, 1);
+    clock_gettime(CLOCK_MONOTONIC, &now);
+    if (last != 0 && now.tv_sec == last) {
+        unsaid++;
+        return;
+    }
+    int n = snprintf(what, sizeof what, "refused: %s", why);
+    if (unsaid > 0 && n > 0 && (size_t)n < sizeof what)
+        snprintf(what + n, sizeof what - (size_t)n, " (and %u more before)", unsaid);
+    log_peer(peer, what);
+    last = now.tv_sec;
+    unsaid = 0;
+}
+
+bool cli_full(void)
+{
+    return stats_clients() >= cli.max_clients;
+}
+
+int cli_admit(int fd, const struct peer *peer)
+{
+    if (fd == -1) {
+        if (net_is_full(errno))
+            cli_refused(peer, strerror(errno));
+        return -1;
+    }
+    if (cli_full()) {
+        cli_refused(peer, "--max-clients reached");
+        close(fd);
+        return -1;
+    }
+    return fd;
+}
+
+/* ---- Start and end ----------------------------------------------------------------------- */
+
+/* Started with descriptor 1 closed, say, the listener would become "stdout", and log lines
+ * would be sent to it. */
+static void open_standard_descriptors(void)
+{
+    int fd;
+
+    do {
+        fd = open("/dev/null", O_RDWR);
+    } while (fd >= 0 && fd <= STDERR_FILENO);
+    if (fd > STDERR_FILENO)
+        close(fd);
+}
+
+void cli_start(int argc, char **argv, const struct cli_option *more)
+{
+    const char *slash = argc > 0 ? strrchr(argv[0], '/') : NULL;
+
+    open_standard_descriptors();
+    if (argc > 0)
+        program = slash ? slash + 1 : argv[0];
+    step_options = more;
+    parse_options(argc, argv, more);
+    if (stats_path != NULL && strcmp(stats_path, "-") != 0) {
+        stats_fd = open(stats_path, O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC, 0666);
+        if (stats_fd == -1)
+            cli_die("cannot write '%s': %s", stats_path, strerror(errno));
+    }
+    signal(SIGPIPE, SIG_IGN);
+    catch (SIGINT, on_stop);
+    catch (SIGTERM, on_stop);
+    catch (SIGALRM, on_alarm);
+    catch (SIGUSR1, on_report);
+}
+
+void cli_cannot_listen(const char *why)
+{
+    bool ipv6 = strchr(cli.bind, ':') != NULL;
+
+    cli_die("cannot listen on %s%s%s:%s: %s", ipv6 ? "[" : "", cli.bind, ipv6 ? "]" : "",
+            cli.port, why);
+}
+
+void cli_listening(const struct peer *address)
+{
+    char host[PEER_HOST_SIZE];
+    bool ipv6 = strchr(peer_host(address, host), ':') != NULL;
+    struct rlimit limit;
+
+    if (getrlimit(RLIMIT_NOFILE, &limit) == 0 && limit.rlim_cur < LOW_DESCRIPTORS)
+        fprintf(stderr,
+                "%s: room for fewer than %d clients: %d descriptors are allowed (ulimit -n)\n",
+                program, (int)limit.rlim_cur, (int)limit.rlim_cur);
+    cli_log("Listening on %s%s%s:%u\n", ipv6 ? "[" : "", host, ipv6 ? "]" : "",
+            (unsigned)address->port);
+}
+
+void cli_listen(struct net_listener *listener)
+{
+    const char *why;
+
+    if (net_listen(listener, cli.bind, cli.port, &why) == -1)
+        cli_cannot_listen(why);
+    cli_listening(&listener->address);
+}
+
+static void write_stats(const char *json, size_t n)
+{
+    if (stats_path == NULL)
+        return;
+    if (stats_fd == -1) {
+        write_stdout(json, n);
+        return;
+    }
+    /* A second report replaces the first. On a pipe neither call works, nor has to. */
+    if (lseek(stats_fd, 0, SEEK_SET) == 0 && ftruncate(stats_fd, 0) == -1)
+        return;
+    if (write(stats_fd, json, n) == -1)
+        fprintf(stderr, "%s: cannot write '%s': %s\n", program, stats_path, strerror(errno));
+}
+
+void cli_report(void)
+{
+    char text[REPORT_SIZE];
+
+    write_stdout(text, (size_t)stats_text(text, sizeof text));
+    write_stats(text, (size_t)stats_json(text, sizeof text));
+}
+
+int cli_finish(void)
+{
+    cli_report();
+    return 0;
+}

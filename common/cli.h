@@ -1,0 +1,83 @@
+/* What makes a step a program: its command line, its log, its stop, its cost report.
+ *
+ * Unlike the rest of common/ this is the program's half: it prints, and at start it may exit:
+ * 1 when the server cannot start, 2 on a usage error (message and usage on stderr). */
+#ifndef CLI_H
+#define CLI_H
+
+#include "net.h"
+
+#include <signal.h>
+#include <stdbool.h>
+
+/* The options every server has. Read-only after cli_start. */
+struct cli {
+    const char *bind, *port;
+    int max_clients;     /* INT_MAX: no limit of ours */
+    int idle_timeout_ms; /* 0: never */
+    bool quiet;          /* no line per client */
+};
+extern struct cli cli;
+
+/* An option of one step: a flag (argument NULL, *value becomes 1) or a whole number. */
+struct cli_option {
+    const char *name;     /* "interval-ms" */
+    const char *argument; /* "N" */
+    const char *help;
+    int *value;
+    int min, max;
+};
+
+/* Parses the command line; `more` are the step's own options, ended by a NULL name, or NULL.
+ * Also: opens descriptors 0 to 2 if they came closed, catches SIGINT, SIGTERM and SIGUSR1,
+ * ignores SIGPIPE. */
+void cli_start(int argc, char **argv, const struct cli_option *more);
+
+/* Listens as the options say and prints `Listening on ADDRESS:PORT`. */
+void cli_listen(struct net_listener *listener);
+
+/* The two halves of cli_listen, for a step that does not use net.h. */
+void cli_listening(const struct peer *address);
+_Noreturn void cli_cannot_listen(const char *why);
+
+/* Prints `NAME: MESSAGE` on stderr and exits with status 1. Trouble at start only. */
+__attribute__((format(printf, 1, 2))) _Noreturn void cli_die(const char *format, ...);
+
+/* Takes what net_accept returned. Returns the descriptor, or -1 when nobody came or somebody
+ * had to be refused: that is logged, counted and closed. */
+int cli_admit(int fd, const struct peer *peer);
+
+/* The house is full by --max-clients. (cli_admit asks; step 7 asks itself.) */
+bool cli_full(void);
+
+/* One line per client; counts them. Refusals are logged at most once a second. */
+void cli_connected(const struct peer *peer);
+void cli_disconnected(const struct peer *peer);
+void cli_refused(const struct peer *peer, const char *why);
+
+/* Prints a line (with its '\n') on stdout, unless that would block: a log line is never worth a
+ * client. Any thread may call it. */
+__attribute__((format(printf, 1, 2))) void cli_log(const char *format, ...);
+
+/* Has SIGINT or SIGTERM come? A call that sleeps is interrupted by them (EINTR), so ask before
+ * each. A signal that slips in between the two is not lost: a second one, SIGALRM, follows
+ * CLI_GRACE_MS later. Also prints the report SIGUSR1 asks for. */
+bool cli_stopping(void);
+
+/* Non-zero from CLI_GRACE_MS after the stop: give up on clients that still have not finished.
+ */
+extern volatile sig_atomic_t cli_time_is_up;
+enum { CLI_GRACE_MS = 1000 };
+
+/* For a wait over many descriptors: one that becomes readable when cli_stopping() should be
+ * asked (the self-pipe trick). Unlike pselect's signal mask it is heard by a busy server too:
+ * Linux lets a masked signal in only when no descriptor is ready. */
+int cli_wakeup_fd(void);
+
+/* Prints the cost so far, and writes it to the file --stats named. Any number of times. */
+void cli_report(void);
+
+/* The last words: the report. Returns the exit status. */
+int cli_finish(void);
+
+#endif

@@ -1,0 +1,205 @@
+#include "conn.h"
+#include "net.h"
+
+#include <errno.h>
+#include <poll.h>
+#include <stdlib.h>
+#include <string.h>
+#include <time.h>
+#include <unistd.h>
+
+enum { SCRATCH_SIZE = 64 * 1024 };
+
+/* What a socket would not take. The client is read no further until all of it has gone. */
+struct owed {
+    size_t start, end;
+    unsigned char bytes[];
+};
+
+static uint32_t now_ms(void)
+{
+    struct timespec t;
+
+    clock_gettime(CLOCK_MONOTONIC, &t);
+    return (uint32_t)(t.tv_sec * 1000 + t.tv_nsec / 1000000);
+}
+
+static void list_append(struct conn_list *list, struct conn *c)
+{
+    c->prev = list->last;
+    c->next = NULL;
+    *(c->prev ? &c->prev->next : &list->first) = c;
+    list->last = c;
+}
+
+static void list_remove(struct conn_list *list, struct conn *c)
+{
+    *(c->prev ? &c->prev->next : &list->first) = c->next;
+    *(c->next ? &c->next->prev : &list->last) = c->prev;
+}
+
+/* The client was heard just now. Keeping the list in that order costs O(1) here and lets
+ * conn_expired look at one client instead of all. */
+static void touch(struct conn_list *list, struct conn *c)
+{
+    if (list->idle_limit == 0)
+        return;
+    c->heard = now_ms();
+    if (c->next != NULL) {
+        list_remove(list, c);
+        list_append(list, c);
+    }
+}
+
+static int keep_owed(struct conn *c, const unsigned char *bytes, size_t n)
+{
+    c->owed = malloc(sizeof *c->owed + n);
+    if (c->owed == NULL)
+        return 0;
+    c->owed->start = 0;
+    c->owed->end = n;
+    memcpy(c->owed->bytes, bytes, n);
+    return WANT_WRITE;
+}
+
+static int send_owed(struct conn *c)
+{
+    struct owed *owed = c->owed;
+    ssize_t sent = net_send(c->fd, owed->bytes + owed->start, owed->end - owed->start);
+
+    if (sent == -1)
+        return net_is_again(errno) ? WANT_WRITE : 0;
+    c->moved = true;
+    owed->start += (size_t)sent;
+    if (owed->start < owed->end)
+        return WANT_WRITE;
+    free(owed);
+    c->owed = NULL;
+    return WANT_READ;
+}
+
+static int send_answers(struct conn *c, const unsigned char *bytes, size_t n)
+{
+    ssize_t sent = n > 0 ? net_send(c->fd, bytes, n) : 0;
+
+    if (sent == -1 && !net_is_again(errno))
+        return 0;
+    if (sent == -1)
+        sent = 0;
+    if ((size_t)sent == n)
+        return WANT_READ;
+    return keep_owed(c, bytes + sent, n - (size_t)sent);
+}
+
+static int receive(struct conn *c)
+{
+    /* One for all clients of a thread: no byte stays in it from one call to the next. */
+    static _Thread_local unsigned char scratch[SCRATCH_SIZE];
+    ssize_t n = net_recv(c->fd, scratch, sizeof scratch);
+
+    if (n == -1)
+        return net_is_again(errno) ? WANT_READ : 0;
+    if (n == 0)
+        return 0; /* nothing is owed, or we would not be reading */
+    c->moved = true;
+    return send_answers(c, scratch, echo_feed(&c->echo, scratch, (size_t)n));
+}
+
+struct conn *conn_open(struct conn_list *list, int fd, const struct peer *peer)
+{
+    struct conn *c = calloc(1, sizeof *c);
+
+    if (c == NULL)
+        return NULL;
+    c->fd = fd;
+    c->peer = *peer;
+    echo_init(&c->echo);
+    c->want = (unsigned char)send_answers(c, (const unsigned char *)ECHO_GREETING, 1);
+    if (c->want == 0)
+        c->want = WANT_READ; /* dead on arrival: the first recv will tell */
+    list_append(list, c);
+    list->count++;
+    touch(list, c);
+    return c;
+}
+
+void conn_close(struct conn_list *list, struct conn *c)
+{
+    list_remove(list, c);
+    list->count--;
+    close(c->fd);
+    free(c->owed);
+    free(c);
+}
+
+int conn_pump(struct conn_list *list, struct conn *c)
+{
+    c->moved = false;
+    c->want = (unsigned char)(c->owed ? send_owed(c) : receive(c));
+    if (c->moved)
+        touch(list, c);
+    return c->want;
+}
+
+struct conn *conn_expired(const struct conn_list *list)
+{
+    return conn_expiry_ms(list) == 0 ? list->first : NULL;
+}
+
+int conn_expiry_ms(const struct conn_list *list)
+{
+    if (list->idle_limit == 0 || list->first == NULL)
+        return -1;
+    uint32_t silent = now_ms() - list->first->heard; /* right even when the clock has wrapped */
+    return silent >= (uint32_t)list->idle_limit ? 0 : list->idle_limit - (int)silent;
+}
+
+static void close_all(struct conn_list *list, void (*gone)(const struct peer *peer))
+{
+    while (list->first != NULL) {
+        gone(&list->first->peer);
+        conn_close(list, list->first);
+    }
+}
+
+static void wait_for_any(const struct conn_list *list, struct pollfd *fds, int limit_ms)
+{
+    nfds_t n = 0;
+
+    for (const struct conn *c = list->first; c != NULL; c = c->next)
+        fds[n++] = (struct pollfd){
+            .fd = c->fd,
+            .events = (short)((c->want & WANT_READ ? POLLIN : 0) |
+                              (c->want & WANT_WRITE ? POLLOUT : 0)),
+        };
+    if (poll(fds, n, limit_ms) == -1)
+        for (nfds_t i = 0; i < n; i++)
+            fds[i].revents = 0; /* EINTR: ask again */
+}
+
+void conn_drain(struct conn_list *list, int limit_ms, void (*gone)(const struct peer *peer))
+{
+    struct pollfd *fds = calloc((size_t)list->count + 1, sizeof *fds);
+    const uint32_t start = now_ms();
+    uint32_t spent = 0;
+
+    /* After this recv still yields what has come, then the end: every client finishes by the
+     * same path as one that closed its side. */
+    for (struct conn *c = list->first; c != NULL; c = c->next)
+        shutdown(c->fd, SHUT_RD);
+    list->idle_limit = 0; /* from here on the order of the list stays as it is */
+    while (fds != NULL && list->first != NULL && spent < (uint32_t)limit_ms) {
+        wait_for_any(list, fds, limit_ms - (int)spent);
+        struct conn *next, *c = list->first;
+        for (nfds_t i = 0; c != NULL; i++, c = next) {
+            next = c->next;
+            if (fds[i].revents != 0 && conn_pump(list, c) == 0) {
+                gone(&c->peer);
+                conn_close(list, c);
+            }
+        }
+        spent = now_ms() - start;
+    }
+    free(fds);
+    close_all(list, gone);
+}

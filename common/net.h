@@ -1,0 +1,60 @@
+/* Sockets, with the traps taken out: what every step needs and none of them teaches.
+ *
+ * Functions return -1 with errno set, and never print or exit: the program decides. */
+#ifndef NET_H
+#define NET_H
+
+#include "peer.h"
+
+#include <signal.h>
+#include <stddef.h>
+#include <sys/types.h>
+
+struct net_listener {
+    int fd;
+    int spare;           /* kept for a full house: see net_accept */
+    struct peer address; /* what it is bound to; tells the port when 0 was asked for */
+};
+
+/* Listens on the first address getaddrinfo(3) yields for host ("127.0.0.1", "::", a name) and
+ * port (decimal, "0" = any free one) that can be bound: SO_REUSEADDR, backlog SOMAXCONN.
+ * Returns 0; or -1, and *why says what went wrong (a static string). */
+int net_listen(struct net_listener *listener, const char *host, const char *port,
+               const char **why);
+
+/* Closes the listener and its spare descriptor. */
+void net_unlisten(struct net_listener *listener);
+
+/* Accepts one client, with TCP_NODELAY and FD_CLOEXEC set. Returns the descriptor, which is the
+ * caller's to close; or -1, and the caller goes on:
+ *   EAGAIN, EINTR   nobody is waiting (non-blocking listener), or a signal came
+ *   EMFILE, ENFILE  no descriptor is left: the newcomer, whose address is in *peer, was let in
+ *                   with the spare one and shown out, because a client left in the backlog
+ *                   would keep the listener readable and us busy
+ *   anything else   a connection died while it waited (accept(2), "Error handling"), or the
+ *                   kernel is in trouble, say ENOBUFS: then the call also took a short nap */
+int net_accept(struct net_listener *listener, struct peer *peer);
+
+/* Makes calls on fd answer EAGAIN instead of sleeping. */
+int net_set_nonblocking(int fd);
+
+/* Makes recv and send on fd give up with EAGAIN after ms milliseconds; 0 = wait for ever. */
+int net_set_timeout(int fd, int ms);
+
+/* recv(2), counted. */
+ssize_t net_recv(int fd, void *bytes, size_t n);
+
+/* send(2), counted, and never a SIGPIPE. May take fewer than n bytes. */
+ssize_t net_send(int fd, const void *bytes, size_t n);
+
+/* Sends all n bytes on a blocking socket. A signal means "again" unless *give_up is set by
+ * then. Returns 0; or -1, and some of the bytes may have gone. */
+int net_send_all(int fd, const void *bytes, size_t n, const volatile sig_atomic_t *give_up);
+
+/* Is the error one of a call that had nothing to do: EAGAIN, EWOULDBLOCK or EINTR? */
+int net_is_again(int error);
+
+/* Is it one of a full house: EMFILE or ENFILE? */
+int net_is_full(int error);
+
+#endif

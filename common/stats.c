@@ -1,0 +1,155 @@
+#include "stats.h"
+
+#include <inttypes.h>
+#include <pthread.h>
+#include <stdio.h>
+#include <sys/resource.h>
+
+_Thread_local struct stats stats;
+
+static pthread_mutex_t lock = PTHREAD_MUTEX_INITIALIZER; /* guards the next four */
+static struct stats finished;                            /* the sum of the threads that ended */
+static struct stats *threads;                            /* the living, but for the first */
+static int threads_now = 1, threads_max = 1;
+static int clients_now, clients_max;
+
+/* What a moment's totals are: plain numbers, and what the kernel counted. */
+struct totals {
+#define TOTALS_FIELD(name) uint64_t name;
+    STATS_COUNTERS(TOTALS_FIELD)
+#undef TOTALS_FIELD
+    int threads_max, clients_max;
+    double cpu_user, cpu_system; /* seconds */
+    long voluntary, involuntary; /* context switches */
+    uint64_t peak_rss;           /* bytes */
+};
+
+static void add_up(struct stats *sum, struct stats *one)
+{
+#define ADD(name) stats_add(&sum->name, atomic_load_explicit(&one->name, memory_order_relaxed));
+    STATS_COUNTERS(ADD)
+#undef ADD
+}
+
+void stats_thread_begin(void)
+{
+    pthread_mutex_lock(&lock);
+    stats_add(&stats.threads_created, 1);
+    stats.next = threads;
+    threads = &stats;
+    if (++threads_now > threads_max)
+        threads_max = threads_now;
+    pthread_mutex_unlock(&lock);
+}
+
+void stats_thread_end(void)
+{
+    pthread_mutex_lock(&lock);
+    struct stats **link = &threads;
+    while (*link != &stats)
+        link = &(*link)->next;
+    *link = stats.next;
+    add_up(&finished, &stats);
+    threads_now--;
+    pthread_mutex_unlock(&lock);
+}
+
+void stats_client_begin(void)
+{
+    stats_add(&stats.clients_served, 1);
+    pthread_mutex_lock(&lock);
+    if (++clients_now > clients_max)
+        clients_max = clients_now;
+    pthread_mutex_unlock(&lock);
+}
+
+void stats_client_end(void)
+{
+    pthread_mutex_lock(&lock);
+    clients_now--;
+    pthread_mutex_unlock(&lock);
+}
+
+int stats_clients(void)
+{
+    pthread_mutex_lock(&lock);
+    int now = clients_now;
+    pthread_mutex_unlock(&lock);
+    return now;
+}
+
+static double seconds(struct timeval t)
+{
+    return (double)t.tv_sec + (double)t.tv_usec / 1e6;
+}
+
+/* Called from the first thread, whose own counters are not in the list. */
+static struct totals take_totals(void)
+{
+    struct stats sum = {0};
+    struct totals t;
+    struct rusage usage;
+
+    pthread_mutex_lock(&lock);
+    add_up(&sum, &finished);
+    add_up(&sum, &stats);
+    for (struct stats *one = threads; one != NULL; one = one->next)
+        add_up(&sum, one);
+    t.threads_max = threads_max;
+    t.clients_max = clients_max;
+    pthread_mutex_unlock(&lock);
+#define TAKE(name) t.name = atomic_load_explicit(&sum.name, memory_order_relaxed);
+    STATS_COUNTERS(TAKE)
+#undef TAKE
+    getrusage(RUSAGE_SELF, &usage);
+    t.cpu_user = seconds(usage.ru_utime);
+    t.cpu_system = seconds(usage.ru_stime);
+    t.voluntary = usage.ru_nvcsw;
+    t.involuntary = usage.ru_nivcsw;
+    t.peak_rss = (uint64_t)usage.ru_maxrss;
+#ifndef __APPLE__
+    t.peak_rss *= 1024; /* everybody else counts in KiB */
+#endif
+    return t;
+}
+
+int stats_text(char *text, size_t size)
+{
+    struct totals t = take_totals();
+
+    return snprintf(text, size,
+                    "Clients: %" PRIu64 " served, %d at most at once; %" PRIu64 " refused.\n"
+                    "Bytes: %" PRIu64 " in, %" PRIu64 " out.\n"
+                    "Calls: %" PRIu64 " accept; %" PRIu64 " recv, %" PRIu64
+                    " of them EAGAIN; %" PRIu64 " send, %" PRIu64 " of them short or EAGAIN.\n"
+                    "Waits: %" PRIu64 ", reporting %" PRIu64 " events; %" PRIu64
+                    " descriptors scanned, %" PRIu64 " interest changes.\n"
+                    "Cost: %.1f ms CPU (%.1f user + %.1f system), %d threads at most, "
+                    "%ld + %ld context switches, %.1f MiB resident at most.\n",
+                    t.clients_served, t.clients_max, t.clients_refused, t.bytes_in, t.bytes_out,
+                    t.accept_calls, t.recv_calls, t.recv_again, t.send_calls,
+                    t.send_short + t.send_again, t.wait_calls, t.wait_events,
+                    t.descriptors_scanned, t.interest_changes,
+                    (t.cpu_user + t.cpu_system) * 1e3, t.cpu_user * 1e3, t.cpu_system * 1e3,
+                    t.threads_max, t.voluntary, t.involuntary, (double)t.peak_rss / (1 << 20));
+}
+
+int stats_json(char *text, size_t size)
+{
+    struct totals t = take_totals();
+
+#define KEY(name)   "  \"" #name "\": %" PRIu64 ",\n"
+#define VALUE(name) t.name,
+    return snprintf(text, size,
+                    "{\n" STATS_COUNTERS(KEY) "  \"threads_max\": %d,\n"
+                                              "  \"clients_max\": %d,\n"
+                                              "  \"cpu_user_seconds\": %.6f,\n"
+                                              "  \"cpu_system_seconds\": %.6f,\n"
+                                              "  \"voluntary_switches\": %ld,\n"
+                                              "  \"involuntary_switches\": %ld,\n"
+                                              "  \"peak_rss_bytes\": %" PRIu64 "\n}\n",
+                    STATS_COUNTERS(VALUE) t.threads_max, t.clients_max, t.cpu_user,
+                    t.cpu_system, t.voluntary, t.involuntary, t.peak_rss);
+#undef KEY
+#undef VALUE
+}

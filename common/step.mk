@@ -1,0 +1,62 @@
+# step.mk - what the Makefiles of all steps share. A step sets what it needs and includes this:
+#
+#   PKGS        libraries by their pkg-config names ("libuv")
+#   OBJS        the server's objects beyond server.o
+#   STEP_FLAGS  compiler flags of its own
+#   SUITE       flags for clients/check-server.py ("--serial")
+#
+# The user may set CC, CFLAGS, CPPFLAGS, LDFLAGS, and SAN=address,undefined or SAN=thread.
+# Whatever is set, objects built with other settings are built again.
+
+COMMON := $(patsubst %/,%,$(dir $(lastword $(MAKEFILE_LIST))))
+ROOT := $(COMMON)/..
+
+CFLAGS ?= -O2 -g
+WARNINGS := -Wall -Wextra -Wpedantic -Wshadow -Wconversion
+# The code cannot do without these, so they do not stand in CFLAGS.
+NEEDED := -std=c11 -D_POSIX_C_SOURCE=200809L -D_DEFAULT_SOURCE -D_DARWIN_C_SOURCE \
+          -pthread -I$(COMMON) $(STEP_FLAGS) $(if $(PKGS),$(shell pkg-config --cflags $(PKGS)))
+LIBS := $(if $(PKGS),$(shell pkg-config --libs $(PKGS)))
+ifneq ($(SAN),)
+NEEDED += -fsanitize=$(SAN) -fno-omit-frame-pointer $(if $(findstring undefined,$(SAN)),-fno-sanitize-recover=undefined)
+endif
+
+COMPILE = $(CC) $(NEEDED) $(WARNINGS) $(CPPFLAGS) $(CFLAGS)
+LINK = $(CC) $(NEEDED) $(CFLAGS) $(LDFLAGS)
+LIBCOMMON := build/libcommon.a
+LIBCOMMON_OBJS := $(patsubst $(COMMON)/%.c,build/common/%.o,$(wildcard $(COMMON)/*.c))
+
+.PHONY: all run check clean FORCE
+.DELETE_ON_ERROR:
+all: server
+
+server: $(addprefix build/,server.o $(OBJS)) $(LIBCOMMON)
+	$(LINK) -o $@ $^ $(LIBS) $(LDLIBS)
+
+run: server
+	./server $(ARGS)
+
+$(LIBCOMMON): $(LIBCOMMON_OBJS)
+	rm -f $@
+	$(AR) rcs $@ $^
+
+build/common/%.o: $(COMMON)/%.c build/flags
+	$(COMPILE) -MMD -MP -c -o $@ $<
+
+build/%.o: %.c build/flags
+	@mkdir -p $(@D)
+	$(COMPILE) -MMD -MP -c -o $@ $<
+
+# Holds the flags of the last build; changes, and so outdates every object, when they do.
+FLAGS := $(COMPILE) | $(LINK) $(LIBS) $(LDLIBS)
+build/flags: FORCE
+	@mkdir -p build/common build/tests
+	@echo '$(FLAGS)' | cmp -s - $@ || echo '$(FLAGS)' > $@
+
+print-suite-args:
+	@echo $(SUITE)
+
+clean:
+	rm -rf build server
+
+-include $(wildcard build/*.d build/*/*.d)

@@ -1,0 +1,157 @@
+/* Step 2 - thread per client: ask nothing, let the scheduler ask.
+ *
+ *     accept --> accept --> accept --> ...          the first thread only opens the door
+ *        |          |          +--> recv --> answer --> recv --> ...    client C's thread
+ *        |          +--> recv --> answer --> recv --> ...               client B's thread
+ *        +--> recv --> answer --> recv --> ...                          client A's thread
+ *
+ * The code of step 1, run once per client at the same time. The kernel wakes whichever thread
+ * has bytes. A client's state is still local variables: on a stack of its own.
+ *
+ *   Wait happens in   as many recv calls as there are clients
+ *   Breaks when       there are thousands: each costs a stack, a kernel thread, and switches
+ */
+#include "cli.h"
+#include "echo.h"
+#include "net.h"
+#include "stats.h"
+
+#include <errno.h>
+#include <pthread.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/socket.h>
+#include <time.h>
+#include <unistd.h>
+
+enum {
+    BUFFER_SIZE = 64 * 1024,
+    STACK_SIZE = 256 * 1024, /* the default reserves 8 MiB for each client */
+};
+
+struct client {
+    struct client *prev, *next;
+    int fd;
+    struct peer peer;
+};
+
+static pthread_mutex_t lock = PTHREAD_MUTEX_INITIALIZER; /* guards the list below */
+static pthread_cond_t left = PTHREAD_COND_INITIALIZER;   /* a client left it */
+static struct client clients = {.prev = &clients, .next = &clients};
+
+static void serve_client(int fd)
+{
+    unsigned char bytes[BUFFER_SIZE];
+    struct echo echo;
+    ssize_t n;
+
+    echo_init(&echo);
+    if (net_send_all(fd, ECHO_GREETING, 1, &cli_time_is_up) == -1)
+        return;
+    while ((n = net_recv(fd, bytes, sizeof bytes)) > 0) {
+        size_t answers = echo_feed(&echo, bytes, (size_t)n);
+        if (net_send_all(fd, bytes, answers, &cli_time_is_up) == -1)
+            return;
+    }
+}
+
+static void *client_thread(void *argument)
+{
+    struct client *client = argument;
+
+    stats_thread_begin();
+    serve_client(client->fd);
+    pthread_mutex_lock(&lock);
+    client->prev->next = client->next;
+    client->next->prev = client->prev;
+    close(client->fd); /* under the lock: hang_up must not hit a descriptor used again */
+    cli_disconnected(&client->peer);
+    free(client);
+    stats_thread_end();
+    pthread_cond_signal(&left);
+    pthread_mutex_unlock(&lock);
+    return NULL;
+}
+
+/* Signals are for the first thread, so the new one is born with all of them blocked. */
+static int start_thread(struct client *client)
+{
+    pthread_attr_t attributes;
+    sigset_t all, before;
+    pthread_t thread;
+
+    int error = pthread_attr_init(&attributes);
+    if (error != 0)
+        return error;
+    pthread_attr_setstacksize(&attributes, STACK_SIZE);
+    pthread_attr_setdetachstate(&attributes, PTHREAD_CREATE_DETACHED);
+    sigfillset(&all);
+    pthread_sigmask(SIG_SETMASK, &all, &before);
+    error = pthread_create(&thread, &attributes, client_thread, client);
+    pthread_sigmask(SIG_SETMASK, &before, NULL);
+    pthread_attr_destroy(&attributes);
+    return error;
+}
+
+static void accept_client(struct net_listener *listener)
+{
+    struct peer peer;
+    int fd = cli_admit(net_accept(listener, &peer), &peer);
+
+    if (fd == -1)
+        return;
+    net_set_timeout(fd, cli.idle_timeout_ms);
+    struct client *client = malloc(sizeof *client);
+    int error = ENOMEM;
+    pthread_mutex_lock(&lock); /* the thread may end at once: not before it is in the list */
+    if (client != NULL) {
+        *client = (struct client){clients.prev, &clients, fd, peer};
+        error = start_thread(client);
+    }
+    if (error == 0) {
+        clients.prev->next = client;
+        clients.prev = client;
+        cli_connected(&peer);
+    }
+    pthread_mutex_unlock(&lock);
+    if (error != 0) {
+        cli_refused(&peer, strerror(error));
+        close(fd);
+        free(client);
+    }
+}
+
+/* Shuts down the clients' sockets, which wakes the threads that sleep on them, and waits for
+ * the threads to leave, CLI_GRACE_MS at most. */
+static void hang_up(int how)
+{
+    struct timespec limit;
+
+    clock_gettime(CLOCK_REALTIME, &limit);
+    limit.tv_sec += CLI_GRACE_MS / 1000;
+    pthread_mutex_lock(&lock);
+    for (struct client *c = clients.next; c != &clients; c = c->next)
+        shutdown(c->fd, how);
+    while (clients.next != &clients && pthread_cond_timedwait(&left, &lock, &limit) == 0)
+        ;
+    pthread_mutex_unlock(&lock);
+}
+
+static void run_server(struct net_listener *listener)
+{
+    while (!cli_stopping())
+        accept_client(listener);
+    hang_up(SHUT_RD);   /* what has come is answered; no more is waited for */
+    hang_up(SHUT_RDWR); /* and those who do not take their answers lose them */
+}
+
+int main(int argc, char **argv)
+{
+    struct net_listener listener;
+
+    cli_start(argc, argv, NULL);
+    cli_listen(&listener);
+    run_server(&listener);
+    net_unlisten(&listener);
+    return cli_finish();
+}

@@ -1,0 +1,331 @@
+/* Step 7 - libuv: call me with the bytes.
+ *
+ *     uv_run: the loop of step 6, written by others, for every operating system
+ *        +--> accept_client()      somebody knocked
+ *        +--> pump_client(bytes)   the bytes are here: libuv has called recv
+ *        +--> owed_sent()          what a socket would not take at once has gone
+ *        +--> client_closed()      now, and not before, the memory is ours again
+ *
+ * We no longer ask whether we may do I/O; we are told that it is done. libuv owns the sockets,
+ * and memory changes hands: a struct client is libuv's from uv_tcp_init until client_closed;
+ * the bytes of pump_client are ours until it returns, for the one scratch buffer is then lent
+ * again; owed bytes are libuv's from uv_write until owed_sent.
+ *
+ *   Wait happens in   uv_run
+ *   Breaks when       a callback computes for long: the loop is not ours, but it is one thread
+ */
+#include "cli.h"
+#include "echo.h"
+#include "stats.h"
+
+#include <errno.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/resource.h>
+#include <uv.h>
+
+enum {
+    SCRATCH_SIZE = 64 * 1024,
+    RESERVE_SIZE = 64 * 1024,
+    TICK_MS = 50, /* while stopping: how often to look for clients that have fallen silent */
+};
+
+struct client {
+    uv_tcp_t tcp; /* first: a pointer to it is one to the client */
+    uv_write_t write;
+    struct client *prev, *next; /* neighbours in the list, longest silent first */
+    char *owed;                 /* what libuv still has to send; NULL most of the time */
+    uint64_t heard;             /* when bytes last moved, in milliseconds of uv_now */
+    struct echo echo;
+    struct peer peer;
+};
+
+static uv_loop_t loop;
+static uv_tcp_t listener;
+static uv_timer_t timer; /* for --idle-timeout, then for the end */
+static uv_signal_t signals[3];
+static uint64_t stopped; /* when the stop was asked for, by uv_now */
+static struct client clients = {.prev = &clients, .next = &clients};
+
+/* libuv ends the program when its table of descriptors cannot grow. So some memory is kept
+ * back, and given up in need; while it cannot be had again, newcomers are refused. */
+static void *reserve;
+
+static void *reallocate(void *memory, size_t size)
+{
+    void *more = realloc(memory, size);
+
+    if (more == NULL && size > 0) {
+        free(reserve);
+        reserve = NULL;
+        more = realloc(memory, size);
+    }
+    return more;
+}
+
+static void *allocate(size_t size)
+{
+    return reallocate(NULL, size);
+}
+
+static void *allocate_zeroed(size_t count, size_t size)
+{
+    void *memory = size > SIZE_MAX / (count + 1) ? NULL : allocate(count * size);
+
+    return memory ? memset(memory, 0, count * size) : NULL;
+}
+
+static void list_remove(struct client *c)
+{
+    c->prev->next = c->next;
+    c->next->prev = c->prev;
+}
+
+static void list_append(struct client *c)
+{
+    c->heard = uv_now(&loop);
+    c->prev = clients.prev;
+    c->next = &clients;
+    c->prev->next = c->next->prev = c;
+}
+
+static void client_closed(uv_handle_t *handle)
+{
+    struct client *c = (struct client *)handle;
+
+    free(c->owed);
+    free(c);
+}
+
+static void drop_client(struct client *c)
+{
+    if (uv_is_closing((uv_handle_t *)&c->tcp))
+        return;
+    cli_disconnected(&c->peer);
+    list_remove(c);
+    uv_close((uv_handle_t *)&c->tcp, client_closed);
+}
+
+static void lend_scratch(uv_handle_t *handle, size_t suggested, uv_buf_t *buffer)
+{
+    static char scratch[SCRATCH_SIZE]; /* one will do: it is back before it is lent again */
+
+    (void)handle;
+    (void)suggested;
+    *buffer = uv_buf_init(scratch, sizeof scratch);
+}
+
+static void pump_client(uv_stream_t *stream, ssize_t n, const uv_buf_t *buffer);
+
+static void owed_sent(uv_write_t *request, int status)
+{
+    struct client *c = (struct client *)request->handle;
+
+    free(c->owed);
+    c->owed = NULL;
+    if (status < 0 || uv_read_start(request->handle, lend_scratch, pump_client) < 0)
+        drop_client(c);
+}
+
+/* Tries at once, which nearly always does it; only what is left is kept and given to libuv.
+ * Until that has gone nothing more is read. Returns 0 or an error of libuv's. */
+static int send_answers(struct client *c, char *bytes, size_t n)
+{
+    uv_stream_t *stream = (uv_stream_t *)&c->tcp;
+    uv_buf_t rest = uv_buf_init(bytes, (unsigned)n);
+    int sent = n > 0 ? uv_try_write(stream, &rest, 1) : 0;
+
+    stats_add(&stats.send_calls, n > 0);
+    if (sent < 0 && sent != UV_EAGAIN)
+        return sent;
+    if (sent == UV_EAGAIN)
+        sent = 0;
+    stats_add(&stats.bytes_out, n);
+    if ((size_t)sent == n)
+        return 0;
+    stats_add(&stats.send_short, 1);
+    rest.len = n - (size_t)sent;
+    rest.base = c->owed = allocate(rest.len);
+    if (c->owed == NULL)
+        return UV_ENOMEM;
+    memcpy(c->owed, bytes + sent, rest.len);
+    uv_read_stop(stream);
+    return uv_write(&c->write, stream, &rest, 1, owed_sent);
+}
+
+static void pump_client(uv_stream_t *stream, ssize_t n, const uv_buf_t *buffer)
+{
+    struct client *c = (struct client *)stream;
+
+    stats_add(&stats.recv_calls, 1);
+    if (n == 0) { /* libuv's way to say EAGAIN */
+        stats_add(&stats.recv_again, 1);
+        return;
+    }
+    if (n < 0) { /* UV_EOF or an error; nothing is owed, or we would not be reading */
+        drop_client(c);
+        return;
+    }
+    stats_add(&stats.bytes_in, (uint64_t)n);
+    list_remove(c);
+    list_append(c);
+    size_t answers = echo_feed(&c->echo, (unsigned char *)buffer->base, (size_t)n);
+    if (send_answers(c, buffer->base, answers) < 0)
+        drop_client(c);
+}
+
+/* Why a client that has been accepted cannot stay, or NULL. */
+static const char *why_refused(const struct client *c)
+{
+    struct rlimit limit;
+    uv_os_fd_t fd;
+
+    if (cli_full())
+        return "--max-clients reached";
+    if (reserve == NULL && (reserve = malloc(RESERVE_SIZE)) == NULL)
+        return strerror(ENOMEM);
+    /* The lowest free descriptor is taken first, so the highest tells that there is no other.
+     * It stays free, or libuv would close the next newcomer without a word to us. */
+    if (uv_fileno((const uv_handle_t *)&c->tcp, &fd) == 0 &&
+        getrlimit(RLIMIT_NOFILE, &limit) == 0 && (rlim_t)fd + 1 >= limit.rlim_cur)
+        return strerror(EMFILE);
+    return NULL;
+}
+
+static void accept_client(uv_stream_t *stream, int status)
+{
+    struct client *c = status < 0 ? NULL : allocate_zeroed(1, sizeof *c);
+    struct sockaddr_storage address = {0};
+    int size = sizeof address;
+    char greeting[] = ECHO_GREETING;
+
+    if (c == NULL)
+        return;
+    stats_add(&stats.accept_calls, 1);
+    uv_tcp_init(&loop, &c->tcp);
+    int error = uv_accept(stream, (uv_stream_t *)&c->tcp);
+    uv_tcp_getpeername(&c->tcp, (struct sockaddr *)&address, &size);
+    peer_from_sockaddr(&c->peer, (struct sockaddr *)&address);
+    const char *why = error < 0 ? strerror(-error) : why_refused(c);
+    if (why != NULL) {
+        cli_refused(&c->peer, why);
+        uv_close((uv_handle_t *)&c->tcp, client_closed);
+        return;
+    }
+    uv_tcp_nodelay(&c->tcp, 1);
+    echo_init(&c->echo);
+    list_append(c);
+    cli_connected(&c->peer);
+    error = send_answers(c, greeting, 1);
+    if (error == 0 && c->owed == NULL)
+        error = uv_read_start((uv_stream_t *)&c->tcp, lend_scratch, pump_client);
+    if (error < 0)
+        drop_client(c);
+}
+
+/* The list is in the order of silence, so the first client is the only one to ask. */
+static void drop_silent(uv_timer_t *handle)
+{
+    const uint64_t limit = (uint64_t)cli.idle_timeout_ms, now = uv_now(&loop);
+
+    while (clients.next != &clients && clients.next->heard + limit <= now)
+        drop_client(clients.next);
+    uint64_t due = clients.next != &clients ? clients.next->heard + limit - now : limit;
+    uv_timer_start(handle, drop_silent, due, 0);
+}
+
+/* Stopping: drops who is owed nothing and says nothing, and everybody when the time is up. */
+static void drop_finished(uv_timer_t *handle)
+{
+    const uint64_t now = uv_now(&loop);
+
+    for (struct client *next, *c = clients.next; c != &clients; c = next) {
+        next = c->next;
+        if (now - stopped >= CLI_GRACE_MS || (c->owed == NULL && c->heard + TICK_MS <= now))
+            drop_client(c);
+    }
+    if (clients.next != &clients)
+        return;
+    uv_close((uv_handle_t *)handle, NULL);
+    for (size_t i = 0; i < sizeof signals / sizeof *signals; i++)
+        uv_close((uv_handle_t *)&signals[i], NULL);
+}
+
+static void take_signal(uv_signal_t *handle, int number)
+{
+    if (number == SIGUSR1) {
+        cli_report();
+    } else if (!uv_is_closing((uv_handle_t *)&listener)) {
+        stopped = uv_now(&loop);
+        uv_close((uv_handle_t *)&listener, NULL);
+        uv_timer_start(&timer, drop_finished, TICK_MS, TICK_MS);
+    }
+    if (number == SIGINT)
+        uv_signal_stop(handle); /* a second one kills at once */
+}
+
+/* Listens on one of the addresses. Returns 0 or an error of libuv's. */
+static int listen_on(const struct addrinfo *address)
+{
+    int error = uv_tcp_init(&loop, &listener);
+
+    if (error == 0)
+        error = uv_tcp_bind(&listener, address->ai_addr, 0);
+    if (error == 0)
+        error = uv_listen((uv_stream_t *)&listener, SOMAXCONN, accept_client);
+    if (error == 0)
+        return 0;
+    uv_close((uv_handle_t *)&listener, NULL);
+    uv_run(&loop, UV_RUN_NOWAIT); /* until the handle is ours again */
+    return error;
+}
+
+static void start_listening(void)
+{
+    const struct addrinfo hints = {.ai_socktype = SOCK_STREAM, .ai_flags = AI_PASSIVE};
+    struct sockaddr_storage bound = {0};
+    int size = sizeof bound;
+    struct peer address;
+    uv_getaddrinfo_t request;
+
+    int error = uv_getaddrinfo(&loop, &request, NULL, cli.bind, cli.port, &hints);
+    if (error < 0)
+        cli_cannot_listen(uv_strerror(error));
+    for (const struct addrinfo *a = request.addrinfo; a != NULL; a = a->ai_next)
+        if ((error = listen_on(a)) == 0)
+            break;
+    uv_freeaddrinfo(request.addrinfo);
+    if (error < 0)
+        cli_cannot_listen(strerror(-error));
+    uv_tcp_getsockname(&listener, (struct sockaddr *)&bound, &size);
+    peer_from_sockaddr(&address, (struct sockaddr *)&bound);
+    cli_listening(&address);
+}
+
+static void run_server(void)
+{
+    static const int numbers[] = {SIGINT, SIGTERM, SIGUSR1};
+
+    for (size_t i = 0; i < sizeof signals / sizeof *signals; i++) {
+        uv_signal_init(&loop, &signals[i]);
+        uv_signal_start(&signals[i], take_signal, numbers[i]);
+    }
+    uv_timer_init(&loop, &timer);
+    if (cli.idle_timeout_ms > 0)
+        drop_silent(&timer);
+    uv_run(&loop, UV_RUN_DEFAULT);
+    if (uv_loop_close(&loop) != 0)
+        cli_die("a handle was left open");
+    free(reserve);
+}
+
+int main(int argc, char **argv)
+{
+    cli_start(argc, argv, NULL);
+    uv_replace_allocator(allocate, reallocate, allocate_zeroed, free);
+    if (uv_loop_init(&loop) != 0)
+        cli_die("cannot start libuv");
+    start_listening();
+    run_server();
+    return cli_finish();
+}

@@ -1,0 +1,246 @@
+#!/usr/bin/env python3
+"""Who may know what. Each rule below is a promise about the tree that its readers rely on and
+that its text can show: which source includes which, and what libraries must not do.
+Writes TAP."""
+
+import fnmatch
+import pathlib
+import re
+import sys
+
+# The headers of ours that a source may include; the first pattern decides. What no pattern
+# matches is an error: give it a place.
+LAYERS = [
+    ("*/tests/*", "*"),
+    ("*/demos/*", "*"),
+    ("common/echo.?", "echo"),
+    ("common/peer.?", "peer"),
+    ("common/stats.?", "stats"),
+    ("common/net.?", "net peer stats"),
+    ("common/conn.?", "conn echo net peer stats"),
+    ("common/cli.?", "cli net peer stats"),
+    ("step[123]_*/server.c", "cli echo net peer stats"),
+    ("step[456]_*/server.c", "cli conn net peer stats"),
+    ("step7_*/server.c", "cli echo peer stats"),        # libuv owns the socket
+    ("step8_*/server.c", "cli conn net peer stats ae"),
+    ("step8_ae/ae*.?", "ae*"),                          # to be lifted out and used elsewhere
+    ("step*/variants/*", "cli conn echo net peer stats ae"),
+    ("clients/*", "*"),
+]
+# Headers that are the business of few.
+RESERVED = {
+    "uv.h": ["step7_*"],
+    "pthread.h": ["common/cli.c", "common/stats.c", "step2_*", "*/demos/*", "*/tests/*",
+                  "clients/*"],
+    "sys/select.h": ["step5_*", "step8_ae/ae_select.c", "*/tests/*", "clients/*"],
+}
+# Linux's own, without a twin elsewhere; anywhere else they stand in an #ifdef __linux__.
+LINUX_ONLY = {"argp.h", "liburing.h", "sys/epoll.h", "sys/eventfd.h", "sys/inotify.h",
+              "sys/prctl.h", "sys/sendfile.h", "sys/signalfd.h", "sys/timerfd.h"}
+LINUX_FILES = ["step6_*", "step8_ae/ae_epoll.c", "clients/bench/*", "*/demos/*", "*/tests/*"]
+ENGINE_MAY_INCLUDE = {"assert.h", "limits.h", "stdbool.h", "stddef.h", "stdint.h", "string.h"}
+LIBRARIES = ["common/%s.?" % name for name in "echo peer stats net conn".split()]
+LIBRARIES += ["step8_ae/ae*.?"]
+SPEAKS_OR_EXITS = re.compile(
+    r"(?<![\w.>])(v?f?printf|v?dprintf|f?puts|f?putc|putchar|fwrite|perror|psignal|v?syslog|"
+    r"v?errx?|v?warnx?|exit|_exit|_Exit|quick_exit|abort)\s*\(")
+README_LINES = 60
+
+
+class Source:
+    """A C file: its name in the tree, its text, its code (comments and the insides of strings
+    blanked), and what it includes."""
+
+    def __init__(self, tree, path):
+        self.name = str(path.relative_to(tree))
+        self.top = self.name.partition("/")[0]
+        self.text = path.read_text(encoding="utf-8")
+        self.code = strip(self.text)
+        self.includes = []      # (where, header, in #ifdef __linux__?)
+        self.ours = []          # (where, file in the tree, or None if there is none)
+        for number, guarded, kind, header in scan(self.code):
+            where = "%s:%d: #include %s" % (self.name, number, header)
+            if kind == "<":
+                self.includes.append((where, header, guarded))
+                continue
+            folders = [path.parent, tree / "common", tree / "step8_ae", tree / "clients"]
+            found = [(folder / header).resolve() for folder in folders
+                     if (folder / header).is_file()]
+            self.ours.append((where, found[0].relative_to(tree) if found else None))
+
+    def matches(self, patterns):
+        return any(fnmatch.fnmatchcase(self.name, pattern) for pattern in patterns)
+
+
+def strip(text):
+    """Blanks comments and the insides of strings, but not what an #include names; the lines
+    stay where they are."""
+    def blank(match):
+        found = match.group(0)
+        return found if found[0] == "#" else re.sub(r"[^\n]", " ", found)
+
+    return re.sub(r"""#\s*include[^\n]*|/\*.*?\*/|//[^\n]*|(["'])(?:\\.|(?!\1).)*?\1""",
+                  blank, text, flags=re.S)
+
+
+def scan(code):
+    """The #includes: line number, whether it stands where only Linux sees it, kind, header."""
+    guards = []
+    for number, line in enumerate(code.splitlines(), 1):
+        directive = re.match(r"\s*#\s*(\w+)(.*)", line)
+        if directive is None:
+            continue
+        word, rest = directive.groups()
+        if word in ("elif", "else", "endif") and guards:
+            guards.pop()
+        if word in ("if", "ifdef", "ifndef", "elif", "else"):
+            guards.append(word in ("if", "ifdef", "elif") and "__linux__" in rest)
+        include = re.match(r'\s*([<"])([^>"]+)', rest)
+        if word == "include" and include:
+            yield (number, any(guards), *include.groups())
+
+
+RULES = []
+
+
+def rule(promise):
+    def register(function):
+        RULES.append((promise, function))
+        return function
+    return register
+
+
+@rule("every source includes only what its layer may know")
+def layers(sources, tree):
+    for source in sources:
+        allowed = next((may for pattern, may in LAYERS
+                        if fnmatch.fnmatchcase(source.name, pattern)), None)
+        if allowed is None:
+            yield source.name + ": LAYERS has no place for it"
+            continue
+        for where, header in source.ours:
+            if header is None:
+                yield where + ": no such file in the tree"
+            elif not any(fnmatch.fnmatchcase(header.stem, may) for may in allowed.split()):
+                yield "%s: it may include: %s" % (where, allowed)
+
+
+@rule("no step includes another step's file")
+def steps_apart(sources, tree):
+    for source in sources:
+        for where, header in source.ours:
+            if source.top.startswith("step") and header is not None \
+                    and header.parts[0].startswith("step") and header.parts[0] != source.top:
+                yield where
+    for makefile in sorted(tree.glob("step*_*/Makefile")):
+        for number, line in enumerate(makefile.read_text(encoding="utf-8").splitlines(), 1):
+            if re.search(r"\.\./step\d", line.partition("#")[0]):
+                yield "%s:%d: %s" % (makefile.relative_to(tree), number, line.strip())
+
+
+@rule("clients know the wire, and ae.h, but no server's sources")
+def clients_apart(sources, tree):
+    for source in sources:
+        if source.top == "clients":
+            for where, header in source.ours:
+                if header is not None and header.parts[0] != "clients" \
+                        and str(header) != "step8_ae/ae.h":
+                    yield where
+
+
+@rule("nothing in common/ includes a step's or a client's file")
+def common_below(sources, tree):
+    for source in sources:
+        if source.top == "common":
+            for where, header in source.ours:
+                if header is not None and header.parts[0] != "common":
+                    yield where
+
+
+@rule("the protocol engine knows no socket, clock, heap or stdio")
+def engine(sources, tree):
+    for source in sources:
+        if source.matches(["common/echo.?"]):
+            for where, header, _ in source.includes:
+                if header not in ENGINE_MAY_INCLUDE:
+                    yield where
+
+
+@rule("a model's own header is included by that model only")
+def reserved(sources, tree):
+    for source in sources:
+        for where, header, _ in source.includes:
+            if header in RESERVED and not source.matches(RESERVED[header]):
+                yield where
+
+
+@rule("what only Linux has stands where only Linux needs it")
+def portable(sources, tree):
+    for source in sources:
+        for where, header, guarded in source.includes:
+            if (header in LINUX_ONLY or header.startswith("linux/")) and not guarded \
+                    and not source.matches(LINUX_FILES):
+                yield where
+
+
+@rule("libraries neither print nor exit")
+def libraries(sources, tree):
+    for source in sources:
+        if source.matches(LIBRARIES):
+            for number, line in enumerate(source.code.splitlines(), 1):
+                call = SPEAKS_OR_EXITS.search(line)
+                if call:
+                    yield "%s:%d: calls %s" % (source.name, number, call.group(1))
+
+
+@rule("every server says where its wait happens and when it breaks")
+def headers(sources, tree):
+    for source in sources:
+        if source.matches(["step*_*/server.c", "step*/variants/*.c"]):
+            first = source.text.partition("*/")[0]
+            for label in "Wait happens in", "Breaks when":
+                if not re.search(r"^ \*   %s +\S" % label, first, re.M):
+                    yield "%s: its first comment has no line \"%s\"" % (source.name, label)
+
+
+@rule("every server has the same four functions, run_server and main last")
+def shape(sources, tree):
+    for source in sources:
+        if source.matches(["step*_*/server.c"]):
+            found = re.findall(r"^[A-Za-z_][^=;\n]*?\b(\w+)\([^;{]*?\)\n\{", source.code, re.M)
+            if "accept_client" not in found or not {"serve_client", "pump_client"} & set(found):
+                yield source.name + ": no accept_client, or neither serve_ nor pump_client"
+            if found[-2:] != ["run_server", "main"]:
+                yield "%s: ends with %s" % (source.name, ", ".join(found[-2:]))
+
+
+@rule("every step has a README of at most %d lines" % README_LINES)
+def readmes(sources, tree):
+    for step in sorted(tree.glob("step*_*")):
+        readme = step / "README.md"
+        if not readme.is_file():
+            yield "%s/ has none" % step.name
+        else:
+            lines = len(readme.read_text(encoding="utf-8").splitlines())
+            if lines > README_LINES:
+                yield "%s/README.md has %d" % (step.name, lines)
+
+
+def main(tree):
+    files = [path for pattern in ("common", "clients", "step*_*")
+             for folder in sorted(tree.glob(pattern)) for path in sorted(folder.rglob("*.[ch]"))
+             if "build" not in path.relative_to(tree).parts]
+    sources = [Source(tree, path) for path in files]
+    print("1..%d" % len(RULES))
+    failed = 0
+    for number, (promise, function) in enumerate(RULES, 1):
+        wrong = list(function(sources, tree))
+        failed += bool(wrong)
+        print("%s %d - %s" % ("not ok" if wrong else "ok", number, promise))
+        for line in wrong:
+            print("# " + line)
+    return 1 if failed else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main(pathlib.Path(__file__).resolve().parents[2]))

@@ -1,0 +1,118 @@
+#!/bin/sh
+# Reads the whole tree with every analyser at hand: what `make lint` calls, and with the argument
+# `format` what `make format-check` calls (`format-fix`: `make format`).
+#
+# An absent tool is skipped aloud; with REQUIRE_ALL=1 its absence is a failure. What an analyser
+# is wrong about is suppressed, with the reason, where it stands; what is no concern of ours at
+# all, in .clang-tidy, .flake8 and below.
+set -u
+cd "$(dirname "$0")/../.." || exit 2
+
+FLAGS="-D_POSIX_C_SOURCE=200809L -D_DEFAULT_SOURCE -D_DARWIN_C_SOURCE
+       -Icommon -Istep8_ae -Iclients $(pkg-config --cflags libuv 2>/dev/null)"
+failed=0
+
+files() { # PATTERN: the tree's files, nothing that was built
+    find common clients step*_* -name build -prune -o -type f -name "$1" -print | sort
+}
+
+# C sources this system can compile: kqueue's need a BSD, others a library that may be absent.
+sources() {
+    for source in $(files '*.c'); do
+        # shellcheck disable=SC2086  # a list of words
+        if ${CC:-cc} -std=c11 $FLAGS -E "$source" >/dev/null 2>&1; then
+            echo "$source"
+        else
+            echo "skip  $source: its headers are not on this system" >&2
+        fi
+    done
+}
+
+have() {
+    command -v "$1" >/dev/null && return 0
+    if [ "${REQUIRE_ALL:-0}" = 0 ]; then
+        echo "skip  $1: not installed"
+    else
+        echo "FAIL  $1: not installed, and REQUIRE_ALL is set"
+        failed=1
+    fi
+    return 1
+}
+
+report() { # NAME FILES OUTPUT: quiet is good
+    if [ -z "$3" ]; then
+        echo "ok    $1 ($(echo "$2" | wc -w | tr -d ' ') files)"
+    else
+        printf 'FAIL  %s\n%s\n' "$1" "$3"
+        failed=1
+    fi
+}
+
+format() { # one file at a time, so that what is wrong is named once
+    have clang-format || return 0
+    all="$(files '*.c') $(files '*.h')"
+    # shellcheck disable=SC2086
+    case $1 in
+    format) report clang-format "$all" "$(clang-format --dry-run -Werror $all 2>&1)" ;;
+    format-fix) clang-format -i $all ;;
+    esac
+}
+
+case ${1-} in
+'') ;;
+format | format-fix)
+    format "$1"
+    exit $failed
+    ;;
+*)
+    echo 'usage: common/tests/lint.sh [format|format-fix]' >&2
+    exit 2
+    ;;
+esac
+
+sources=$(sources) || exit 2
+
+# Runs a function below on each source; whatever it prints is a finding.
+each_source() { # NAME FUNCTION
+    have "$1" || return 0
+    # shellcheck disable=SC2086
+    report "$1" "$sources" "$(for source in $sources; do
+        said=$("$2" "$source" 2>&1) || said=${said:-$source: $1 failed and does not say why}
+        [ -z "$said" ] || echo "$said"
+    done)"
+}
+
+# shellcheck disable=SC2086,SC2317  # words, and a function that is called by its name
+tidy() {
+    said=$(clang-tidy --quiet "$1" -- -std=c11 $FLAGS 2>/dev/null) ||
+        echo "$said" | grep -A 2 '\(error\|warning\): '
+}
+
+# shellcheck disable=SC2086,SC2317
+analyse() { # in a test, a malloc that fails may end the program
+    case $1 in
+    */tests/*) mercy='-Wno-analyzer-possible-null-dereference
+                      -Wno-analyzer-possible-null-argument' ;;
+    *) mercy='' ;;
+    esac
+    gcc -std=c11 $FLAGS -Wall -Wextra -O2 -fanalyzer -fdiagnostics-path-format=none $mercy \
+        -c -o /dev/null "$1"
+}
+
+# shellcheck disable=SC2086,SC2317
+check() { # unusedStructMember: a field that only a library, or another file, looks at
+    cppcheck --quiet --std=c11 --enable=warning,style,performance,portability --inline-suppr \
+        --suppress=missingIncludeSystem --suppress=unusedStructMember $FLAGS "$1"
+}
+
+each_source clang-tidy tidy
+each_source gcc analyse
+each_source cppcheck check
+
+scripts=$(files '*.sh' && echo .ci/run)
+# shellcheck disable=SC2086
+have shellcheck && report shellcheck "$scripts" "$(shellcheck $scripts 2>&1)"
+scripts=$(files '*.py')
+# shellcheck disable=SC2086
+have flake8 && report flake8 "$scripts" "$(flake8 $scripts 2>&1)"
+exit $failed

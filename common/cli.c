@@ -8,6 +8,7 @@
 #include <limits.h>
 #include <poll.h>
 #include <pthread.h>
+#include <signal.h>
 #include <stdarg.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -217,8 +218,11 @@ static void parse_options(int argc, char **argv, const struct cli_option *more)
 
 /* ---- Signals ----------------------------------------------------------------------------- */
 
-volatile sig_atomic_t cli_time_is_up;
-static volatile sig_atomic_t stop_wanted, report_wanted;
+/* Lock-free atomics may be used in handlers (C11, 7.14.1.1), and other threads ask for them. */
+_Static_assert(ATOMIC_BOOL_LOCK_FREE == 2, "a handler must not wait for a lock");
+atomic_bool cli_time_is_up;
+static atomic_bool stop_wanted, report_wanted;
+static pthread_t first_thread;
 static int wakeup[2] = {-1, -1}; /* the self-pipe: read end, write end */
 
 static void wake_up(void)
@@ -233,7 +237,7 @@ static void wake_up(void)
 static void on_stop(int signal_number)
 {
     (void)signal_number;
-    stop_wanted = 1;
+    stop_wanted = true;
     signal(SIGINT, SIG_DFL); /* a second one kills at once */
     alarm(CLI_GRACE_MS / 1000);
     wake_up();
@@ -242,14 +246,14 @@ static void on_stop(int signal_number)
 static void on_alarm(int signal_number)
 {
     (void)signal_number;
-    cli_time_is_up = 1;
+    cli_time_is_up = true;
     alarm(CLI_GRACE_MS / 1000); /* and knock again, in case nobody was asleep to hear it */
 }
 
 static void on_report(int signal_number)
 {
     (void)signal_number;
-    report_wanted = 1;
+    report_wanted = true;
     wake_up();
 }
 
@@ -265,12 +269,22 @@ static void catch (int signal_number, void (*handler)(int))
     pthread_sigmask(SIG_UNBLOCK, &set, NULL);
 }
 
+static void on_interrupt(int signal_number)
+{
+    (void)signal_number; /* that the call returned is all that was wanted */
+}
+
+void cli_interrupt_on(int signal_number)
+{
+    catch (signal_number, on_interrupt);
+}
+
 bool cli_stopping(void)
 {
     char drain[16];
 
-    if (report_wanted) {
-        report_wanted = 0;
+    if (report_wanted && pthread_equal(pthread_self(), first_thread)) {
+        report_wanted = false;
         cli_report();
         while (wakeup[0] != -1 && !stop_wanted && read(wakeup[0], drain, sizeof drain) > 0)
             ;
@@ -373,17 +387,14 @@ bool cli_full(void)
 
 int cli_admit(int fd, const struct peer *peer)
 {
-    if (fd == -1) {
-        if (net_is_full(errno))
-            cli_refused(peer, strerror(errno));
-        return -1;
-    }
-    if (cli_full()) {
-        cli_refused(peer, "--max-clients reached");
+    if (fd == -1 && !net_is_full(errno))
+        return CLI_NOBODY;
+    if (fd != -1 && !cli_full())
+        return fd;
+    cli_refused(peer, fd == -1 ? strerror(errno) : "--max-clients reached");
+    if (fd != -1)
         close(fd);
-        return -1;
-    }
-    return fd;
+    return CLI_REFUSED;
 }
 
 /* ---- Start and end ----------------------------------------------------------------------- */
@@ -415,7 +426,9 @@ void cli_start(int argc, char **argv, const struct cli_option *more)
         if (stats_fd == -1)
             cli_die("cannot write '%s': %s", stats_path, strerror(errno));
     }
+    first_thread = pthread_self();
     signal(SIGPIPE, SIG_IGN);
+    signal(SIGXFSZ, SIG_IGN); /* a log that may not grow is no reason to die either */
     catch (SIGINT, on_stop);
     catch (SIGTERM, on_stop);
     catch (SIGALRM, on_alarm);

@@ -7,7 +7,7 @@
 
 #include "net.h"
 
-#include <signal.h>
+#include <stdatomic.h>
 #include <stdbool.h>
 
 /* The options every server has. Read-only after cli_start. */
@@ -43,8 +43,9 @@ _Noreturn void cli_cannot_listen(const char *why);
 /* Prints `NAME: MESSAGE` on stderr and exits with status 1. Trouble at start only. */
 __attribute__((format(printf, 1, 2))) _Noreturn void cli_die(const char *format, ...);
 
-/* Takes what net_accept returned. Returns the descriptor, or -1 when nobody came or somebody
- * had to be refused: that is logged, counted and closed. */
+/* Takes what net_accept returned. Returns the descriptor; or CLI_NOBODY when nobody came; or
+ * CLI_REFUSED when somebody did who had to be refused, which is logged, counted and done. */
+enum { CLI_NOBODY = -1, CLI_REFUSED = -2 };
 int cli_admit(int fd, const struct peer *peer);
 
 /* The house is full by --max-clients. (cli_admit asks; step 7 asks itself.) */
@@ -61,13 +62,17 @@ __attribute__((format(printf, 1, 2))) void cli_log(const char *format, ...);
 
 /* Has SIGINT or SIGTERM come? A call that sleeps is interrupted by them (EINTR), so ask before
  * each. A signal that slips in between the two is not lost: a second one, SIGALRM, follows
- * CLI_GRACE_MS later. Also prints the report SIGUSR1 asks for. */
+ * CLI_GRACE_MS later. Asked by the first thread it also prints the report SIGUSR1 wants. */
 bool cli_stopping(void);
 
-/* Non-zero from CLI_GRACE_MS after the stop: give up on clients that still have not finished.
- */
-extern volatile sig_atomic_t cli_time_is_up;
-enum { CLI_GRACE_MS = 1000 };
+/* How a server stops: it accepts nobody, serves each client until that has been silent for
+ * CLI_QUIET_MS, and after CLI_GRACE_MS gives up on those who still have not finished. (To close
+ * at once would reset a client that is still sending, and so destroy answers on their way.) */
+enum { CLI_QUIET_MS = 50, CLI_GRACE_MS = 1000 };
+extern atomic_bool cli_time_is_up; /* CLI_GRACE_MS have passed since the stop */
+
+/* Makes a signal do nothing but interrupt a sleeping call: for waking a thread with it. */
+void cli_interrupt_on(int signal_number);
 
 /* For a wait over many descriptors: one that becomes readable when cli_stopping() should be
  * asked (the self-pipe trick). Unlike pselect's signal mask it is heard by a busy server too:

@@ -154,14 +154,6 @@ int conn_expiry_ms(const struct conn_list *list)
     return silent >= (uint32_t)list->idle_limit ? 0 : list->idle_limit - (int)silent;
 }
 
-static void close_all(struct conn_list *list, void (*gone)(const struct peer *peer))
-{
-    while (list->first != NULL) {
-        gone(&list->first->peer);
-        conn_close(list, list->first);
-    }
-}
-
 static void wait_for_any(const struct conn_list *list, struct pollfd *fds, int limit_ms)
 {
     nfds_t n = 0;
@@ -177,29 +169,39 @@ static void wait_for_any(const struct conn_list *list, struct pollfd *fds, int l
             fds[i].revents = 0; /* EINTR: ask again */
 }
 
-void conn_drain(struct conn_list *list, int limit_ms, void (*gone)(const struct peer *peer))
+static bool has_finished(struct conn_list *list, struct conn *c, bool ready, int quiet_ms)
+{
+    if (!ready)
+        return c->owed == NULL && now_ms() - c->heard >= (uint32_t)quiet_ms;
+    c->heard = now_ms();
+    return conn_pump(list, c) == 0;
+}
+
+void conn_drain(struct conn_list *list, int quiet_ms, int limit_ms,
+                void (*gone)(const struct peer *peer))
 {
     struct pollfd *fds = calloc((size_t)list->count + 1, sizeof *fds);
     const uint32_t start = now_ms();
-    uint32_t spent = 0;
+    struct conn *next;
 
-    /* After this recv still yields what has come, then the end: every client finishes by the
-     * same path as one that closed its side. */
+    list->idle_limit = 0; /* from here on the order stays as it is, and `heard` is ours */
     for (struct conn *c = list->first; c != NULL; c = c->next)
-        shutdown(c->fd, SHUT_RD);
-    list->idle_limit = 0; /* from here on the order of the list stays as it is */
-    while (fds != NULL && list->first != NULL && spent < (uint32_t)limit_ms) {
-        wait_for_any(list, fds, limit_ms - (int)spent);
-        struct conn *next, *c = list->first;
-        for (nfds_t i = 0; c != NULL; i++, c = next) {
+        c->heard = start;
+    while (fds != NULL && list->first != NULL && now_ms() - start < (uint32_t)limit_ms) {
+        wait_for_any(list, fds, quiet_ms);
+        const struct pollfd *fd = fds;
+        for (struct conn *c = list->first; c != NULL; c = next, fd++) {
             next = c->next;
-            if (fds[i].revents != 0 && conn_pump(list, c) == 0) {
+            if (has_finished(list, c, fd->revents != 0, quiet_ms)) {
                 gone(&c->peer);
                 conn_close(list, c);
             }
         }
-        spent = now_ms() - start;
     }
     free(fds);
-    close_all(list, gone);
+    for (struct conn *c = list->first; c != NULL; c = next) {
+        next = c->next;
+        gone(&c->peer);
+        conn_close(list, c);
+    }
 }

@@ -48,9 +48,9 @@ struct conn *conn_expired(const struct conn_list *list);
 /* Milliseconds until conn_expired will have something to say: rounded up, -1 = never. */
 int conn_expiry_ms(const struct conn_list *list);
 
-/* The end: reads nothing that has not come yet, sends what is owed, closes everybody. Those who
- * have not taken their answers after limit_ms milliseconds lose them. Calls gone(peer) for
- * each. */
-void conn_drain(struct conn_list *list, int limit_ms, void (*gone)(const struct peer *peer));
+/* The end: serves each client until it is owed nothing and has been silent for quiet_ms, then
+ * closes it; closes the rest after limit_ms. Calls gone(peer) for each. */
+void conn_drain(struct conn_list *list, int quiet_ms, int limit_ms,
+                void (*gone)(const struct peer *peer));
 
 #endif

@@ -123,7 +123,7 @@ static int accept_with_spare(struct net_listener *listener, struct peer *peer)
 
 /* After accept failed: is it worth asking again at once? For the errors of a connection that
  * died while it waited it is: see accept(2), "Error handling". */
-static int may_ask_again(int error)
+static bool may_ask_again(int error)
 {
     switch (error) {
     case ECONNABORTED:
@@ -138,7 +138,7 @@ static int may_ask_again(int error)
 #ifdef ENONET
     case ENONET:
 #endif
-        return 1;
+        return true;
     }
     return net_is_again(error) || net_is_full(error);
 }
@@ -186,14 +186,21 @@ int net_set_timeout(int fd, int ms)
     return setsockopt(fd, SOL_SOCKET, SO_SNDTIMEO, &limit, sizeof limit);
 }
 
-int net_is_again(int error)
+bool net_is_again(int error)
 {
     return error == EAGAIN || error == EWOULDBLOCK || error == EINTR;
 }
 
-int net_is_full(int error)
+bool net_is_full(int error)
 {
     return error == EMFILE || error == ENFILE;
+}
+
+bool net_readable(int fd, int ms)
+{
+    struct pollfd wanted = {.fd = fd, .events = POLLIN};
+
+    return poll(&wanted, 1, ms) != 0;
 }
 
 ssize_t net_recv(int fd, void *bytes, size_t n)
@@ -222,17 +229,21 @@ ssize_t net_send(int fd, const void *bytes, size_t n)
     return sent;
 }
 
-int net_send_all(int fd, const void *bytes, size_t n, const volatile sig_atomic_t *give_up)
+int net_send_all(int fd, const void *bytes, size_t n, const atomic_bool *give_up)
 {
     const unsigned char *next = bytes;
 
     while (n > 0) {
         ssize_t sent = net_send(fd, next, n);
-        if (sent == -1 && (errno != EINTR || *give_up))
+        if (sent == -1 && errno != EINTR)
             return -1;
         if (sent > 0) {
             next += sent;
             n -= (size_t)sent;
+        }
+        if (n > 0 && *give_up) { /* a signal cut the call short, or stopped it altogether */
+            errno = EINTR;
+            return -1;
         }
     }
     return 0;

@@ -6,7 +6,8 @@
 
 #include "peer.h"
 
-#include <signal.h>
+#include <stdatomic.h>
+#include <stdbool.h>
 #include <stddef.h>
 #include <sys/types.h>
 
@@ -41,6 +42,10 @@ int net_set_nonblocking(int fd);
 /* Makes recv and send on fd give up with EAGAIN after ms milliseconds; 0 = wait for ever. */
 int net_set_timeout(int fd, int ms);
 
+/* Waits until recv would not sleep on fd, ms milliseconds at most. Returns false when the time
+ * is over; true may also mean that a signal came. */
+bool net_readable(int fd, int ms);
+
 /* recv(2), counted. */
 ssize_t net_recv(int fd, void *bytes, size_t n);
 
@@ -49,12 +54,12 @@ ssize_t net_send(int fd, const void *bytes, size_t n);
 
 /* Sends all n bytes on a blocking socket. A signal means "again" unless *give_up is set by
  * then. Returns 0; or -1, and some of the bytes may have gone. */
-int net_send_all(int fd, const void *bytes, size_t n, const volatile sig_atomic_t *give_up);
+int net_send_all(int fd, const void *bytes, size_t n, const atomic_bool *give_up);
 
 /* Is the error one of a call that had nothing to do: EAGAIN, EWOULDBLOCK or EINTR? */
-int net_is_again(int error);
+bool net_is_again(int error);
 
 /* Is it one of a full house: EMFILE or ENFILE? */
-int net_is_full(int error);
+bool net_is_full(int error);
 
 #endif

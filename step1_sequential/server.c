@@ -15,7 +15,6 @@
 #include "net.h"
 
 #include <errno.h>
-#include <sys/socket.h>
 #include <unistd.h>
 
 enum { BUFFER_SIZE = 64 * 1024 };
@@ -24,7 +23,7 @@ static int accept_client(struct net_listener *listener, struct peer *peer)
 {
     int fd = cli_admit(net_accept(listener, peer), peer);
 
-    if (fd != -1)
+    if (fd >= 0)
         net_set_timeout(fd, cli.idle_timeout_ms);
     return fd;
 }
@@ -38,8 +37,8 @@ static void serve_client(int fd)
     if (net_send_all(fd, ECHO_GREETING, 1, &cli_time_is_up) == -1)
         return;
     while (!cli_time_is_up) {
-        if (cli_stopping())
-            shutdown(fd, SHUT_RD); /* what has come is answered; no more is waited for */
+        if (cli_stopping() && !net_readable(fd, CLI_QUIET_MS))
+            return; /* all that had come is answered */
         ssize_t n = net_recv(fd, bytes, sizeof bytes);
         if (n == -1 && errno == EINTR)
             continue;
@@ -57,7 +56,7 @@ static void run_server(struct net_listener *listener)
 
     while (!cli_stopping()) {
         int fd = accept_client(listener, &peer);
-        if (fd == -1)
+        if (fd < 0)
             continue;
         cli_connected(&peer);
         serve_client(fd);

@@ -18,19 +18,22 @@
 
 #include <errno.h>
 #include <pthread.h>
+#include <signal.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/socket.h>
 #include <time.h>
 #include <unistd.h>
 
 enum {
     BUFFER_SIZE = 64 * 1024,
     STACK_SIZE = 256 * 1024, /* the default reserves 8 MiB for each client */
+    WAKE_SIGNAL = SIGUSR2,
+    CALL_MS = 2 * CLI_QUIET_MS, /* longer than the silence that lets a thread leave */
 };
 
 struct client {
     struct client *prev, *next;
+    pthread_t thread;
     int fd;
     struct peer peer;
 };
@@ -43,12 +46,18 @@ static void serve_client(int fd)
 {
     unsigned char bytes[BUFFER_SIZE];
     struct echo echo;
-    ssize_t n;
 
     echo_init(&echo);
     if (net_send_all(fd, ECHO_GREETING, 1, &cli_time_is_up) == -1)
         return;
-    while ((n = net_recv(fd, bytes, sizeof bytes)) > 0) {
+    while (!cli_time_is_up) {
+        if (cli_stopping() && !net_readable(fd, CLI_QUIET_MS))
+            return; /* all that had come is answered */
+        ssize_t n = net_recv(fd, bytes, sizeof bytes);
+        if (n == -1 && errno == EINTR)
+            continue;
+        if (n <= 0)
+            return; /* the end, a reset, or --idle-timeout */
         size_t answers = echo_feed(&echo, bytes, (size_t)n);
         if (net_send_all(fd, bytes, answers, &cli_time_is_up) == -1)
             return;
@@ -64,7 +73,7 @@ static void *client_thread(void *argument)
     pthread_mutex_lock(&lock);
     client->prev->next = client->next;
     client->next->prev = client->prev;
-    close(client->fd); /* under the lock: hang_up must not hit a descriptor used again */
+    close(client->fd);
     cli_disconnected(&client->peer);
     free(client);
     stats_thread_end();
@@ -73,21 +82,21 @@ static void *client_thread(void *argument)
     return NULL;
 }
 
-/* Signals are for the first thread, so the new one is born with all of them blocked. */
+/* Signals are for the first thread, so the new one is born with all but one of them blocked. */
 static int start_thread(struct client *client)
 {
     pthread_attr_t attributes;
-    sigset_t all, before;
-    pthread_t thread;
+    sigset_t most, before;
 
     int error = pthread_attr_init(&attributes);
     if (error != 0)
         return error;
     pthread_attr_setstacksize(&attributes, STACK_SIZE);
     pthread_attr_setdetachstate(&attributes, PTHREAD_CREATE_DETACHED);
-    sigfillset(&all);
-    pthread_sigmask(SIG_SETMASK, &all, &before);
-    error = pthread_create(&thread, &attributes, client_thread, client);
+    sigfillset(&most);
+    sigdelset(&most, WAKE_SIGNAL);
+    pthread_sigmask(SIG_SETMASK, &most, &before);
+    error = pthread_create(&client->thread, &attributes, client_thread, client);
     pthread_sigmask(SIG_SETMASK, &before, NULL);
     pthread_attr_destroy(&attributes);
     return error;
@@ -98,14 +107,15 @@ static void accept_client(struct net_listener *listener)
     struct peer peer;
     int fd = cli_admit(net_accept(listener, &peer), &peer);
 
-    if (fd == -1)
+    if (fd < 0)
         return;
     net_set_timeout(fd, cli.idle_timeout_ms);
     struct client *client = malloc(sizeof *client);
     int error = ENOMEM;
     pthread_mutex_lock(&lock); /* the thread may end at once: not before it is in the list */
     if (client != NULL) {
-        *client = (struct client){clients.prev, &clients, fd, peer};
+        *client =
+            (struct client){.prev = clients.prev, .next = &clients, .fd = fd, .peer = peer};
         error = start_thread(client);
     }
     if (error == 0) {
@@ -121,28 +131,31 @@ static void accept_client(struct net_listener *listener)
     }
 }
 
-/* Shuts down the clients' sockets, which wakes the threads that sleep on them, and waits for
- * the threads to leave, CLI_GRACE_MS at most. */
-static void hang_up(int how)
+/* Wakes the threads that sleep in recv or send, and waits for all to leave. A thread may have
+ * been just about to fall asleep, so once is not enough. */
+static void call_in_threads(void)
 {
     struct timespec limit;
 
     clock_gettime(CLOCK_REALTIME, &limit);
-    limit.tv_sec += CLI_GRACE_MS / 1000;
     pthread_mutex_lock(&lock);
-    for (struct client *c = clients.next; c != &clients; c = c->next)
-        shutdown(c->fd, how);
-    while (clients.next != &clients && pthread_cond_timedwait(&left, &lock, &limit) == 0)
-        ;
+    while (clients.next != &clients) {
+        for (struct client *c = clients.next; c != &clients; c = c->next)
+            pthread_kill(c->thread, WAKE_SIGNAL);
+        limit.tv_sec += (limit.tv_nsec + CALL_MS * 1000000L) / 1000000000L;
+        limit.tv_nsec = (limit.tv_nsec + CALL_MS * 1000000L) % 1000000000L;
+        while (clients.next != &clients && pthread_cond_timedwait(&left, &lock, &limit) == 0)
+            ;
+    }
     pthread_mutex_unlock(&lock);
 }
 
 static void run_server(struct net_listener *listener)
 {
+    cli_interrupt_on(WAKE_SIGNAL);
     while (!cli_stopping())
         accept_client(listener);
-    hang_up(SHUT_RD);   /* what has come is answered; no more is waited for */
-    hang_up(SHUT_RDWR); /* and those who do not take their answers lose them */
+    call_in_threads();
 }
 
 int main(int argc, char **argv)

@@ -17,7 +17,6 @@
 
 #include <errno.h>
 #include <string.h>
-#include <sys/socket.h>
 #include <time.h>
 #include <unistd.h>
 
@@ -51,7 +50,8 @@ static ssize_t narrated_recv(int fd, void *bytes, size_t size, struct cost *cost
     cost->wall += wall;
     cost->cpu += cpu;
     if (n > 0)
-        cli_log("recv returned %zd bytes (slept %.1f ms, %.1f ms CPU)\n", n, wall - cpu, cpu);
+        cli_log("recv returned %zd bytes (slept %.1f ms, %.1f ms CPU)\n", n,
+                wall > cpu ? wall - cpu : 0, cpu);
     else if (n == 0)
         cli_log("recv returned 0: peer disconnected\n");
     else
@@ -64,7 +64,7 @@ static int accept_client(struct net_listener *listener, struct peer *peer)
 {
     int fd = cli_admit(net_accept(listener, peer), peer);
 
-    if (fd != -1)
+    if (fd >= 0)
         net_set_timeout(fd, cli.idle_timeout_ms);
     return fd;
 }
@@ -78,8 +78,8 @@ static void serve_client(int fd, struct cost *cost)
     if (net_send_all(fd, ECHO_GREETING, 1, &cli_time_is_up) == -1)
         return;
     while (!cli_time_is_up) {
-        if (cli_stopping())
-            shutdown(fd, SHUT_RD); /* what has come is answered; no more is waited for */
+        if (cli_stopping() && !net_readable(fd, CLI_QUIET_MS))
+            return; /* all that had come is answered */
         ssize_t n = narrated_recv(fd, bytes, sizeof bytes, cost);
         if (n == -1 && errno == EINTR)
             continue;
@@ -97,7 +97,7 @@ static void run_server(struct net_listener *listener)
 
     while (!cli_stopping()) {
         int fd = accept_client(listener, &peer);
-        if (fd == -1)
+        if (fd < 0)
             continue;
         struct cost cost = {0};
         cli_connected(&peer);

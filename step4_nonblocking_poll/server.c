@@ -24,17 +24,18 @@ enum { ACCEPTS_PER_LAP = 64 }; /* a flood of newcomers must not starve those alr
 
 static int interval_ms = 200; /* --interval-ms */
 
+/* Returns whether somebody came, and so whether there may be more. */
 static bool accept_client(struct net_listener *listener, struct conn_list *clients)
 {
     struct peer peer;
     int fd = cli_admit(net_accept(listener, &peer), &peer);
 
-    if (fd == -1)
-        return false;
+    if (fd < 0)
+        return fd == CLI_REFUSED;
     if (net_set_nonblocking(fd) == -1 || conn_open(clients, fd, &peer) == NULL) {
         cli_refused(&peer, "out of memory");
         close(fd);
-        return false;
+        return true;
     }
     cli_connected(&peer);
     return true;
@@ -85,7 +86,7 @@ static void run_server(struct net_listener *listener)
         if (busy == 0)
             nap();
     }
-    conn_drain(&clients, CLI_GRACE_MS, cli_disconnected);
+    conn_drain(&clients, CLI_QUIET_MS, CLI_GRACE_MS, cli_disconnected);
 }
 
 int main(int argc, char **argv)

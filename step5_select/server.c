@@ -23,22 +23,23 @@
 
 enum { ACCEPTS_PER_LAP = 64 }; /* a flood of newcomers must not starve those already in */
 
+/* Returns whether somebody came, and so whether there may be more. */
 static bool accept_client(struct net_listener *listener, struct conn_list *clients)
 {
     struct peer peer;
     int fd = cli_admit(net_accept(listener, &peer), &peer);
 
-    if (fd == -1)
-        return false;
+    if (fd < 0)
+        return fd == CLI_REFUSED;
     if (fd >= FD_SETSIZE) { /* FD_SET would write beyond the end of the set */
         cli_refused(&peer, "descriptor beyond FD_SETSIZE");
         close(fd);
-        return false;
+        return true;
     }
     if (net_set_nonblocking(fd) == -1 || conn_open(clients, fd, &peer) == NULL) {
         cli_refused(&peer, "out of memory");
         close(fd);
-        return false;
+        return true;
     }
     cli_connected(&peer);
     return true;
@@ -101,7 +102,7 @@ static void run_server(struct net_listener *listener)
             for (int i = 0; i < ACCEPTS_PER_LAP && accept_client(listener, &clients); i++)
                 ;
     }
-    conn_drain(&clients, CLI_GRACE_MS, cli_disconnected);
+    conn_drain(&clients, CLI_QUIET_MS, CLI_GRACE_MS, cli_disconnected);
 }
 
 int main(int argc, char **argv)

@@ -41,23 +41,24 @@ static int watch(int epoll, int operation, int fd, int want, void *data)
     return epoll_ctl(epoll, operation, fd, &event);
 }
 
+/* Returns whether somebody came, and so whether there may be more. */
 static bool accept_client(struct net_listener *listener, struct conn_list *clients, int epoll)
 {
     struct peer peer;
     int fd = cli_admit(net_accept(listener, &peer), &peer);
     struct conn *c;
 
-    if (fd == -1)
-        return false;
+    if (fd < 0)
+        return fd == CLI_REFUSED;
     if (net_set_nonblocking(fd) == -1 || (c = conn_open(clients, fd, &peer)) == NULL) {
         cli_refused(&peer, "out of memory");
         close(fd);
-        return false;
+        return true;
     }
     if (watch(epoll, EPOLL_CTL_ADD, fd, c->want, c) == -1) {
         cli_refused(&peer, strerror(errno));
         conn_close(clients, c);
-        return false;
+        return true;
     }
     cli_connected(&peer);
     return true;
@@ -103,7 +104,7 @@ static void run_server(struct net_listener *listener)
             knocked = accept_client(listener, &clients, epoll);
     }
     close(epoll);
-    conn_drain(&clients, CLI_GRACE_MS, cli_disconnected);
+    conn_drain(&clients, CLI_QUIET_MS, CLI_GRACE_MS, cli_disconnected);
 }
 
 int main(int argc, char **argv)

@@ -185,8 +185,9 @@ static const char *why_refused(const struct client *c)
     if (reserve == NULL && (reserve = malloc(RESERVE_SIZE)) == NULL)
         return strerror(ENOMEM);
     /* The lowest free descriptor is taken first, so the highest tells that there is no other.
-     * It stays free, or libuv would close the next newcomer without a word to us. */
-    if (uv_fileno((const uv_handle_t *)&c->tcp, &fd) == 0 &&
+     * It stays free to refuse with (libuv would show newcomers out without a word to us),
+     * unless there is nobody else to serve. */
+    if (clients.next != &clients && uv_fileno((const uv_handle_t *)&c->tcp, &fd) == 0 &&
         getrlimit(RLIMIT_NOFILE, &limit) == 0 && (rlim_t)fd + 1 >= limit.rlim_cur)
         return strerror(EMFILE);
     return NULL;

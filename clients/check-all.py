@@ -219,14 +219,16 @@ def suite(tree, area, server, level):
         ["make", "-s", "--no-print-directory", "-C", str(area), "print-suite-args"]
         + (["VARIANT=" + variant] if variant else []),
         stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, encoding="utf-8")
+    options = shlex.split(flags.stdout)
+    split = options.index("--") if "--" in options else len(options)
     command = [sys.executable, str(tree / "clients/check-server.py"), "--tap", "--ephemeral",
-               *shlex.split(flags.stdout)]
+               *options[:split]]
     if level:
         command.append(level)
     lesson = area / "tests" / ("lesson_%s.py" % variant if variant else "lesson.py")
     if lesson.is_file():
         command += ["--also", str(lesson)]
-    return Part(area.name, server.name, [*command, str(server)],
+    return Part(area.name, server.name, [*command, str(server), *options[split:]],
                 600 if level == "--full" else 180, alone=True)
 
 

@@ -3,7 +3,7 @@
 #   PKGS        libraries by their pkg-config names ("libuv")
 #   OBJS        the server's objects beyond server.o
 #   STEP_FLAGS  compiler flags of its own
-#   SUITE       flags for clients/check-server.py ("--serial")
+#   SUITE       flags for clients/check-server.py ("--serial"), and after "--" for the server
 #
 # The user may set CC, CFLAGS, CPPFLAGS, LDFLAGS, and SAN=address,undefined or SAN=thread.
 # Whatever is set, objects built with other settings are built again.

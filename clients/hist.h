@@ -1,0 +1,54 @@
+/* hist.h - a histogram of any 64-bit values, true to three significant digits.
+ *
+ * Log-linear: values below 2048 have a bucket each; above, every power of two is cut into
+ * 1024 equal buckets. So a bucket is never wider than 1/1024 of the values in it, and since
+ * answers are bucket middles, no answer is off by more than 1/2048. Nothing is clipped: there
+ * is a bucket for every value up to 2^64 - 1. Count, minimum, maximum and mean are exact.
+ */
+#ifndef HIST_H
+#define HIST_H
+
+#include <stddef.h>
+#include <stdint.h>
+
+enum { HIST_DIGITS = 10, HIST_HALF = 1 << HIST_DIGITS };
+enum { HIST_BUCKETS = (64 - HIST_DIGITS + 1) * HIST_HALF };
+
+struct hist {
+    uint64_t count;
+    uint64_t min; /* UINT64_MAX while empty */
+    uint64_t max;
+    double sum;
+    uint64_t bucket[HIST_BUCKETS];
+};
+
+struct hist *hist_create(void); /* NULL without memory; free() ends it */
+void hist_reset(struct hist *h);
+void hist_add(struct hist *h, const struct hist *more);
+
+/* The value that a share of q (0 to 1) of all values does not exceed; 0 while empty. */
+uint64_t hist_quantile(const struct hist *h, double q);
+/* The same, and in *upto how many values lie in its bucket or below. */
+uint64_t hist_quantile_upto(const struct hist *h, double q, uint64_t *upto);
+double hist_mean(const struct hist *h);
+double hist_deviation(const struct hist *h);
+
+/* From 2048 on the leading 11 bits of a value choose the bucket and their place the group. */
+static inline size_t hist_index(uint64_t value)
+{
+    int shift = value < 2 * HIST_HALF ? 0 : 63 - HIST_DIGITS - __builtin_clzll(value);
+    return (size_t)shift * HIST_HALF + (size_t)(value >> shift);
+}
+
+static inline void hist_record(struct hist *h, uint64_t value)
+{
+    h->bucket[hist_index(value)]++;
+    h->count++;
+    h->sum += (double)value;
+    if (value < h->min)
+        h->min = value;
+    if (value > h->max)
+        h->max = value;
+}
+
+#endif

@@ -1,0 +1,494 @@
+"""The load client against servers that keep the protocol, break it, stall, or are not there."""
+
+import csv
+import json
+import os
+import pty
+import re
+import resource
+import signal
+import socket
+import struct
+import subprocess
+import tempfile
+import threading
+import time
+import unittest
+
+CLIENT = os.path.join(os.path.dirname(os.path.abspath(__file__)), "..", "load-client")
+NEXT = bytes((byte + 1) % 256 for byte in range(256))
+PING, PONG = b"*1\r\n$4\r\nPING\r\n", b"+PONG\r\n"
+
+
+class Server:
+    """Serves each client in a thread of its own (or all in one, one by one), and remembers who
+    came and how many messages were sent. `spoil` may change the answers of a connection."""
+
+    def __init__(self, mode="echo", greeting=b"*", serial=False, spoil=None, host="127.0.0.1"):
+        self.mode, self.greeting, self.serial, self.spoil = mode, greeting, serial, spoil
+        self.peers, self.messages, self.lock = [], 0, threading.Lock()
+        family = socket.AF_INET6 if ":" in host else socket.AF_INET
+        self.listener = socket.socket(family)
+        self.listener.bind((host, 0))
+        self.listener.listen(100)
+        self.host, self.port = self.listener.getsockname()[:2]
+        threading.Thread(target=self.accept_clients, daemon=True).start()
+
+    def __enter__(self):
+        return self
+
+    def __exit__(self, *_):
+        self.listener.shutdown(socket.SHUT_RDWR)
+        self.listener.close()
+
+    def accept_clients(self):
+        while True:
+            try:
+                client, peer = self.listener.accept()
+            except OSError:
+                return
+            client.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+            self.peers.append(peer[0])
+            if self.serial:
+                self.serve_client(client)
+            else:
+                threading.Thread(target=self.serve_client, args=(client,), daemon=True).start()
+
+    def serve_client(self, client):
+        with client:
+            try:
+                client.sendall(self.greeting if self.mode == "echo" else b"")
+                for answers in self.converse(client):
+                    client.sendall(answers)
+            except OSError:
+                pass
+
+    def converse(self, client):
+        """What to answer to each piece that comes; `spoil` gets the client too, to end it."""
+        inside, sent = False, 0
+        while True:
+            data = client.recv(1 << 16)
+            if not data:
+                return
+            if self.mode == "raw":
+                answers, messages = data, 1
+            elif self.mode == "redis":
+                answers, messages = PONG * data.count(PING), data.count(PING)
+            else:
+                answers, messages = b"", 0
+                for piece in re.findall(rb"[^$^]+|.", data, re.DOTALL):
+                    messages += piece == b"$"
+                    if not inside:
+                        inside = piece == b"^"
+                    elif piece == b"$":
+                        inside = False
+                    else:
+                        answers += piece.translate(NEXT)
+            with self.lock:
+                self.messages += messages
+            if self.spoil:
+                answers = self.spoil(client, answers, sent)
+            sent += len(answers)
+            yield answers
+
+
+def command(*arguments, **options):
+    """Options as the command line has them: connections=2 is --connections 2."""
+    for name, value in options.items():
+        arguments += ("--" + name.replace("_", "-"), str(value))
+    return [CLIENT, *map(str, arguments)]
+
+
+def run(*arguments, limits=None, **options):
+    return subprocess.run(command(*arguments, **options), timeout=20, stdout=subprocess.PIPE,
+                          stderr=subprocess.PIPE, encoding="utf-8", preexec_fn=limits)
+
+
+class LoadTest(unittest.TestCase):
+    def measure(self, server, status=0, **options):
+        """Runs the client for a moment and returns its report."""
+        options = {"duration": 0.2, "warmup": 0.05, "json": "-", **options}
+        result = run(server.host, server.port, **options)
+        self.assertEqual(result.returncode, status, result.stdout + result.stderr)
+        report = json.loads(result.stdout)
+        self.assertEqual(report["status"], status)
+        if status == 0:
+            self.assertEqual(result.stderr, "")
+            self.assertEqual(report["errors"]["total"], 0)
+        return report
+
+
+class ClosedLoop(LoadTest):
+    def test_report(self):
+        with Server() as server:
+            report = self.measure(server, connections=3)
+        self.assertEqual(len(server.peers), 3)
+        self.assertEqual(report["connections"]["made"], 3)
+        self.assertGreater(report["messages"], 10)
+        self.assertGreaterEqual(server.messages, report["messages"])
+        self.assertAlmostEqual(report["bytes"], 30 * report["messages"], delta=30)
+        latency = report["latency_us"]
+        figures = [latency[key] for key in ("min", "p50", "p90", "p99", "p99_9", "max")]
+        self.assertEqual(figures, sorted(figures))
+        self.assertLessEqual(latency["min"], latency["mean"])
+        self.assertLessEqual(latency["mean"], latency["max"])
+        self.assertAlmostEqual(latency["count"], report["messages"], delta=6)
+        self.assertAlmostEqual(report["littles_law"]["in_flight"], 3, delta=0.1)
+        self.assertLess(report["littles_law"]["deviation"], 0.1)
+        self.assertLessEqual(report["fairness"]["min"], report["messages"] / 3)
+        self.assertGreaterEqual(report["fairness"]["max"], report["messages"] / 3)
+        self.assertNotIn("uncorrected_us", report)
+
+    def test_pipeline_keeps_that_many_in_flight(self):
+        with Server() as server:
+            report = self.measure(server, connections=2, pipeline=8)
+        self.assertAlmostEqual(report["littles_law"]["in_flight"], 16, delta=0.5)
+
+    def test_think_time_is_kept(self):
+        with Server() as server:
+            report = self.measure(server, connections=4, think_ms=50, duration=0.5, warmup=0.1)
+        self.assertGreater(report["messages"], 20)
+        self.assertLessEqual(report["messages"], 44)
+
+    def test_size(self):
+        with Server() as server:
+            for size in 3, 4, 5000, 300000:
+                report = self.measure(server, connections=1, size=size)
+                self.assertGreater(report["messages"], 0)
+
+    def test_threads_share_the_connections(self):
+        with Server() as server:
+            report = self.measure(server, connections=5, threads=2)
+        self.assertEqual(report["connections"]["made"], 5)
+        self.assertGreater(report["fairness"]["min"], 0)
+        self.assertAlmostEqual(report["littles_law"]["in_flight"], 5, delta=0.1)
+
+    def test_idle_connections_stay_silent(self):
+        with Server() as server:
+            report = self.measure(server, connections=1, idle=20)
+        self.assertEqual(len(server.peers), 21)
+        self.assertEqual(report["connections"]["idle"], 20)
+        self.assertEqual(report["fairness"]["min"], report["fairness"]["max"])
+
+    def test_ramp(self):
+        with Server() as server:
+            report = self.measure(server, connections=11, ramp=100)
+        self.assertGreaterEqual(report["connections"]["seconds"], 0.1)
+
+    def test_sources_take_turns(self):
+        with Server() as server:
+            self.measure(server, connections=4, source="127.0.0.2,127.0.0.3")
+        self.assertEqual(sorted(server.peers), ["127.0.0.2"] * 2 + ["127.0.0.3"] * 2)
+
+    def test_bulk_streams(self):
+        with Server() as server:
+            report = self.measure(server, bulk="300K", duration=0.4)
+        self.assertEqual(report["connections"]["made"], 1)
+        self.assertGreater(report["mb_per_second"], 1)
+        self.assertIsNone(report["latency_us"])
+
+    def test_modes_raw_and_redis(self):
+        for mode, size in ("raw", 1), ("raw", 100), ("redis", None):
+            with Server(mode) as server:
+                options = {"size": size} if size else {}
+                report = self.measure(server, connections=2, mode=mode, **options)
+            self.assertGreater(report["messages"], 10)
+
+    def test_redis_pipeline(self):
+        with Server("redis") as server:
+            self.measure(server, connections=2, mode="redis", pipeline=5)
+
+    def test_names_and_ipv6(self):
+        with Server() as server:        # localhost may mean ::1 as well, where nobody listens
+            server.host = "localhost"
+            self.measure(server)
+        try:
+            server = Server(host="::1")
+        except OSError:
+            self.skipTest("no IPv6 here")
+        with server:
+            self.assertRegex(self.measure(server)["address"], r"^\[::1\]:\d+$")
+
+
+class OpenLoop(LoadTest):
+    def test_the_schedule_is_kept(self):
+        with Server() as server:
+            report = self.measure(server, connections=3, rate=200, duration=0.5)
+        self.assertAlmostEqual(report["latency_us"]["count"], 100, delta=1)
+        self.assertLess(report["latency_us"]["p50"], 50000)
+
+    def test_a_stall_is_not_omitted(self):
+        """The server freezes for 300 of 600 ms. A client that waits for it sees one slow
+        message; but 60 were due meanwhile."""
+        def freeze(_client, answers, sent):
+            if sent == 30 * 20:
+                time.sleep(0.3)
+            return answers
+        with Server(spoil=freeze) as server:
+            report = self.measure(server, connections=1, rate=200, duration=0.6, warmup=0)
+        corrected, uncorrected = report["latency_us"], report["uncorrected_us"]
+        self.assertAlmostEqual(corrected["count"], 120, delta=2)
+        self.assertGreater(corrected["p90"], 100000)
+        self.assertLess(uncorrected["p90"], 50000)
+        self.assertGreater(uncorrected["max"], 290000)
+
+    def test_one_client_at_a_time(self):
+        """The second connection is never served. In the closed loop nothing shows; by the
+        schedule half of all messages wait for ever, and count."""
+        with Server(serial=True) as server:
+            closed = self.measure(server, connections=2, duration=0.3)
+        self.assertEqual(closed["connections"]["waiting"], 1)
+        self.assertEqual(closed["fairness"]["min"], 0)
+        self.assertLess(closed["latency_us"]["p99"], 100000)
+        with Server(serial=True) as server:
+            opened = self.measure(server, connections=2, rate=200, duration=0.3, warmup=0)
+        self.assertAlmostEqual(opened["unanswered"], 30, delta=2)
+        self.assertGreater(opened["latency_us"]["p90"], 150000)
+        self.assertLess(opened["uncorrected_us"]["p90"], 100000)
+
+
+class Trouble(LoadTest):
+    def spoiled(self, kind, spoil, message="", **options):
+        with Server(spoil=spoil) as server:
+            report = self.measure(server, status=1, connections=2, **options)
+        self.assertGreaterEqual(report["errors"][kind], 1)
+        self.assertIn(message, report["errors"]["first"])
+        return report
+
+    def test_wrong_byte(self):
+        def spoil(_client, answers, sent):
+            return answers[:7] + b"?" + answers[8:] if sent >= 300 else answers
+        self.spoiled("wrong_byte", spoil, "byte 7 of an answer was 0x3f, expected 0x")
+
+    def test_lost_byte(self):
+        self.spoiled("wrong_byte", lambda _, answers, sent: answers[sent == 300:], pipeline=2)
+
+    def test_byte_too_many(self):
+        self.spoiled("surplus",
+                     lambda _, answers, sent: answers + b"!" * (sent == 300), "more bytes")
+
+    def test_wrong_byte_in_bulk(self):
+        spoiled = []
+
+        def spoil(_client, answers, sent):
+            if sent > 1000000 and not spoiled:
+                spoiled.append(sent)
+                answers = answers[:-1] + bytes([answers[-1] ^ 1])
+            return answers
+        with Server(spoil=spoil) as server:
+            report = self.measure(server, status=1, bulk="1M", duration=1)
+        self.assertEqual(report["errors"]["wrong_byte"], 1)
+
+    def test_closed_by_the_server(self):
+        def spoil(client, answers, sent):
+            if sent >= 300:
+                client.shutdown(socket.SHUT_RDWR)
+            return answers
+        report = self.spoiled("closed", spoil)
+        self.assertLess(report["seconds"], 0.2)     # with nobody left it ends early
+        self.assertEqual(report["connections"]["lost"], 2)
+
+    def test_reset_by_the_server(self):
+        def spoil(client, answers, sent):
+            if sent >= 300:
+                client.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+                client.close()
+            return answers
+        self.spoiled("reset", spoil)
+
+    def test_wrong_greeting(self):
+        with Server(greeting=b"#") as server:
+            result = run(server.host, server.port, connections=1, duration=0.2)
+        self.assertEqual(result.returncode, 1)
+        self.assertIn("the first byte was not the greeting '*'", result.stderr)
+
+    def test_no_greeting(self):
+        with Server("raw") as server:
+            result = run(server.host, server.port, connections=1, duration=0.2)
+        self.assertEqual(result.returncode, 3)
+        self.assertIn("no greeting came", result.stderr)
+        self.assertIn("--mode", result.stderr)
+
+    def test_nobody_listens(self):
+        with Server() as server:
+            pass
+        result = run(server.host, server.port)
+        self.assertEqual(result.returncode, 3)
+        self.assertEqual(result.stderr, "load-client: 127.0.0.1:%d: Connection refused\n"
+                         % server.port)
+        self.assertEqual(result.stdout, "")
+
+    def test_too_few_descriptors(self):
+        def lower(hard=None):
+            def limits():
+                soft_and_hard = (20, hard or resource.getrlimit(resource.RLIMIT_NOFILE)[1])
+                resource.setrlimit(resource.RLIMIT_NOFILE, soft_and_hard)
+                if hard and os.getuid() == 0:
+                    os.setuid(65534)        # root may raise any limit
+            return limits
+        with Server() as server:
+            raised = run(server.host, server.port, connections=30, duration=0.1, warmup=0,
+                         limits=lower())
+            self.assertEqual((raised.returncode, raised.stderr), (0, ""))
+            stuck = run(server.host, server.port, connections=30, duration=0.1, warmup=0,
+                        limits=lower(20))
+        self.assertEqual(stuck.returncode, 3)
+        self.assertIn("the limit is 20 and cannot be raised", stuck.stderr)
+        self.assertIn("not connected (the first: Too many open files)", stuck.stdout)
+
+    def test_usage_errors(self):
+        for arguments, message in [
+                ([], "expected HOST and PORT, got 0 arguments"),
+                (["localhost"], "expected HOST and PORT, got 1 argument\n"),
+                (["localhost", "http"], "--port http: expected a whole number from 1 to 65535"),
+                (["-c", "0", "h", "1"], "--connections 0: expected a whole number from 1"),
+                (["-c", "ten", "h", "1"], "--connections ten: expected"),
+                (["-c", "-1", "h", "1"], "--connections -1: expected"),
+                (["-s", "2", "h", "1"], "--size 2: expected at least 3 bytes"),
+                (["-s", "12Q", "h", "1"], "--size 12Q: expected a number of bytes"),
+                (["-d", "nan", "h", "1"], "--duration nan: expected seconds"),
+                (["-r", "fast", "h", "1"], "--rate fast: expected messages a second"),
+                (["-m", "http", "h", "1"], "--mode http: expected echo, raw or redis"),
+                (["-t", "3", "-c", "2", "h", "1"], "--threads 3: expected no more than"),
+                (["-r", "5", "--think-ms", "1", "h", "1"], "--rate keeps a schedule"),
+                (["--bulk", "1M", "-s", "9", "h", "1"], "--bulk gives the size itself"),
+                (["--bulk", "1M", "-c", "9", "h", "1"], "--bulk uses one connection"),
+                (["-m", "redis", "-s", "9", "h", "1"], "--mode redis sends PING"),
+                (["--json", "/no/such/file", "127.0.0.1", "1"], "--json /no/such/file: No "),
+                (["--json", "-", "--csv", "-", "h", "1"], "only one of"),
+                (["--source", "127.0.0.2,x y", "127.0.0.1", "1"], "--source x y: expected"),
+                (["--server-pid", "0", "h", "1"], "--server-pid 0: expected"),
+                (["--server-pid", "2147483647", "127.0.0.1", "1"], "there is none"),
+                (["--frequency", "1"], "unrecognized option '--frequency'")]:
+            with self.subTest(arguments):
+                result = run(*arguments)
+                self.assertEqual((result.returncode, result.stdout), (2, ""))
+                self.assertIn(message, result.stderr)
+                self.assertTrue(result.stderr.endswith("Try 'load-client --help'.\n"))
+
+    def test_help_and_version(self):
+        self.assertRegex(run("--version").stdout, r"^load-client \d")
+        result = run("--help")
+        self.assertEqual((result.returncode, result.stderr), (0, ""))
+        for option in ("connections duration warmup size pipeline threads think-ms idle ramp "
+                       "bulk mode source rate server-pid json csv interval hgrm").split():
+            self.assertIn("--" + option, result.stdout)
+
+    def test_a_full_disk(self):
+        if not os.path.exists("/dev/full"):
+            self.skipTest("no /dev/full here")
+        with Server() as server:
+            result = run(server.host, server.port, duration=0.1, warmup=0, json="/dev/full")
+        self.assertEqual(result.returncode, 1)
+        self.assertIn("could not be written", result.stderr)
+
+
+class Reports(LoadTest):
+    def test_text(self):
+        with Server() as server:
+            result = run(server.host, server.port, connections=2, duration=0.2, warmup=0,
+                         server_pid=os.getpid())
+        self.assertEqual((result.returncode, result.stderr), (0, ""))
+        for pattern in (r"connections  2 of 2", r"messages     [\d,]+ in 0.20 s: [\d,]+ a sec",
+                        r"min +mean +p50 +p90 +p99 +p99.9 +max", r"latency  .* us",
+                        r"fairness     [\d,]+ to", r"Little's law 2.00 in flight",
+                        r"client .* CPU per message", r"server .* CPU per message",
+                        r"resident .* MiB", r"errors       none"):
+            self.assertRegex(result.stdout, pattern)
+
+    def test_the_servers_figures(self):
+        with Server() as server:
+            report = self.measure(server, connections=5, server_pid=os.getpid(), duration=0.4)
+        mine = report["server"]
+        self.assertGreater(mine["cpu_seconds"], 0.001)
+        self.assertGreaterEqual(mine["threads"], 6)
+        self.assertGreater(mine["resident_before"], 1 << 20)
+        self.assertGreater(mine["voluntary_switches_per_message"], 0)
+        self.assertAlmostEqual(mine["cpu_us_per_message"] * report["messages"] / 1e6,
+                               mine["cpu_seconds"], delta=0.001)
+
+    def test_files(self):
+        with tempfile.TemporaryDirectory() as folder, Server() as server:
+            paths = {kind: os.path.join(folder, kind) for kind in ("json", "csv", "hgrm")}
+            result = run(server.host, server.port, duration=0.5, warmup=0.1, interval=0.1,
+                         connections=2, **paths)
+            self.assertEqual((result.returncode, result.stderr), (0, ""))
+            self.assertIn("messages", result.stdout)
+            with open(paths["json"]) as file:
+                report = json.load(file)
+            with open(paths["csv"]) as file:
+                rows = list(csv.DictReader(file))
+            with open(paths["hgrm"]) as file:
+                percentiles = file.read()
+        self.check_rows(rows, report)
+        self.check_percentiles(percentiles, report)
+
+    def check_rows(self, rows, report):
+        self.assertEqual([round(float(row["elapsed_s"]), 1) for row in rows],
+                         [0.1, 0.2, 0.3, 0.4, 0.5])
+        self.assertEqual({row["connections"] for row in rows}, {"2"})
+        total = sum(int(row["messages"]) for row in rows)
+        self.assertAlmostEqual(total, report["messages"], delta=report["messages"] * 0.1)
+        self.assertLessEqual(float(rows[0]["p50_us"]), float(rows[0]["max_us"]))
+
+    def check_percentiles(self, text, report):
+        rows = [list(map(float, row)) for row in re.findall(
+            r"^ +([\d.]+) +([01]\.\d+) +(\d+)", text, re.MULTILINE)]
+        for column in zip(*rows):
+            self.assertEqual(list(column), sorted(column))
+        latency = report["latency_us"]
+        self.assertEqual(rows[-1][1:], [1.0, latency["count"]])
+        self.assertAlmostEqual(rows[-1][0], latency["max"] / 1000, places=3)
+        median = next(row for row in rows if row[1] == 0.5)
+        self.assertAlmostEqual(median[0], latency["p50"] / 1000, delta=latency["p50"] / 1e6)
+        self.assertGreaterEqual(median[2], latency["count"] / 2)
+        self.assertRegex(text, r"#\[Mean +=.*StdDeviation")
+        self.assertRegex(text, r"#\[Max +=.*Total count +=")
+
+    def test_interrupt_ends_early_with_a_report(self):
+        for number in signal.SIGINT, signal.SIGTERM:
+            with Server() as server:
+                process = subprocess.Popen(
+                    command(server.host, server.port, duration=60, warmup=0, json="-"),
+                    stdout=subprocess.PIPE, stderr=subprocess.PIPE)
+                while server.messages < 10:
+                    self.assertIsNone(process.poll())
+                    time.sleep(0.01)
+                time.sleep(0.2)
+                began = time.monotonic()
+                process.send_signal(number)
+                output, errors = process.communicate(timeout=10)
+            self.assertLess(time.monotonic() - began, 3)
+            report = json.loads(output)
+            self.assertEqual((process.returncode, errors), (0, b""))
+            self.assertTrue(report["interrupted"])
+            self.assertGreater(report["messages"], 0)
+            self.assertTrue(0.1 < report["seconds"] < 5, report["seconds"])
+            self.assertLess(report["littles_law"]["deviation"], 0.1)
+
+    def test_progress_on_a_terminal_only(self):
+        with Server() as server:
+            master, slave = pty.openpty()
+            process = subprocess.Popen(command(server.host, server.port, duration=0.6),
+                                       stdout=subprocess.DEVNULL, stderr=slave)
+            process.wait(10)
+            os.close(slave)
+            shown = os.read(master, 1 << 16).decode()
+            os.close(master)
+        self.assertRegex(shown, r"\r\d+ messages a second, \d+ in flight, \d s left")
+        self.assertTrue(shown.endswith("\r\x1b[K"))      # and leaves the line clean
+
+    def test_a_busy_client_warns(self):
+        """A client that has no moment to wait is the bottleneck itself."""
+        with Server() as server:
+            calm = self.measure(server, rate=30)
+            busy = self.measure(server, rate=1e8)
+            warned = run(server.host, server.port, rate=1e8, duration=0.2, warmup=0)
+        self.assertFalse(calm["client"]["bottleneck"])
+        self.assertLess(calm["client"]["cpu_share"], 0.5)
+        self.assertTrue(busy["client"]["bottleneck"], busy["client"])
+        self.assertIn("warning: the client had something to do", warned.stdout)
+
+
+if __name__ == "__main__":
+    unittest.main()

@@ -1,0 +1,81 @@
+/* ae_epoll.c - the Linux back-end: the kernel keeps the list and reports only who is ready. */
+#include "ae_backend.h"
+
+#include <errno.h>
+#include <stdlib.h>
+#include <sys/epoll.h>
+#include <unistd.h>
+
+struct apidata {
+    int epoll;
+    struct epoll_event events[]; /* [setsize], where epoll_wait writes */
+};
+
+int aeApiCreate(aeEventLoop *loop)
+{
+    loop->apidata = NULL;
+    if (aeApiResize(loop, loop->setsize) == -1)
+        return -1;
+
+    struct apidata *api = loop->apidata;
+    api->epoll = epoll_create1(EPOLL_CLOEXEC);
+    if (api->epoll == -1)
+        free(api);
+    return api->epoll == -1 ? -1 : 0;
+}
+
+int aeApiResize(aeEventLoop *loop, int setsize)
+{
+    size_t room = (size_t)setsize * sizeof(struct epoll_event);
+    struct apidata *api = realloc(loop->apidata, sizeof *api + room);
+
+    if (api == NULL)
+        return -1;
+    loop->apidata = api;
+    return 0;
+}
+
+void aeApiFree(aeEventLoop *loop)
+{
+    struct apidata *api = loop->apidata;
+
+    close(api->epoll);
+    free(api);
+}
+
+int aeApiWatch(aeEventLoop *loop, int fd, int old, int mask)
+{
+    struct apidata *api = loop->apidata;
+    int operation = old == AE_NONE    ? EPOLL_CTL_ADD
+                    : mask == AE_NONE ? EPOLL_CTL_DEL
+                                      : EPOLL_CTL_MOD;
+    struct epoll_event event = {
+        .events = (mask & AE_READABLE ? EPOLLIN : 0u) | (mask & AE_WRITABLE ? EPOLLOUT : 0u),
+        .data.fd = fd,
+    };
+
+    return epoll_ctl(api->epoll, operation, fd, &event);
+}
+
+int aeApiPoll(aeEventLoop *loop, int timeout)
+{
+    struct apidata *api = loop->apidata;
+    int n = epoll_wait(api->epoll, api->events, loop->setsize, timeout);
+
+    for (int i = 0; i < n; i++) {
+        unsigned happened = api->events[i].events;
+        int mask = AE_NONE;
+
+        if (happened & (EPOLLIN | EPOLLERR | EPOLLHUP))
+            mask |= AE_READABLE;
+        if (happened & (EPOLLOUT | EPOLLERR | EPOLLHUP))
+            mask |= AE_WRITABLE;
+        loop->fired[i] = (aeFiredEvent){.fd = api->events[i].data.fd, .mask = mask};
+    }
+    return n > 0 ? n : 0;
+}
+
+char *aeApiName(void)
+{
+    return "epoll";
+}

@@ -26,15 +26,25 @@ LINK = $(CC) $(NEEDED) $(CFLAGS) $(LDFLAGS)
 LIBCOMMON := build/libcommon.a
 LIBCOMMON_OBJS := $(patsubst $(COMMON)/%.c,build/common/%.o,$(wildcard $(COMMON)/*.c))
 
-.PHONY: all run check clean FORCE
+TESTS := $(patsubst %.c,build/%,$(wildcard tests/test_*.c))
+
+.PHONY: all run tests check clean FORCE
 .DELETE_ON_ERROR:
-all: server
+all: $(if $(wildcard server.c),server,tests)
 
 server: $(addprefix build/,server.o $(OBJS)) $(LIBCOMMON)
 	$(LINK) -o $@ $^ $(LIBS) $(LDLIBS)
 
 run: server
 	./server $(ARGS)
+
+tests: $(TESTS)
+
+check: all tests
+	$(ROOT)/clients/check-all.py $(notdir $(CURDIR))
+
+$(TESTS): %: %.o $(LIBCOMMON)
+	$(LINK) -o $@ $^ $(LIBS) -lcmocka $(LDLIBS)
 
 $(LIBCOMMON): $(LIBCOMMON_OBJS)
 	rm -f $@

@@ -1,0 +1,260 @@
+/* conn.h over socketpairs: what it answers to wait for, and that no byte is lost on the way. */
+#include "conn.h"
+#include "net.h"
+
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stdint.h>
+
+#include <cmocka.h>
+
+#include <errno.h>
+#include <poll.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/socket.h>
+#include <unistd.h>
+
+static const struct peer nobody;
+
+/* A client and its conn; the buffers between them are as small as the kernel lets them be. */
+struct pair {
+    int client;
+    struct conn *c;
+};
+
+static struct pair make_pair(struct conn_list *list)
+{
+    int ends[2], small = 1;
+
+    assert_return_code(socketpair(AF_UNIX, SOCK_STREAM, 0, ends), errno);
+    for (int i = 0; i < 2; i++)
+        setsockopt(ends[i], SOL_SOCKET, SO_SNDBUF, &small, sizeof small);
+    assert_return_code(net_set_nonblocking(ends[1]), errno);
+    struct pair pair = {.client = ends[0], .c = conn_open(list, ends[1], &nobody)};
+    assert_non_null(pair.c);
+    return pair;
+}
+
+static void expect(const struct pair *pair, const char *text)
+{
+    char got[64];
+    size_t n = strlen(text);
+
+    assert_int_equal(recv(pair->client, got, n, MSG_WAITALL), n);
+    assert_memory_equal(got, text, n);
+}
+
+static void say(const struct pair *pair, const char *text)
+{
+    assert_int_equal(send(pair->client, text, strlen(text), 0), strlen(text));
+}
+
+static void leave(struct conn_list *list, const struct pair *pair)
+{
+    conn_close(list, pair->c);
+    close(pair->client);
+}
+
+static void greets_and_answers(void **state)
+{
+    struct conn_list list = {0};
+    struct pair pair = make_pair(&list);
+
+    (void)state;
+    assert_int_equal(list.count, 1);
+    assert_int_equal(pair.c->want, WANT_READ);
+    expect(&pair, "*");
+    assert_int_equal(conn_pump(&list, pair.c), WANT_READ); /* nothing there: EAGAIN */
+    assert_false(pair.c->moved);
+    say(&pair, "^abc$de^abte$f");
+    assert_int_equal(conn_pump(&list, pair.c), WANT_READ);
+    assert_true(pair.c->moved);
+    expect(&pair, "bcdbcuf");
+    assert_null(pair.c->owed);
+    leave(&list, &pair);
+    assert_int_equal(list.count, 0);
+    assert_null(list.first);
+    assert_null(list.last);
+}
+
+static void reads_no_more_while_it_owes(void **state)
+{
+    enum { SIZE = 1024 * 1024 };
+    struct conn_list list = {0};
+    struct pair pair = make_pair(&list);
+    unsigned char *in = malloc(SIZE), *out = malloc(SIZE);
+    size_t sent = 0, got = 0;
+    int want = WANT_READ, laps_owing = 0;
+
+    (void)state;
+    in[0] = '^';
+    for (size_t i = 1; i < SIZE; i++)
+        in[i] = (unsigned char)("abcdefg"[i % 7]);
+    net_set_nonblocking(pair.client);
+    expect(&pair, "*");
+    while (got < SIZE - 1) {
+        ssize_t n = send(pair.client, in + sent, SIZE - sent, 0);
+        sent += n > 0 ? (size_t)n : 0;
+        size_t before = sent;
+        /* As long as it is owed to, the conn takes nothing, however often it is pumped. */
+        for (int i = 0; i < 5; i++) {
+            want = conn_pump(&list, pair.c);
+            if (want == WANT_WRITE) {
+                assert_non_null(pair.c->owed);
+                laps_owing++;
+            } else {
+                assert_int_equal(want, WANT_READ);
+                assert_null(pair.c->owed);
+            }
+        }
+        n = recv(pair.client, out + got, SIZE - got < 900 ? SIZE - got : 900, 0); /* slowly */
+        got += n > 0 ? (size_t)n : 0;
+        assert_true(got < before);
+    }
+    assert_true(laps_owing > 0);
+    for (size_t i = 0; i < SIZE - 1; i++)
+        assert_int_equal(out[i], in[i + 1] + 1);
+    free(in);
+    free(out);
+    leave(&list, &pair);
+}
+
+static void a_client_that_never_reads_is_waited_for(void **state)
+{
+    struct conn_list list = {0};
+    struct pair pair = make_pair(&list);
+    static char flood[64 * 1024];
+
+    (void)state;
+    memset(flood, 'x', sizeof flood);
+    flood[0] = '^';
+    net_set_nonblocking(pair.client);
+    for (int i = 0; i < 100; i++) {
+        (void)!send(pair.client, flood, sizeof flood, 0);
+        conn_pump(&list, pair.c);
+    }
+    assert_int_equal(pair.c->want, WANT_WRITE);
+    assert_false(pair.c->moved);
+    struct pollfd fd = {.fd = pair.client, .events = POLLOUT};
+    assert_int_equal(poll(&fd, 1, 0), 0); /* and so the client itself is stopped */
+    leave(&list, &pair);
+}
+
+static void half_close_delivers_first(void **state)
+{
+    enum { SIZE = 200 * 1024 };
+    struct conn_list list = {0};
+    struct pair pair = make_pair(&list);
+    static char in[SIZE], out[SIZE];
+    size_t sent = 0, got = 0;
+    int want = WANT_READ;
+
+    (void)state;
+    memset(in, 'x', sizeof in);
+    in[0] = '^';
+    net_set_nonblocking(pair.client);
+    expect(&pair, "*");
+    while (want != 0) {
+        ssize_t n = sent < sizeof in ? send(pair.client, in + sent, sizeof in - sent, 0) : 0;
+        if (n > 0 && (sent += (size_t)n) == sizeof in)
+            shutdown(pair.client, SHUT_WR);
+        want = conn_pump(&list, pair.c);
+        n = recv(pair.client, out + got, sizeof out - got, 0);
+        got += n > 0 ? (size_t)n : 0;
+        assert_true(want != 0 || sent == sizeof in);
+    }
+    assert_int_equal(got, sizeof in - 1);
+    leave(&list, &pair);
+}
+
+static void a_dead_client_is_finished(void **state)
+{
+    struct conn_list list = {0};
+    struct pair reader = make_pair(&list), writer = make_pair(&list);
+    static char flood[64 * 1024];
+
+    (void)state;
+    close(reader.client); /* with a greeting unread: a reset */
+    assert_int_equal(conn_pump(&list, reader.c), 0);
+    memset(flood, '^', sizeof flood);
+    net_set_nonblocking(writer.client);
+    while (conn_pump(&list, writer.c) != WANT_WRITE)
+        (void)!send(writer.client, flood, sizeof flood, 0);
+    close(writer.client); /* with answers owed */
+    assert_int_equal(conn_pump(&list, writer.c), 0);
+    conn_close(&list, reader.c);
+    conn_close(&list, writer.c);
+}
+
+static void the_silent_expire_in_order(void **state)
+{
+    struct conn_list list = {.idle_limit = 40};
+    struct pair a = make_pair(&list), b = make_pair(&list), c = make_pair(&list);
+
+    (void)state;
+    assert_ptr_equal(list.first, a.c);
+    assert_null(conn_expired(&list));
+    assert_in_range(conn_expiry_ms(&list), 1, 40);
+    while (conn_expiry_ms(&list) != 0)
+        poll(NULL, 0, conn_expiry_ms(&list));
+    say(&a, "x"); /* heard just in time: now the others are the longest silent */
+    conn_pump(&list, a.c);
+    assert_ptr_equal(list.first, b.c);
+    assert_ptr_equal(list.last, a.c);
+    poll(NULL, 0, 5);
+    assert_ptr_equal(conn_expired(&list), b.c);
+    leave(&list, &b);
+    assert_ptr_equal(conn_expired(&list), c.c);
+    leave(&list, &c);
+    assert_null(conn_expired(&list));
+    leave(&list, &a);
+    assert_int_equal(conn_expiry_ms(&list), -1);
+}
+
+static int farewells;
+
+static void gone(const struct peer *peer)
+{
+    (void)peer;
+    farewells++;
+}
+
+static void draining_answers_what_came(void **state)
+{
+    struct conn_list list = {0};
+    struct pair silent = make_pair(&list), asking = make_pair(&list), deaf = make_pair(&list);
+    static char flood[64 * 1024];
+
+    (void)state;
+    memset(flood, '^', sizeof flood);
+    net_set_nonblocking(deaf.client);
+    while (conn_pump(&list, deaf.c) != WANT_WRITE)
+        (void)!send(deaf.client, flood, sizeof flood, 0);
+    say(&asking, "^abc");
+    farewells = 0;
+    conn_drain(&list, 10, 100, gone);
+    assert_int_equal(farewells, 3);
+    assert_int_equal(list.count, 0);
+    expect(&asking, "*bcd");
+    expect(&silent, "*");
+    assert_int_equal(recv(silent.client, flood, 1, 0), 0);
+    close(silent.client);
+    close(asking.client);
+    close(deaf.client);
+}
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(greets_and_answers),
+        cmocka_unit_test(reads_no_more_while_it_owes),
+        cmocka_unit_test(a_client_that_never_reads_is_waited_for),
+        cmocka_unit_test(half_close_delivers_first),
+        cmocka_unit_test(a_dead_client_is_finished),
+        cmocka_unit_test(the_silent_expire_in_order),
+        cmocka_unit_test(draining_answers_what_came),
+    };
+
+    return cmocka_run_group_tests_name("conn", tests, NULL, NULL);
+}

@@ -1,9 +1,13 @@
 #include "stats.h"
 
+#include <fcntl.h>
 #include <inttypes.h>
 #include <pthread.h>
 #include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
 #include <sys/resource.h>
+#include <unistd.h>
 
 _Thread_local struct stats stats;
 
@@ -83,6 +87,26 @@ static double seconds(struct timeval t)
     return (double)t.tv_sec + (double)t.tv_usec / 1e6;
 }
 
+/* In bytes. Linux hands ru_maxrss down through exec, so a server started by a large program
+ * would report that program's; VmHWM is its own (proc_pid_status(5)). */
+static uint64_t peak_rss(const struct rusage *usage)
+{
+    char text[4096], *line;
+    int fd = open("/proc/self/status", O_RDONLY | O_CLOEXEC);
+    ssize_t n = fd == -1 ? 0 : read(fd, text, sizeof text - 1);
+
+    if (fd != -1)
+        close(fd);
+    text[n > 0 ? n : 0] = '\0';
+    if ((line = strstr(text, "VmHWM:")) != NULL)
+        return strtoull(line + strlen("VmHWM:"), NULL, 10) * 1024;
+#ifdef __APPLE__
+    return (uint64_t)usage->ru_maxrss;
+#else
+    return (uint64_t)usage->ru_maxrss * 1024;
+#endif
+}
+
 /* Called from the first thread, whose own counters are not in the list. */
 static struct totals take_totals(void)
 {
@@ -106,10 +130,7 @@ static struct totals take_totals(void)
     t.cpu_system = seconds(usage.ru_stime);
     t.voluntary = usage.ru_nvcsw;
     t.involuntary = usage.ru_nivcsw;
-    t.peak_rss = (uint64_t)usage.ru_maxrss;
-#ifndef __APPLE__
-    t.peak_rss *= 1024; /* everybody else counts in KiB */
-#endif
+    t.peak_rss = peak_rss(&usage);
     return t;
 }
 

@@ -5,7 +5,7 @@
 #   STEP_FLAGS  compiler flags of its own
 #   SUITE       flags for clients/check-server.py ("--serial"), and after "--" for the server
 #
-# The user may set CC, CFLAGS, CPPFLAGS, LDFLAGS, and SAN=address,undefined or SAN=thread.
+# The user may set CC, CFLAGS, CPPFLAGS, LDFLAGS, V=1, and SAN=address,undefined or SAN=thread.
 # Whatever is set, objects built with other settings are built again.
 
 COMMON := $(patsubst %/,%,$(dir $(lastword $(MAKEFILE_LIST))))
@@ -21,6 +21,8 @@ ifneq ($(SAN),)
 NEEDED += -fsanitize=$(SAN) -fno-omit-frame-pointer $(if $(findstring undefined,$(SAN)),-fno-sanitize-recover=undefined)
 endif
 
+# `make V=1` shows the commands, else there is one short line for each.
+SAY = $(if $(V),,@echo "  $(1)  $(notdir $(CURDIR))/$@";)
 COMPILE = $(CC) $(NEEDED) $(WARNINGS) $(CPPFLAGS) $(CFLAGS)
 LINK = $(CC) $(NEEDED) $(CFLAGS) $(LDFLAGS)
 LIBCOMMON := build/libcommon.a
@@ -33,7 +35,7 @@ TESTS := $(patsubst %.c,build/%,$(wildcard tests/test_*.c))
 all: $(if $(wildcard server.c),server,tests)
 
 server: $(addprefix build/,server.o $(OBJS)) $(LIBCOMMON)
-	$(LINK) -o $@ $^ $(LIBS) $(LDLIBS)
+	$(call SAY,link)$(LINK) -o $@ $^ $(LIBS) $(LDLIBS)
 
 run: server
 	./server $(ARGS)
@@ -44,18 +46,18 @@ check: all tests
 	$(ROOT)/clients/check-all.py $(notdir $(CURDIR))
 
 $(TESTS): %: %.o $(LIBCOMMON)
-	$(LINK) -o $@ $^ $(LIBS) -lcmocka $(LDLIBS)
+	$(call SAY,link)$(LINK) -o $@ $^ $(LIBS) -lcmocka $(LDLIBS)
 
 $(LIBCOMMON): $(LIBCOMMON_OBJS)
-	rm -f $@
-	$(AR) rcs $@ $^
+	@rm -f $@
+	@$(AR) rc $@ $^
 
 build/common/%.o: $(COMMON)/%.c build/flags
-	$(COMPILE) -MMD -MP -c -o $@ $<
+	$(call SAY,cc  )$(COMPILE) -MMD -MP -c -o $@ $<
 
 build/%.o: %.c build/flags
 	@mkdir -p $(@D)
-	$(COMPILE) -MMD -MP -c -o $@ $<
+	$(call SAY,cc  )$(COMPILE) -MMD -MP -c -o $@ $<
 
 # Holds the flags of the last build; changes, and so outdates every object, when they do.
 FLAGS := $(COMPILE) | $(LINK) $(LIBS) $(LDLIBS)

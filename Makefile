@@ -1,0 +1,75 @@
+# Eight echo servers, one protocol, one client.
+#
+## make                build everything; installs nothing
+## make demo           watch all steps serve the same five clients
+##                       N=5 clients, SCALE=0.2 of the pauses (1: for a class), STEP=1,2,6: only
+##                       these steps, VARIANTS=1: their variants too
+## make check          test everything; STEP=6 or STEP=1,2: only these steps
+## make check-full     the same, and all that takes long
+## make diff A=5 B=6   what changes from one step's server to another's
+## make lint           every analyser at hand; make format, make format-check: the layout
+## make clean          remove whatever was built
+##
+## Variables: CC, CFLAGS (-O2 -g), CPPFLAGS, LDFLAGS; SAN=address,undefined or SAN=thread: build
+## with sanitizers; V=1: show the commands. demo and check install what is missing, unless
+## NO_INSTALL=1. In a step's directory: make, make run ARGS=..., make check, make clean; in
+## step8_ae also BACKEND=epoll, kqueue, poll or select.
+
+STEPS := $(sort $(wildcard step[0-9]*_*))
+STEP ?= $(foreach s,$(STEPS),$(patsubst step%,%,$(firstword $(subst _, ,$s))))
+comma := ,
+CHOSEN := $(foreach n,$(subst $(comma), ,$(STEP)),$(filter step$(n)_%,$(STEPS)))
+
+.PHONY: all $(STEPS) clients tests demo check check-full diff clean help need-build setup-build \
+        setup-check lint format format-check
+
+all: $(STEPS) clients
+
+$(STEPS) clients: need-build
+	@$(MAKE) --no-print-directory -C $@
+
+# Builds nothing and installs nothing where something is missing: says what, and stops.
+need-build:
+	@NO_INSTALL=1 sh common/setup.sh build
+setup-build:
+	@sh common/setup.sh build
+setup-check:
+	@sh common/setup.sh check
+
+# The installing comes first, and then a make that sees what was installed.
+demo: setup-build
+	@$(MAKE) --no-print-directory $(CHOSEN)
+	@clients/demo.py --clients $(or $(N),5) --scale $(or $(SCALE),0.2) \
+	    --steps $(subst $() ,$(comma),$(strip $(subst $(comma), ,$(STEP)))) \
+	    $(if $(VARIANTS),--variants)
+
+tests: $(CHOSEN) clients
+	@for part in common clients $(CHOSEN); do \
+	    $(MAKE) --no-print-directory -C $$part tests || exit 1; done
+
+check: setup-check
+	@$(MAKE) --no-print-directory tests STEP="$(STEP)"
+	@clients/check-all.py $(if $(filter command line environment,$(origin STEP)),--steps $(STEP))
+
+check-full: setup-check
+	@sh common/setup.sh full
+	@$(MAKE) --no-print-directory tests
+	@clients/check-all.py --full
+
+diff:
+	@test -n "$(A)" -a -n "$(B)" || { echo "usage: make diff A=5 B=6" >&2; exit 2; }
+	@diff -u $(wildcard step$(A)_*)/server.c $(wildcard step$(B)_*)/server.c || test $$? = 1
+
+lint:
+	@common/tests/lint.sh
+format:
+	@common/tests/lint.sh format-fix
+format-check:
+	@common/tests/lint.sh format
+
+clean:
+	@for part in $(STEPS) common clients; do $(MAKE) -s -C $$part clean; done
+	rm -rf build
+
+help:
+	@sed -n 's/^## \{0,1\}//p' Makefile

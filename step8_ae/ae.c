@@ -9,7 +9,6 @@
 #include <poll.h>
 #include <stdbool.h>
 #include <stdlib.h>
-#include <string.h>
 #include <time.h>
 
 #define READ_WRITE (AE_READABLE | AE_WRITABLE)
@@ -26,7 +25,7 @@ static int toTimeout(long long milliseconds)
 
 static bool isWatched(const aeEventLoop *loop, int fd)
 {
-    return fd >= 0 && fd < loop->setsize && loop->events[fd].mask != AE_NONE;
+    return fd >= 0 && fd <= loop->maxfd && loop->events[fd].mask != AE_NONE;
 }
 
 int aeCreateFileEvent(aeEventLoop *loop, int fd, int mask, aeFileProc *proc, void *clientData)
@@ -37,25 +36,25 @@ int aeCreateFileEvent(aeEventLoop *loop, int fd, int mask, aeFileProc *proc, voi
     }
 
     aeFileEvent *fe = &loop->events[fd];
-    int old = fe->mask & READ_WRITE, want = (fe->mask | mask) & READ_WRITE;
+    int before = isWatched(loop, fd) ? fe->mask : AE_NONE, after = before | mask;
 
-    if (want == AE_NONE) {
+    if (!(after & READ_WRITE)) {
         errno = EINVAL;
         return AE_ERR;
     }
-    if (want != old && aeApiWatch(loop, fd, old, want) == -1)
+    if ((before ^ after) & READ_WRITE &&
+        aeApiWatch(loop, fd, before & READ_WRITE, after & READ_WRITE) == -1)
         return AE_ERR;
-    if (old == AE_NONE)
-        fe->lap =
-            loop->lap; /* what this lap has still to tell of fd, it tells of a predecessor */
-    fe->mask = want | ((fe->mask | mask) & AE_BARRIER);
+    while (loop->maxfd < fd)
+        loop->events[++loop->maxfd].mask = AE_NONE;
+    if (before == AE_NONE)
+        fe->lap = loop->lap; /* what this lap has still to tell of fd was a predecessor's */
     if (mask & AE_READABLE)
         fe->rfileProc = proc;
     if (mask & AE_WRITABLE)
         fe->wfileProc = proc;
+    fe->mask = after;
     fe->clientData = clientData;
-    if (fd > loop->maxfd)
-        loop->maxfd = fd;
     return AE_OK;
 }
 
@@ -65,11 +64,13 @@ void aeDeleteFileEvent(aeEventLoop *loop, int fd, int mask)
         return;
 
     aeFileEvent *fe = &loop->events[fd];
-    int old = fe->mask & READ_WRITE, want = old & ~mask;
+    int before = fe->mask, after = before & ~mask;
 
-    if (want != old)
-        (void)aeApiWatch(loop, fd, old, want); /* may fail only if fd is closed already */
-    fe->mask = want & AE_WRITABLE ? want | (fe->mask & ~mask & AE_BARRIER) : want;
+    if (!(after & AE_WRITABLE))
+        after &= ~AE_BARRIER;
+    if ((before ^ after) & READ_WRITE) /* fails only if fd is closed already */
+        (void)aeApiWatch(loop, fd, before & READ_WRITE, after & READ_WRITE);
+    fe->mask = after;
     while (loop->maxfd >= 0 && loop->events[loop->maxfd].mask == AE_NONE)
         loop->maxfd--;
 }
@@ -163,8 +164,13 @@ static void freeTimer(aeEventLoop *loop, aeTimeEvent *te)
 long long aeCreateTimeEvent(aeEventLoop *loop, long long milliseconds, aeTimeProc *proc,
                             void *clientData, aeEventFinalizerProc *finalizerProc)
 {
-    aeTimeEvent *te = calloc(1, sizeof *te);
+    aeTimeEvent *te;
 
+    if (loop->timeEventNextId == AE_DELETED_EVENT_ID) {
+        errno = ECANCELED;
+        return AE_ERR;
+    }
+    te = calloc(1, sizeof *te);
     if (te == NULL)
         return AE_ERR;
     te->id = loop->timeEventNextId++;
@@ -360,8 +366,7 @@ aeEventLoop *aeCreateEventLoop(int setsize)
         return NULL;
     loop->maxfd = -1;
     loop->setsize = setsize;
-    /* Large zeroed tables come from the kernel unwritten: memory is taken when it is used. */
-    loop->events = calloc((size_t)setsize, sizeof *loop->events);
+    loop->events = malloc((size_t)setsize * sizeof *loop->events);
     loop->fired = malloc((size_t)setsize * sizeof *loop->fired);
     if (loop->events == NULL || loop->fired == NULL || aeApiCreate(loop) == -1) {
         free(loop->fired);
@@ -374,6 +379,7 @@ aeEventLoop *aeCreateEventLoop(int setsize)
 
 void aeDeleteEventLoop(aeEventLoop *loop)
 {
+    loop->timeEventNextId = AE_DELETED_EVENT_ID; /* or a finalizer could keep us here */
     while (loop->timeEventHead != NULL)
         freeTimer(loop, loop->timeEventHead);
     aeApiFree(loop);
@@ -389,29 +395,24 @@ int aeGetSetSize(aeEventLoop *loop)
 
 int aeResizeSetSize(aeEventLoop *loop, int setsize)
 {
-    int old = loop->setsize;
-    aeFileEvent *events;
-    aeFiredEvent *fired;
-
-    if (setsize <= loop->maxfd || setsize < 1) {
+    if (setsize < 1 || setsize <= loop->maxfd) {
         errno = ERANGE;
         return AE_ERR;
     }
-    if (setsize < old) {
-        loop->setsize = setsize; /* first: tables too large do no harm */
-        loop->lap++;             /* the rest of what was reported may be out of range */
-    }
-    if ((events = realloc(loop->events, (size_t)setsize * sizeof *events)) != NULL)
+
+    aeFileEvent *events = realloc(loop->events, (size_t)setsize * sizeof *events);
+    aeFiredEvent *fired = realloc(loop->fired, (size_t)setsize * sizeof *fired);
+    bool resized = aeApiResize(loop, setsize) == 0 && events != NULL && fired != NULL;
+
+    if (events != NULL)
         loop->events = events;
-    if ((fired = realloc(loop->fired, (size_t)setsize * sizeof *fired)) != NULL)
+    if (fired != NULL)
         loop->fired = fired;
-    if (setsize > old) {
-        if (events == NULL || fired == NULL || aeApiResize(loop, setsize) == -1)
-            return AE_ERR;
-        memset(events + old, 0, (size_t)(setsize - old) * sizeof *events);
-        loop->setsize = setsize;
-    } else {
-        aeApiResize(loop, setsize);
-    }
+    if (!resized && setsize > loop->setsize)
+        return AE_ERR; /* a table that stayed too large would do no harm */
+    if (setsize < loop->setsize)
+        loop->lap++; /* this lap's reports may be beyond the tables now; the next repeats them
+                      */
+    loop->setsize = setsize;
     return AE_OK;
 }

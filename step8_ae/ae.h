@@ -89,7 +89,7 @@ typedef struct aeEventLoop {
     int maxfd;                  /* highest descriptor registered, -1 if none */
     int setsize;                /* descriptors must be below this */
     long long timeEventNextId;  /* ids are given once, counting up */
-    aeFileEvent *events;        /* [setsize], by descriptor */
+    aeFileEvent *events;        /* [setsize], by descriptor; above maxfd not filled in */
     aeFiredEvent *fired;        /* [setsize], what this lap's wait reported */
     aeTimeEvent *timeEventHead; /* the timer due next */
     aeTimeEvent *timeEventTail; /* the timer due last */

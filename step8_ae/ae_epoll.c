@@ -13,15 +13,16 @@ struct apidata {
 
 int aeApiCreate(aeEventLoop *loop)
 {
-    loop->apidata = NULL;
-    if (aeApiResize(loop, loop->setsize) == -1)
-        return -1;
+    int epoll = epoll_create1(EPOLL_CLOEXEC);
 
-    struct apidata *api = loop->apidata;
-    api->epoll = epoll_create1(EPOLL_CLOEXEC);
-    if (api->epoll == -1)
-        free(api);
-    return api->epoll == -1 ? -1 : 0;
+    if (epoll == -1)
+        return -1;
+    if (aeApiResize(loop, loop->setsize) == -1) {
+        close(epoll);
+        return -1;
+    }
+    ((struct apidata *)loop->apidata)->epoll = epoll;
+    return 0;
 }
 
 int aeApiResize(aeEventLoop *loop, int setsize)

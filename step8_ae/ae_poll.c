@@ -1,0 +1,91 @@
+/* ae_poll.c - the back-end for everywhere else: we keep the list, the kernel walks all of it.
+ */
+#include "ae_backend.h"
+
+#include <poll.h>
+#include <stdlib.h>
+
+/* poll wants its list without gaps, we want to find a descriptor in it: so we note where it is.
+ */
+struct apidata {
+    int n;
+    struct pollfd *list; /* [n], room for setsize */
+    int *slot;           /* [setsize], by descriptor: its place in list */
+};
+
+int aeApiCreate(aeEventLoop *loop)
+{
+    loop->apidata = calloc(1, sizeof(struct apidata));
+    if (loop->apidata == NULL)
+        return -1;
+    if (aeApiResize(loop, loop->setsize) == -1) {
+        aeApiFree(loop);
+        return -1;
+    }
+    return 0;
+}
+
+int aeApiResize(aeEventLoop *loop, int setsize)
+{
+    struct apidata *api = loop->apidata;
+    struct pollfd *list = realloc(api->list, (size_t)setsize * sizeof *list);
+    int *slot = realloc(api->slot, (size_t)setsize * sizeof *slot);
+
+    if (list != NULL)
+        api->list = list;
+    if (slot != NULL)
+        api->slot = slot;
+    return list != NULL && slot != NULL ? 0 : -1;
+}
+
+void aeApiFree(aeEventLoop *loop)
+{
+    struct apidata *api = loop->apidata;
+
+    free(api->list);
+    free(api->slot);
+    free(api);
+}
+
+int aeApiWatch(aeEventLoop *loop, int fd, int old, int mask)
+{
+    struct apidata *api = loop->apidata;
+
+    if (old == AE_NONE)
+        api->slot[fd] = api->n++;
+
+    struct pollfd *place = &api->list[api->slot[fd]];
+
+    if (mask == AE_NONE) { /* the last one fills the gap */
+        *place = api->list[--api->n];
+        api->slot[place->fd] = api->slot[fd];
+        return 0;
+    }
+    place->fd = fd;
+    place->events =
+        (short)((mask & AE_READABLE ? POLLIN : 0) | (mask & AE_WRITABLE ? POLLOUT : 0));
+    return 0;
+}
+
+int aeApiPoll(aeEventLoop *loop, int timeout)
+{
+    struct apidata *api = loop->apidata;
+    int n = poll(api->list, (nfds_t)api->n, timeout), fired = 0;
+
+    for (int i = 0; fired < n; i++) {
+        int happened = api->list[i].revents, mask = AE_NONE;
+
+        if (happened & ~POLLOUT) /* POLLIN, or POLLERR, POLLHUP, POLLNVAL */
+            mask |= AE_READABLE;
+        if (happened & ~POLLIN)
+            mask |= AE_WRITABLE;
+        if (happened)
+            loop->fired[fired++] = (aeFiredEvent){.fd = api->list[i].fd, .mask = mask};
+    }
+    return fired;
+}
+
+char *aeApiName(void)
+{
+    return "poll";
+}

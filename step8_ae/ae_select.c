@@ -1,0 +1,78 @@
+/* ae_select.c - the oldest back-end: two bit sets, and no descriptor beyond FD_SETSIZE. */
+#include "ae_backend.h"
+
+#include <errno.h>
+#include <stdlib.h>
+#include <sys/select.h>
+
+struct apidata {
+    fd_set readable,
+        writable; /* what we wait for; select gets copies, as it writes into them */
+};
+
+int aeApiCreate(aeEventLoop *loop)
+{
+    struct apidata *api = malloc(sizeof *api);
+
+    if (api == NULL)
+        return -1;
+    FD_ZERO(&api->readable);
+    FD_ZERO(&api->writable);
+    loop->apidata = api;
+    return 0;
+}
+
+int aeApiResize(aeEventLoop *loop, int setsize)
+{
+    AE_NOTUSED(loop);
+    AE_NOTUSED(setsize);
+    return 0; /* the sets never grow */
+}
+
+void aeApiFree(aeEventLoop *loop)
+{
+    free(loop->apidata);
+}
+
+int aeApiWatch(aeEventLoop *loop, int fd, int old, int mask)
+{
+    struct apidata *api = loop->apidata;
+
+    AE_NOTUSED(old);
+    if (fd >= FD_SETSIZE) { /* FD_SET would write past the set */
+        errno = ERANGE;
+        return -1;
+    }
+    FD_CLR(fd, &api->readable);
+    FD_CLR(fd, &api->writable);
+    if (mask & AE_READABLE)
+        FD_SET(fd, &api->readable);
+    if (mask & AE_WRITABLE)
+        FD_SET(fd, &api->writable);
+    return 0;
+}
+
+int aeApiPoll(aeEventLoop *loop, int timeout)
+{
+    struct apidata *api = loop->apidata;
+    struct timeval tv = {.tv_sec = timeout / 1000, .tv_usec = timeout % 1000 * 1000};
+    fd_set readable = api->readable, writable = api->writable;
+    int fired = 0;
+
+    /* A hang-up or an error sets both bits, where they are wanted. */
+    if (select(loop->maxfd + 1, &readable, &writable, NULL, timeout < 0 ? NULL : &tv) <= 0)
+        return 0;
+    for (int fd = 0; fd <= loop->maxfd; fd++) {
+        int mask = (FD_ISSET(fd, &readable) ? AE_READABLE : AE_NONE) |
+                   (FD_ISSET(fd, &writable) ? AE_WRITABLE : AE_NONE);
+
+        if (mask != AE_NONE)
+            loop->fired[fired++] = (aeFiredEvent){.fd = fd, .mask = mask};
+    }
+    return fired;
+}
+
+char *aeApiName(void)
+{
+    return "select";
+}

@@ -1,0 +1,635 @@
+#!/usr/bin/env python3
+"""The same clients against every step's server, one step after another, drawn as they run.
+
+For each step: start its server on a free port, let simple-client's connections talk to it,
+draw one row per connection, stop the server. At the end one table compares the steps. All
+figures are those of this very run: times from the clients, costs from the server's --stats.
+
+Exit status: 0 if every server answered rightly and stopped as it should, 1 if one did not,
+2 for a wrong command line, 128 + the signal's number (130 for Ctrl-C) if stopped.
+"""
+
+import argparse
+import collections
+import importlib.util
+import itertools
+import json
+import logging
+import math
+import os
+import re
+import shutil
+import signal
+import statistics
+import subprocess
+import sys
+import tempfile
+import textwrap
+import threading
+import time
+
+HERE = os.path.dirname(os.path.abspath(__file__))
+START_SECONDS = 10
+STOP_SECONDS = 2
+FRAME_SECONDS = 1 / 15
+NO_BREAK = "\u00a0"  # a space at which no line is broken
+
+
+def load_simple_client():
+    """simple-client.py is a program before it is a module: its name cannot be imported."""
+    spec = importlib.util.spec_from_file_location("simple_client",
+                                                  os.path.join(HERE, "simple-client.py"))
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+simple_client = load_simple_client()
+
+
+class Trouble(Exception):
+    """A server did not do what it promises."""
+
+
+class Interrupt:
+    """Remembers the first signal that wants us to stop; whoever waits, looks here often.
+
+    An exception out of the signal handler could come between the birth of a server and the
+    moment we know its pid, and leave it running.
+    """
+
+    signal = None
+
+    @classmethod
+    def catch(cls):
+        def remember(number, _):
+            cls.signal = cls.signal or number
+
+        for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
+            signal.signal(number, remember)
+
+
+# Which servers there are.
+
+Step = collections.namedtuple("Step", "label program source")
+
+
+def find_steps(root, numbers, variants):
+    """The servers under root in the order of the course, each step's variants behind it."""
+    steps = []
+    for folder in os.listdir(root):
+        match = re.fullmatch(r"step(\d+)_\w+", folder)
+        if not match or numbers and int(match[1]) not in numbers:
+            continue
+        folder = os.path.join(root, folder)
+        steps.append((int(match[1]), "", Step(match[1], os.path.join(folder, "server"),
+                                              os.path.join(folder, "server.c"))))
+        for name in find_variants(folder) if variants else ():
+            steps.append((int(match[1]), name, Step(
+                f"{match[1]}/{name}", os.path.join(folder, "variants", name),
+                os.path.join(folder, "variants", f"{name}.c"))))
+    return [step for _, _, step in sorted(steps)]
+
+
+def find_variants(folder):
+    """Only those that are built: some need a library or a kernel that is not everywhere."""
+    folder = os.path.join(folder, "variants")
+    names = os.listdir(folder) if os.path.isdir(folder) else ()
+    return [name for name in names if "." not in name
+            and os.path.isfile(os.path.join(folder, name))
+            and os.access(os.path.join(folder, name), os.X_OK)]
+
+
+def read_heading(step):
+    """The first line of the source says what the step is: (number or name, model, motto)."""
+    try:
+        with open(step.source, encoding="utf-8", errors="replace") as file:
+            line = file.readline()
+    except OSError:
+        line = ""
+    match = re.match(r"/\*+\s*(.+?) - (.+?)(?:: (.+?))?\.?\s*(?:\*/)?\s*$", line)
+    if match:
+        return match[2], match[3] or ""
+    return os.path.basename(os.path.dirname(step.program)), ""
+
+
+# One server.
+
+class Server:
+    """A server in a process group of its own, and the last lines that it said."""
+
+    def __init__(self, program, stats):
+        self.tail = collections.deque(maxlen=5)
+        self.address = None
+        try:
+            self.process = subprocess.Popen(
+                [program, "--stats", stats, "0"], start_new_session=True,
+                stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.STDOUT)
+        except OSError as error:
+            raise Trouble(f"cannot start {program}: {error.strerror}") from error
+        self.reader = threading.Thread(target=self.read_output, daemon=True)
+        self.reader.start()
+
+    def read_output(self):
+        """Always, and to the end: a full pipe would stop the server."""
+        for line in self.process.stdout:
+            line = line.decode("utf-8", "replace").rstrip()
+            self.tail.append("".join(char if char.isprintable() else " " for char in line))
+            match = re.match(r"Listening on \[?(.+?)\]?:(\d+)$", line)
+            if match and not self.address:
+                self.address = match[1], int(match[2])
+
+    def wait_until_listening(self):
+        deadline = time.monotonic() + START_SECONDS
+        while not self.address and not Interrupt.signal:
+            if self.process.poll() is not None:
+                raise Trouble(f"the server {self.how_it_ended()} before it listened")
+            if time.monotonic() > deadline:
+                raise Trouble(f"the server did not say where it listens in {START_SECONDS} s")
+            time.sleep(0.002)
+
+    def stop(self):
+        """Stop it, by force if it must be; complain if it must, or if it was gone already."""
+        died = self.process.poll() is not None
+        try:
+            self.process.terminate()
+            self.process.wait(STOP_SECONDS)
+        except subprocess.TimeoutExpired:
+            raise Trouble(f"the server did not stop within {STOP_SECONDS} s of SIGTERM")
+        finally:
+            try:
+                os.killpg(self.process.pid, signal.SIGKILL)
+            except (ProcessLookupError, PermissionError):
+                pass  # nothing was left of the group
+            self.process.wait()
+            self.reader.join(1)
+        if died or self.process.returncode:
+            raise Trouble(f"the server {self.how_it_ended()} "
+                          + ("in mid-run" if died else "when it was asked to stop"))
+
+    def how_it_ended(self):
+        status = self.process.returncode
+        if status < 0:
+            return f"was killed by signal {-status} ({signal.strsignal(-status)})"
+        return f"exited with status {status}"
+
+
+# One run: a server, the clients, and what came of it.
+
+class Run:
+    """What happened to one step; `connections` may be read while the clients are at it."""
+
+    def __init__(self, step):
+        self.step = step
+        self.model, self.motto = read_heading(step)
+        self.connections = []
+        self.troubles, self.last_words = [], []
+        self.stats = {}
+
+    def go(self, clients, scale, watch):
+        with tempfile.TemporaryDirectory() as folder:
+            stats = os.path.join(folder, "stats.json")
+            try:
+                server = Server(self.step.program, stats)
+            except Trouble as trouble:
+                self.troubles.append(str(trouble))
+                return
+            try:
+                server.wait_until_listening()
+                if not Interrupt.signal:
+                    self.run_clients(server.address, clients, scale, watch)
+            except Trouble as trouble:
+                self.troubles.append(str(trouble))
+            finally:
+                self.stop(server)
+            self.read_stats(stats)
+
+    def run_clients(self, address, clients, scale, watch):
+        timeout = simple_client.default_timeout(clients, scale)
+        self.connections = simple_client.start_connections(clients, *address, scale, timeout)
+        for connection in self.connections:
+            while connection.is_alive():
+                if Interrupt.signal:
+                    return
+                watch(self)
+                connection.join(FRAME_SECONDS)
+        failed = [each for each in self.connections if each.failure]
+        if failed:
+            raise Trouble(f"{len(failed)} of {clients} clients failed; "
+                          f"{failed[0].name}: {failed[0].failure}")
+
+    def stop(self, server):
+        try:
+            server.stop()
+        except Trouble as trouble:
+            if server.address:
+                self.troubles.append(str(trouble))
+        if self.troubles:
+            self.last_words = list(server.tail)
+
+    def read_stats(self, path):
+        try:
+            with open(path) as file:
+                self.stats = json.load(file)
+        except (OSError, ValueError):
+            pass  # a server of somebody's own need not count its costs
+
+    # The figures of the run, all of them from the clients' timestamps; in seconds.
+
+    @property
+    def elapsed(self):
+        return max(each.closed or each.now() for each in self.connections)
+
+    @property
+    def longest_wait(self):
+        """For the greeting."""
+        return max(each.greeted or each.closed or each.now() for each in self.connections)
+
+    @property
+    def longest_answer(self):
+        return max((end - start for each in self.connections
+                    for start, end in owed(each, self.elapsed)[1:]), default=0)
+
+    @property
+    def service(self):
+        """How long a client was served on average, from its greeting to its end."""
+        times = [each.closed - each.greeted for each in self.connections]
+        return sum(times) / len(times)
+
+    @property
+    def at_once(self):
+        """The most clients that were between their greeting and their goodbye at one time."""
+        changes = sorted(change for each in self.connections if each.greeted
+                         for change in ((each.greeted, 1),
+                                        (each.disconnecting or each.closed or math.inf, -1)))
+        return max(itertools.accumulate(change for _, change in changes), default=0)
+
+
+def owed(connection, now):
+    """The spans in which the server owed this client something, in their order.
+
+    First the greeting, then an answer for each message, at last the close.
+    """
+    end = connection.closed or now
+    arrivals, received, expected = [], 0, 0
+    for at, data in list(connection.receives):
+        received += len(data)
+        arrivals.append((at, received))
+    spans = [(0, connection.greeted or end)]
+    for (start, _), (_, answer, _) in zip(list(connection.sends), simple_client.SCRIPT):
+        expected += len(answer)
+        spans.append((start, next((at for at, total in arrivals if total >= expected), end)))
+    if connection.disconnecting:
+        spans.append((connection.disconnecting, end))
+    return spans
+
+
+# The picture.
+
+WAITING, SERVED, IDLE, FAILED = range(4)
+MEANING = {WAITING: "waiting for the server", SERVED: "being served",
+           IDLE: "idle between messages"}
+
+
+class Screen:
+    """Standard output: a terminal that is drawn on, or a file that gets each line once."""
+
+    def __init__(self, colour):
+        terminal = sys.stdout.isatty()
+        self.live = terminal and os.environ.get("TERM", "dumb") != "dumb"
+        self.colour = self.live and colour and not os.environ.get("NO_COLOR")
+        unicode = speaks_unicode()
+        self.glyphs = "\u2591\u2588\u2500X" if unicode else ".#-X"
+        self.line, self.tick = "\u2500\u252c" if unicode else "-+"
+        self.drawn = 0  # how many lines of the picture may still be redrawn
+
+    @property
+    def size(self):
+        """Asked again for each frame: somebody may pull at the window's corner."""
+        size = shutil.get_terminal_size() if self.live else os.terminal_size((80, 50))
+        return os.terminal_size((max(60, min(size.columns, 160)), size.lines))
+
+    def paint(self, text, code):
+        return f"\x1b[{code}m{text}\x1b[0m" if self.colour else text
+
+    def bold(self, text):
+        return self.paint(text, "1")
+
+    def alarm(self, text):
+        return self.paint(text, "1;31")
+
+    def cells(self, states):
+        """The characters for a row of states; None is an empty cell."""
+        codes = {WAITING: "33", SERVED: "1;32", IDLE: "36", FAILED: "1;31"}
+        row = ""
+        for state, group in itertools.groupby(states):
+            length = len(list(group))
+            row += (" " * length if state is None
+                    else self.paint(self.glyphs[state] * length, codes[state]))
+        return row
+
+    def print(self, *lines):
+        print(*lines, sep="\n", flush=True)
+
+    def draw(self, lines, last=False):
+        """Draw over the lines drawn before, in one write so that nothing flickers."""
+        if not self.live:
+            if last:
+                self.print(*lines)
+            return
+        back = f"\x1b[{self.drawn}A" if self.drawn else ""
+        sys.stdout.write(back + "".join(f"\r{line}\x1b[K\n" for line in lines) + "\x1b[J")
+        sys.stdout.flush()
+        self.drawn = 0 if last else len(lines)
+
+    def show_cursor(self, visible):
+        if self.live:
+            sys.stdout.write("\x1b[?25h" if visible else "\x1b[?25l")
+            sys.stdout.flush()
+
+
+def speaks_unicode():
+    """Whether both Python and the locale that the user chose mean UTF-8.
+
+    In the plain C locale Python puts itself, by way of LC_CTYPE, into a UTF-8 that the
+    user's terminal need not know of.
+    """
+    environment = dict(os.environ)
+    if environment.get("LC_CTYPE") == "C.UTF-8" and not environment.get("LC_ALL"):
+        del environment["LC_CTYPE"]
+    locale = next((environment[name] for name in ("LC_ALL", "LC_CTYPE", "LANG")
+                   if environment.get(name)), "C")
+    return all("utf8" in name.lower().replace("-", "")
+               for name in (locale, sys.stdout.encoding))
+
+
+def timeline(connection, now, width, horizon):
+    """The state of the connection in each of the `width` cells from 0 to the horizon.
+
+    On a machine of its own a server answers in less than a cell; then the whole exchange is
+    one cell of being served. What takes longer is a wait, with the service at its end.
+    """
+    cells = [None] * width
+    end = connection.closed or now
+
+    def fill(start, end, state):
+        first, last = (min(width - 1, int(at / horizon * width)) for at in (start, end))
+        cells[first:last + 1] = [state] * (last + 1 - first)
+
+    if connection.greeted:
+        fill(connection.greeted, end, IDLE)
+    debts = owed(connection, now)
+    for start, until in debts:
+        fill(start, until, SERVED if until - start < horizon / width else WAITING)
+    for _, until in debts:
+        if until < end or connection.closed:
+            fill(until, until, SERVED)
+    if connection.failure:
+        fill(end, end, FAILED)
+    return cells
+
+
+def ruler(screen, width, horizon):
+    """The time axis: a line with ticks at round times, and the times under it."""
+    step = next(nice for nice in (digit * 10.0 ** power for power in range(-3, 6)
+                                  for digit in (1, 2, 5)) if width * nice / horizon >= 10)
+    line, labels = list(screen.line * width), ""
+    for count in range(int(horizon / step) + 1):
+        at = int(count * step / horizon * width)
+        label = f"{count * step:g}"
+        if at < width and at + len(label) <= width:
+            line[at] = screen.tick
+            labels = labels.ljust(at) + label
+    return "".join(line), labels + " s"
+
+
+def by_turn(connection):
+    """The order of the rows: who was greeted, then who queues, as they did it."""
+    return (connection.greeted or math.inf, connection.connected or math.inf)
+
+
+def picture(screen, run, scale):
+    """The rows, the axis, the legend and one line of figures, as wide as the screen."""
+    width, height = screen.size
+    rows = sorted(run.connections, key=by_turn)
+    shown = rows if len(rows) <= height - 8 else rows[:max(1, height - 9)]
+    name_width = max(len(each.name) for each in rows)
+    columns = width - name_width - 21
+    turn = simple_client.PAUSES * scale
+    horizon = max(1.05 * turn * min(len(rows), 6), 1.02 * run.elapsed, 0.01)
+    lines = []
+    for each in shown:
+        word, until = (("failed", each.closed) if each.failure else ("waited", each.greeted)
+                       if each.greeted else ("waits", each.now()))
+        lines.append(f"  {each.name:<{name_width}} "
+                     + screen.cells(timeline(each, each.now(), columns, horizon))
+                     + f"  {word:<6} {until or each.now():6.3f} s")
+    if len(shown) < len(rows):
+        lines.append(f"  ... and {len(rows) - len(shown)} more")
+    margin = " " * (name_width + 3)
+    lines += [margin + line for line in ruler(screen, columns, horizon)]
+    lines.append(margin + "   ".join(f"{screen.cells([state])} {meaning}"
+                                     for state, meaning in MEANING.items()))
+    lines.append(screen.bold(
+        f"  {run.elapsed:.3f} s in all, {run.at_once} of {len(rows)} served at once, "
+        f"longest wait for the greeting {run.longest_wait:.3f} s"))
+    return lines
+
+
+# What it comes to.
+
+HEADS = (("step", ""), ("model", ""), ("elapsed", "s"), ("longest", "wait, s"),
+         ("served", "at once"), ("threads", ""), ("CPU", "ms"), ("memory", "MiB"))
+
+
+def table(screen, runs):
+    """One line per step, and where there is room a bar as long as it took."""
+    rows = [*zip(*HEADS), *([run.step.label, run.model, *figures(run)] for run in runs)]
+    widths = [max(map(len, column)) for column in zip(*rows)]
+    room = screen.size.columns - sum(widths) - 2 * len(widths)
+    widths[1] += min(0, room)
+    lines = ["  ".join(cell[:width].ljust(width) if column < 2 else cell.rjust(width)
+                       for column, (cell, width) in enumerate(zip(row, widths)))
+             for row in rows]
+    slowest = max((run.elapsed for run in runs if run.connections), default=1)
+    for index, run in enumerate(runs, 2):
+        if run.troubles:
+            lines[index] = screen.alarm(lines[index])
+        elif room > 15:
+            bar = [SERVED] * math.ceil(run.elapsed / slowest * (room - 4))
+            lines[index] += "   " + screen.cells(bar)
+    return ["  " + line for line in [*map(screen.bold, lines[:2]), *lines[2:]]]
+
+
+def figures(run):
+    """The cells of the table that are numbers, in the order of HEADS."""
+    cells = ["-"] * 6
+    if run.connections:
+        cells[:3] = f"{run.elapsed:.3f}", f"{run.longest_wait:.3f}", str(run.at_once)
+    if run.troubles:
+        cells[0] = "FAILED"
+    if "threads_max" in run.stats:
+        cells[3] = str(run.stats["threads_max"])
+    if "cpu_user_seconds" in run.stats:
+        seconds = run.stats["cpu_user_seconds"] + run.stats["cpu_system_seconds"]
+        cells[4] = f"{seconds * 1000:.1f}"
+    if "peak_rss_bytes" in run.stats:
+        cells[5] = f"{run.stats['peak_rss_bytes'] / 2**20:.1f}"
+    return cells
+
+
+def steps_named(runs):
+    """Step 2 / Steps 1 and 3 / Steps 2, 4 and 5."""
+    labels = [run.step.label for run in runs]
+    if len(labels) == 1:
+        return f"Step {labels[0]}"
+    return f"Steps {', '.join(labels[:-1])} and {labels[-1]}"
+
+
+def between(seconds):
+    """0.44 s / 0.44 to 0.83 s."""
+    low, high = f"{min(seconds):.2f}", f"{max(seconds):.2f}"
+    return (low if low == high else f"{low} to {high}") + f"{NO_BREAK}s"
+
+
+def remarks(runs):
+    """What there is to see in the table, said from its figures."""
+    good = [run for run in runs if not run.troubles]
+    clients = len(good[0].connections) if good else 0
+    if clients < 2:
+        return ["One client alone cannot tell the models apart."] if good else []
+    said = []
+    for at_once in sorted({run.at_once for run in good}):
+        group = [run for run in good if run.at_once == at_once]
+        service = sum(run.service for run in group) / len(group)
+        if at_once == 1:
+            said.append(f"{steps_named(group)} served one client after another: {clients} x "
+                        f"{service:.2f} s = {clients * service:.2f}{NO_BREAK}s. "
+                        f"The last one waited "
+                        f"{between([run.longest_wait for run in group])} for its greeting.")
+        else:
+            elapsed = between([run.elapsed for run in group])
+            said.append(f"{steps_named(group)} served {at_once} clients at once: all "
+                        f"{clients} were done after {elapsed}.")
+    usual = statistics.median_low(run.longest_answer for run in good)
+    late = [run for run in good if run.longest_answer > max(0.02, 5 * usual)]
+    if late:
+        others = max(run.longest_answer for run in good if run not in late)
+        said.append(f"{steps_named(late)} let a client wait up to "
+                    f"{between([run.longest_answer for run in late])} for one answer, "
+                    f"the others at most {others:.3f}{NO_BREAK}s.")
+    threads = [run.stats.get("threads_max", 1) for run in good]
+    for run, count in zip(good, threads):
+        if count > min(threads):
+            said.append(f"{steps_named([run])} used {count} threads for {clients} clients, "
+                        f"others {min(threads)}.")
+    return said
+
+
+def numbers(text):
+    """An argparse type: step numbers like 1,2,6; nothing stands for all."""
+    return {int(number) for number in re.split(r"[,\s]+", text.strip()) if number}
+
+
+def parse_arguments(arguments):
+    parser = argparse.ArgumentParser(
+        description="Run the same clients against the server of every step and draw what "
+                    "happens.")
+    parser.add_argument("--clients", type=simple_client.number(int, 1, 1000), default=5,
+                        metavar="N", help="how many clients at the same time (default 5)")
+    parser.add_argument("--scale", type=simple_client.number(float, 0, 100), default=0.2,
+                        metavar="X", help="multiply the clients' pauses by X (default 0.2; 1 "
+                                          "for a class that watches)")
+    parser.add_argument("--steps", type=numbers, default=set(), metavar="1,2,6",
+                        help="only these steps (default: all)")
+    parser.add_argument("--variants", action="store_true",
+                        help="also run the steps' variants, as far as they are built")
+    parser.add_argument("--no-color", action="store_true",
+                        help="no colours (nor are there any with NO_COLOR set, or in a file)")
+    parser.add_argument("--json", metavar="FILE", help="write all figures and timestamps")
+    parser.add_argument("root", metavar="ROOT", nargs="?", default=os.path.dirname(HERE),
+                        help="where the step directories are (default: beside clients/)")
+    return parser.parse_args(arguments)
+
+
+def show(screen, run, options):
+    """Run one step under its heading; the picture is live on a terminal, else drawn once."""
+    def watch(run):
+        screen.draw(picture(screen, run, options.scale))
+
+    title = f"Step {run.step.label} - {run.model}" + (f": {run.motto}" if run.motto else "")
+    screen.print(screen.bold(title[:screen.size.columns - 1]))
+    run.go(options.clients, options.scale, watch)
+    if run.connections:
+        screen.draw(picture(screen, run, options.scale), last=True)
+    for trouble in run.troubles:
+        screen.print("  " + screen.alarm(f"FAILED: {trouble}"))
+    for line in run.last_words:
+        screen.print(f"    | {line[:screen.size.columns - 7]}")
+    screen.print("")
+
+
+def summary(screen, runs):
+    screen.print(*table(screen, runs), "")
+    for remark in remarks(runs):
+        for line in textwrap.wrap(remark, screen.size.columns - 3):
+            screen.print("  " + line.replace(NO_BREAK, " "))
+    failed = [run for run in runs if run.troubles]
+    if failed:
+        screen.print("  " + screen.alarm(f"{steps_named(failed)} FAILED: see above."))
+
+
+def write_json(path, options, runs):
+    report = {"clients": options.clients, "scale": options.scale, "steps": [
+        {"step": run.step.label, "model": run.model, "motto": run.motto,
+         "troubles": run.troubles, "last_words": run.last_words, "stats": run.stats,
+         **({"elapsed": run.elapsed, "longest_wait": run.longest_wait, "at_once": run.at_once,
+             "longest_answer": run.longest_answer} if run.connections else {}),
+         "connections": [each.report() for each in run.connections]}
+        for run in runs]}
+    with open(path, "w") as file:
+        json.dump(report, file, indent=1)
+        file.write("\n")
+
+
+def main(arguments=None):
+    options = parse_arguments(arguments)
+    sys.stdout = sys.stdout or open(os.devnull, "w")
+    sys.stdout.reconfigure(errors="replace")
+    logging.disable()  # simple-client's log lines: here they would run through the picture
+    Interrupt.catch()
+    try:
+        steps = find_steps(options.root, options.steps, options.variants)
+    except OSError as error:
+        sys.exit(f"demo: cannot read {options.root}: {error.strerror}")
+    missing = options.steps - {int(step.label.split("/")[0]) for step in steps}
+    if missing or not steps:
+        sys.exit(f"demo: no step {', '.join(map(str, sorted(missing)))} in {options.root}")
+    screen = Screen(not options.no_color)
+    screen.show_cursor(False)
+    runs = []
+    try:
+        for step in steps:
+            runs.append(Run(step))
+            show(screen, runs[-1], options)
+            if Interrupt.signal:
+                screen.print("demo: interrupted")
+                return 128 + Interrupt.signal
+        summary(screen, runs)
+    finally:
+        screen.show_cursor(True)
+    if options.json:
+        try:
+            write_json(options.json, options, runs)
+        except OSError as error:
+            sys.exit(f"demo: cannot write {options.json}: {error.strerror}")
+    return 1 if any(run.troubles for run in runs) else 0
+
+
+if __name__ == "__main__":
+    try:
+        status = main()
+        sys.stdout.flush()
+    except BrokenPipeError:
+        status = 1
+    os._exit(status)

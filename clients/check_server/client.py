@@ -3,6 +3,7 @@
 import errno
 import fcntl
 import os
+import select
 import selectors
 import signal
 import socket
@@ -19,7 +20,7 @@ CHUNK = 256 * 1024
 class Excerpt:
     """The first and last bytes of a stream, and how many there were."""
 
-    EDGE = 60
+    EDGE = 40
 
     def __init__(self):
         self.total = 0
@@ -136,8 +137,7 @@ class Client:
             data = self.receive(len(wanted) - len(got))
             got += data or b""
             if not data or not wanted.startswith(bytes(got)):
-                self.fail("expected %s, got %s%s" % (
-                    _shown(wanted), _shown(bytes(got)), _ending(data, self.patience)))
+                self.fail(_difference(wanted, bytes(got)) + _ending(data, self.patience))
         del self.owed[:len(wanted)]
         return self
 
@@ -223,6 +223,12 @@ class Client:
         self.close()
         return self
 
+    def is_reset(self):
+        """Whether a reset comes, found out without reading."""
+        ready = select.poll()
+        ready.register(self.sock, 0)    # errors are always told
+        return bool(ready.poll(1000 * self.patience))
+
     # Leaving.
 
     def close(self):
@@ -266,12 +272,11 @@ class Client:
         if data is None:
             return
         wanted = bytes(self.owed[:len(data)])
-        if data != wanted or not data:
-            first = next((at for at, (a, b) in enumerate(zip(data, wanted)) if a != b), 0)
-            at = self.came.total - len(data) + first
-            self.fail("byte %d of what the server sent: expected %s, got %s" % (
-                at, _shown(bytes(self.owed[first:first + 40])),
-                _shown(data[first:first + 40]) if data else "the end of the connection"))
+        if not data:
+            self.fail("the server closed with %d answers missing" % len(self.owed))
+        if data != wanted:
+            self.fail("%d bytes came well, then: %s"
+                      % (self.came.total - len(data), _difference(wanted, data)))
         del self.owed[:len(data)]
 
 
@@ -346,6 +351,14 @@ class Flood:
                             return
                     except BlockingIOError:
                         pass
+
+
+def _difference(wanted, got):
+    """What differs, without the long part before it that does not."""
+    first = next((at for at, (a, b) in enumerate(zip(wanted, got)) if a != b), len(got))
+    start, end = max(0, first - 4) if len(wanted) > 40 else 0, first + 20
+    return "%sexpected %s, got %s" % ("from byte %d on " % start if start else "",
+                                      _shown(wanted[start:end]), _shown(got[start:end]))
 
 
 def _shown(data, most=60):

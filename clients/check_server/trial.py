@@ -1,5 +1,6 @@
 """What a case is handed: `t`, the one trial of one case on one server."""
 
+import os
 import random
 import subprocess
 import time
@@ -9,6 +10,7 @@ from .errors import Failure, Skip
 from .registry import LEVELS
 from .server import Server
 
+NOBODY = 65534
 Ended = namedtuple("Ended", "status stdout stderr")
 
 
@@ -48,6 +50,19 @@ class Trial:
                           % (list(args), timeout)) from None
         return Ended(process.returncode, process.stdout, process.stderr)
 
+    def ordinary_user(self):
+        """The user to run the server as where root's privileges would spoil the case."""
+        if os.geteuid() != 0:
+            return os.geteuid()
+        path = self.settings.server
+        if os.stat(path).st_mode & 0o005 != 0o005:
+            self.skip("run by root, and others may not run %s" % path)
+        while path != os.path.dirname(path):
+            path = os.path.dirname(path)
+            if not os.stat(path).st_mode & 0o001:
+                self.skip("run by root, and others may not enter %s" % path)
+        return NOBODY
+
     def check(self, condition, message, client=None):
         """Fail with the message unless the condition holds."""
         if not condition:
@@ -59,6 +74,14 @@ class Trial:
     def scale(self, quick, normal, full):
         """An amount of work that fits the chosen level."""
         return dict(zip(LEVELS, (quick, normal, full)))[self.level]
+
+    def rounds(self, count, seconds=5.0):
+        """0, 1, ... as often as asked, but from the third on only while there is time."""
+        deadline = time.monotonic() + seconds * self.slow
+        for number in range(count):
+            if number >= 3 and time.monotonic() > deadline:
+                return
+            yield number
 
     def batches(self, items, size=100):
         """The items in groups for as many clients at once: one by one if serial."""

@@ -6,8 +6,10 @@ import random
 import re
 import subprocess
 import sys
+import tempfile
 import unittest
 from concurrent.futures import ThreadPoolExecutor
+from xml.etree import ElementTree
 
 HERE = os.path.dirname(os.path.abspath(__file__))
 CLIENTS = os.path.dirname(HERE)
@@ -19,7 +21,10 @@ sys.path[:0] = [CLIENTS, SERVERS]
 
 import broken   # noqa: E402
 from check_server import Model, naive_answer    # noqa: E402
+from check_server.command import REGISTRY   # noqa: E402
 from check_server.protocol import random_input  # noqa: E402
+
+LEVEL = {case.name: case.level for case in REGISTRY.cases}
 
 
 def check_server(*arguments):
@@ -27,25 +32,117 @@ def check_server(*arguments):
                           stderr=subprocess.PIPE, encoding="utf-8", check=False)
 
 
+def check_broken(name):
+    """Run the cases meant for a broken server, impatiently."""
+    server = broken.BUGS[name]
+    quick = all(LEVEL[case] == "quick" for case in server.caught_by)
+    return check_server("--slow-factor=0.25", "--contract=full", *["--quick"] * quick,
+                        *server.suite_options, *("--only=" + case for case in server.caught_by),
+                        BROKEN, "--", "--bug", name)
+
+
 class TheSuite(unittest.TestCase):
-    def test_accepts_the_reference(self):
-        done = check_server("--ephemeral", "--contract", "full", REFERENCE)
-        self.assertEqual(done.returncode, 0, done.stdout + done.stderr)
-        self.assertRegex(done.stdout, r"\n[1-9]\d* passed, 0 failed, \d+ skipped\n$")
-
-    def test_catches_each_broken_server_by_the_case_meant_for_it(self):
-        def run(item):
-            name, server = item
-            return name, server.caught_by, check_server(
-                "--ephemeral", "--slow-factor", "0.4", "--only", server.caught_by, BROKEN, "--", "--bug", name)
-
+    def test_accepts_correct_servers_and_catches_each_broken_one(self):
         with ThreadPoolExecutor(2) as two_at_a_time:
-            for name, case, done in two_at_a_time.map(run, broken.BUGS.items()):
-                with self.subTest(bug=name):
-                    self.assertEqual(done.returncode, 1, done.stdout + done.stderr)
+            correct = [
+                two_at_a_time.submit(check_server, "--ephemeral", "--contract=full", REFERENCE),
+                two_at_a_time.submit(check_server, "--quick", "--serial", "--skip=one-byte-*",
+                                     BROKEN, "--", "--bug", "serves-one-at-a-time")]
+            runs = {name: two_at_a_time.submit(check_broken, name) for name in broken.BUGS}
+        for run in correct:
+            done = run.result()
+            with self.subTest(done.args):
+                self.assertEqual(done.returncode, 0, done.stdout + done.stderr)
+                self.assertRegex(done.stdout, r"\n\d\d+ passed, 0 failed, \d+ skipped\n$")
+        for name, server in broken.BUGS.items():
+            with self.subTest(bug=name):
+                done = runs[name].result()
+                self.assertEqual(done.returncode, 1, done.stdout + done.stderr)
+                for case in server.caught_by:
                     self.assertRegex(done.stdout, "(?m)^FAIL +%s " % re.escape(case))
-                    self.assertRegex(done.stdout, r"\n0 passed, 1 failed, 0 skipped\n$")
-                    self.assertNotIn("the case itself broke", done.stdout)
+                self.assertRegex(done.stdout, r"\n0 passed, %d failed, 0 skipped\n$"
+                                 % len(server.caught_by))
+                self.assertNotIn("the case itself broke", done.stdout)
+
+    def test_has_for_every_case_a_server_that_fails_it(self):
+        caught = {case for server in broken.BUGS.values() for case in server.caught_by}
+        self.assertEqual(caught, set(LEVEL))
+
+    def test_usage_errors(self):
+        for arguments in ([], ["/no/such/server"], [HERE], ["--slow-factor=0", REFERENCE],
+                          ["--only=no-such-case", REFERENCE], ["--capacity=x", REFERENCE],
+                          ["--also=/no/such/file", REFERENCE], ["--no-such", REFERENCE],
+                          ["--junit=/no/such/folder/x", REFERENCE], [__file__]):
+            with self.subTest(arguments):
+                done = check_server(*arguments)
+                self.assertEqual(done.returncode, 2, done.stdout)
+                self.assertNotIn("Traceback", done.stderr)
+
+
+class TheReports(unittest.TestCase):
+    BOTH = ("--only=known-exchange", "--only=all-byte-values", "--contract=full", BROKEN, "--",
+            "--bug", "off-by-one-at-the-wrap")
+
+    def test_lines(self):
+        done = check_server(*self.BOTH)
+        self.assertRegex(done.stdout, r"(?m)^ok +known-exchange +the known .* \(\d\.\d\d s\)$")
+        self.assertIn(r"from byte 250 on expected b'\xfc\xfd\xfe\xff\x00', "
+                      r"got b'\xfc\xfd\xfe\xff\xff'", done.stdout)
+        self.assertIn("client sent 257 bytes: ", done.stdout)
+        self.assertIn("  | Listening on 127.0.0.1:", done.stdout)
+        self.assertRegex(done.stdout, r"again with  --only all-byte-values --seed \d+")
+        self.assertTrue(done.stdout.endswith("\n1 passed, 1 failed, 0 skipped\n"))
+
+    def test_tap(self):
+        lines = check_server("--tap", *self.BOTH).stdout.splitlines()
+        self.assertEqual(lines[:2], ["TAP version 13", "1..2"])
+        self.assertRegex(lines[2], "^ok 1 - known-exchange: ")
+        self.assertRegex(lines[3], "^not ok 2 - all-byte-values: ")
+        self.assertEqual(lines[-1], "# 1 passed, 1 failed, 0 skipped")
+
+    def test_junit(self):
+        with tempfile.TemporaryDirectory() as folder:
+            path = os.path.join(folder, "report.xml")
+            check_server("--junit", path, *self.BOTH)
+            suite = ElementTree.parse(path).getroot()
+        self.assertEqual((suite.get("tests"), suite.get("failures")), ("2", "1"))
+        self.assertEqual([len(case) for case in suite.iter("testcase")], [0, 1])
+
+
+class FurtherCases(unittest.TestCase):
+    def test_are_run_after_ours_and_judged_the_same(self):
+        with tempfile.TemporaryDirectory() as folder:
+            path = os.path.join(folder, "lesson.py")
+            with open(path, "w", encoding="utf-8") as file:
+                file.write(LESSON)
+            done = check_server("--also", path, "--only=*lesson*", "--contract=basic",
+                                REFERENCE)
+        self.assertRegex(done.stdout, "(?m)^ok +good-lesson ")
+        self.assertRegex(done.stdout, "(?m)^FAIL +bad-lesson ")
+        self.assertRegex(done.stdout, "(?m)^skip +skipped-lesson .*no option --max-clients")
+        self.assertIn("expected b'xyz', got b'bcd'", done.stdout)
+
+
+LESSON = """
+from check_server import case
+
+@case("it holds")
+def good_lesson(t):
+    with t.server() as s:
+        s.connect().greeting().send(b"^abc$").expect(b"bcd")
+        s.wait_log("connected")
+        assert s.threads() == 1
+        assert s.stop().status == 0
+
+@case("it does not hold")
+def bad_lesson(t):
+    with t.server() as s:
+        s.connect().greeting().send(b"^abc$").expect(b"xyz")
+
+@case("it cannot be told", needs="--max-clients")
+def skipped_lesson(t):
+    raise AssertionError
+"""
 
 
 class TheModel(unittest.TestCase):

@@ -1,17 +1,116 @@
 """Stop: on SIGTERM or SIGINT exit 0 within two seconds, whatever is going on."""
 
+import resource
 import signal
+import time
 
+from .. import proc
+from ..client import Flood
+from ..errors import Failure
+from ..protocol import message
 from ..registry import case
+
+MIB = 1 << 20
+
+
+def guests(t, s, count=10):
+    """So many clients connected, greeted as far as the server greets them at once."""
+    clients = [s.connect() for _ in range(count)]
+    for client in clients[:1 if t.serial else count]:
+        client.greeting()
+    return clients
 
 
 @case("SIGTERM with clients connected: exit 0 within two seconds")
 def stop_with_clients(t):
     with t.server() as s:
-        clients = [s.connect() for _ in range(10)]
-        for client in clients[:1 if t.serial else 10]:
-            client.greeting()
+        clients = guests(t, s)
         clients[0].send(b"^abc").expect(b"bcd")
-        status, seconds = s.stop(signal.SIGTERM)
-        t.check(status == 0, "it ended with status %d, not 0" % status)
-        t.check(seconds <= 2.0 * t.slow, "it took %.1f s to stop" % seconds)
+        s.must_exit_0(signal.SIGTERM)
+
+
+@case("SIGINT does the same", needs="ours")
+def interrupt_with_clients(t):
+    with t.server() as s:
+        clients = guests(t, s)
+        clients[0].send(b"^abc").expect(b"bcd")
+        s.must_exit_0(signal.SIGINT)
+
+
+@case("SIGTERM with nobody there: exit 0 within two seconds")
+def stop_alone(t):
+    with t.server() as s:
+        s.must_exit_0(signal.SIGTERM)
+
+
+@case("SIGTERM with a client that never reads: exit 0 within two seconds")
+def stop_with_a_deaf_client(t):
+    with t.server() as s:
+        client = s.connect(rcvbuf=4096).greeting()
+        client.push(message(16 * MIB), until_stuck=0.1)
+        s.must_exit_0(signal.SIGTERM)
+
+
+@case("SIGTERM among clients that send without pause: exit 0 within two seconds")
+def stop_under_load(t):
+    with t.server() as s:
+        with Flood(s.address, 1 if t.serial else 4):
+            if not t.serial:
+                guests(t, s, 50)
+            t.pause(0.3)
+            s.must_exit_0(signal.SIGTERM)
+
+
+@case("SIGTERM with the house full: exit 0 within two seconds", needs="linux")
+def stop_with_the_house_full(t):
+    with t.server(rlimits={resource.RLIMIT_NOFILE: 32}) as s:
+        for _ in range(40):
+            s.connect()
+        t.pause(0.1)
+        s.must_exit_0(signal.SIGTERM)
+
+
+@case("before it ends a client that reads gets every answer already owed to it",
+      needs=("ours", "linux"))
+def stop_delivers_what_is_owed(t):
+    with t.server() as s:
+        client = s.connect(rcvbuf=4096).greeting()
+        sent = client.push(message(4 * MIB), until_stuck=0.2)
+        taken = (sent - client.unacknowledged()
+                 - proc.unread_bytes(s.port, client.sock.getsockname()[1]))
+        owed = taken - 1    # but for the `^`
+        s.signal(signal.SIGTERM)
+        while client.came.total - 1 < owed:
+            data = client.receive()
+            t.check(data, "%d answers were owed when it was told to stop, %d came"
+                    % (owed, client.came.total - 1), client)
+            t.check(client.owed.startswith(data), "a wrong answer came at the end", client)
+            del client.owed[:len(data)]
+        s.must_exit_0(None)
+
+
+@case("once it has ended, its port can be bound again at once")
+def port_is_free_again(t):
+    with t.server() as s:
+        clients = guests(t, s)
+        s.must_exit_0(signal.SIGTERM)
+        for client in clients:
+            client.expect_closed()
+            client.close()      # a goodbye from both sides leaves the port in TIME_WAIT
+    with t.server(port=s.port) as s:
+        s.serves()
+
+
+@case("a second SIGINT ends it at once", needs="ours")
+def second_interrupt(t):
+    with t.server() as s:
+        client = s.connect(rcvbuf=4096).greeting()
+        client.push(message(16 * MIB), until_stuck=0.1)
+        s.signal(signal.SIGINT)
+        time.sleep(0.05)
+        if s.alive():       # it still tries to deliver
+            s.signal(signal.SIGINT)
+        status, seconds = s.wait(2 * t.slow)
+        t.check(status in (0, -signal.SIGINT), "a second SIGINT: %s" % s.describe())
+        if seconds > 0.7 * t.slow:
+            raise Failure("it took %.1f s to end after a second SIGINT" % seconds)

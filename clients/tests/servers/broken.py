@@ -1,26 +1,32 @@
 #!/usr/bin/env python3
 """Echo servers with one bug each: `broken.py --bug drops-the-last-byte [OPTIONS] [PORT]`.
 
-Each is the reference server with one thing changed, and says which case must catch it.
+Each is the reference server with one thing changed; bug() names the cases that must catch it.
 """
 
+import errno
 import os
 import select
+import selectors
 import signal
+import socket
 import sys
+import threading
+import time
 
 import reference
-from reference import Conn, Server
+from reference import CHUNK, Conn, Server
 
 BUGS = {}
 
 
-def bug(caught_by):
-    """Register a server class as broken in a way that the case `caught_by` must notice."""
+def bug(*caught_by, suite=()):
+    """Register a server that each of these cases must fail; `suite` are options for it."""
     def register(server_class):
         name = "".join("-" + char.lower() if char.isupper() else char
                        for char in server_class.__name__).strip("-")
         server_class.caught_by = caught_by
+        server_class.suite_options = suite
         BUGS[name] = server_class
         return server_class
     return register
@@ -28,7 +34,7 @@ def bug(caught_by):
 
 # Wrong answers.
 
-@bug("known-exchange")
+@bug("known-exchange", "large-messages-at-once")
 class DropsTheLastByte(Server):
     class conn_class(Conn):
         def feed(self, data):
@@ -41,7 +47,7 @@ class OffByOneAtTheWrap(Server):
         table = Conn.table[:255] + b"\xff"
 
 
-@bug("known-exchange")
+@bug("markers")
 class AnswersAfterTheEnd(Server):
     class conn_class(Conn):
         def feed(self, data):
@@ -60,7 +66,7 @@ class RestartsAtAMarkerInside(Server):
             return answer
 
 
-@bug("every-split-point")
+@bug("every-split-point", "byte-by-byte", "random-fragments")
 class ForgetsStateBetweenPackets(Server):
     class conn_class(Conn):
         def feed(self, data):
@@ -68,16 +74,41 @@ class ForgetsStateBetweenPackets(Server):
             return super().feed(data)
 
 
-@bug("state-is-per-connection")
-class SharesStateBetweenClients(Server):
+@bug("every-split-point")
+class ForgetsAMarkerThatEndsAPacket(Server):
     class conn_class(Conn):
         def feed(self, data):
-            self.inside = Conn.inside
             answer = super().feed(data)
-            Conn.inside = self.inside
+            if data.endswith(b"^"):
+                self.inside = False
             return answer
 
-    Conn.inside = False
+
+@bug("state-is-per-connection", "chaos")
+class SharesStateBetweenClients(Server):
+    class conn_class(Conn):
+        shared = False
+
+        def feed(self, data):
+            self.inside = type(self).shared
+            answer = super().feed(data)
+            type(self).shared = self.inside
+            return answer
+
+
+@bug("events-of-one-lap")
+class KeepsStateByDescriptor(Server):
+    class conn_class(Conn):
+        left = {}
+
+        def __init__(self, sock, peer):
+            super().__init__(sock, peer)
+            self.inside = self.left.get(sock.fileno(), False)
+
+        def feed(self, data):
+            answer = super().feed(data)
+            self.left[self.sock.fileno()] = self.inside
+            return answer
 
 
 @bug("many-messages-in-one-packet")
@@ -88,11 +119,23 @@ class AnswersOneMessagePerPacket(Server):
             return super().feed(data[:end + 1] if end >= 0 else data)
 
 
-@bug("late-reader")
+@bug("late-reader", "half-close-with-answers-owed", "dawdling-reader")
 class LosesWhatDidNotFit(Server):
     def write(self, conn):
         super().write(conn)
         conn.unsent = b""
+
+
+@bug("sixty-four-mebibyte-message", "one-mebibyte-message")
+class RefusesLongMessages(Server):
+    class conn_class(Conn):
+        length = 0
+
+        def feed(self, data):
+            self.length = self.length + len(data) if self.inside else 0
+            if self.length > 500000:
+                raise OSError(errno.EMSGSIZE, os.strerror(errno.EMSGSIZE))
+            return super().feed(data)
 
 
 @bug("greeting")
@@ -138,22 +181,352 @@ class NeverCloses(Server):
         self.kept.append(conn)
 
 
-# Clients that leave.
+# One client hurts others.
 
-@bug("reset-in-mid-message")
+@bug("reset-before-greeting", "reset-in-mid-message", "reset-with-answers-owed",
+     "connect-and-leave")
 class DiesOnReset(Server):
     def lost(self, conn, error):
         raise error
 
 
-@bug("stop-with-clients")
-class IgnoresSigterm(Server):
+@bug("vanish-in-mid-send")
+class DiesOfSigpipe(Server):
     def run(self):
-        signal.signal(signal.SIGTERM, signal.SIG_IGN)
+        signal.signal(signal.SIGPIPE, signal.SIG_DFL)
         super().run()
 
+
+@bug("never-reading-client")
+class BuffersWithoutBound(Server):
+    def pump(self, conn, mask):
+        if mask & selectors.EVENT_READ and conn in self.conns:
+            unsent, conn.unsent = conn.unsent, b""
+            try:
+                self.read(conn)
+            except OSError as error:
+                self.lost(conn, error)
+                return
+            conn.unsent = unsent + conn.unsent
+        super().pump(conn, selectors.EVENT_WRITE)
+        if conn in self.conns and conn.unsent:
+            self.selector.modify(conn.sock, selectors.EVENT_READ | selectors.EVENT_WRITE, conn)
+
+
+@bug("endless-nothing")
+class KeepsWhatItIgnores(Server):
+    class conn_class(Conn):
+        ignored = b""
+
+        def feed(self, data):
+            if not self.inside:
+                self.ignored += data
+            return super().feed(data)
+
+
+@bug("half-close-and-never-read", "stop-with-a-deaf-client")
+class BlocksInSend(Server):
+    def write(self, conn):
+        conn.sock.setblocking(True)
+        conn.sock.sendall(conn.unsent)
+        conn.sock.setblocking(False)
+        conn.unsent = b""
+
+
+@bug("one-byte-a-second")
+class HasNoPatienceWithSlowReaders(Server):
+    def write(self, conn):
+        began = time.monotonic()
+        super().write(conn)
+        while conn.unsent:
+            if time.monotonic() > began + 0.2:
+                raise TimeoutError
+            time.sleep(0.01)
+            super().write(conn)
+
+
+@bug("silent-clients")
+class Spins(Server):
+    def timeout(self):
+        return 0.0
+
+
+@bug("urgent-data")
+class TakesUrgentDataForAnError(Server):
+    def read(self, conn):
+        urgent = select.poll()
+        urgent.register(conn.sock, select.POLLPRI)
+        if urgent.poll(0):
+            raise OSError("exceptional condition")
+        super().read(conn)
+
+
+@bug("two-hundred-clients", "thousand-clients")
+class ServesOneAtATime(Server):
+    accept_burst = 1
+
+    def accept_clients(self):
+        if not self.conns:
+            super().accept_clients()
+
+
+@bug("ten-thousand-idle")
+class IsFullAtFiveThousand(Server):
+    def admit(self, sock, peer):
+        if len(self.conns) < 5000:
+            super().admit(sock, peer)
+        else:
+            sock.close()
+
+
+@bug("beyond-capacity", suite=("--capacity", "1000"))
+class GoesBeyondSelect(Server):
+    def admit(self, sock, peer):
+        if sock.fileno() >= 1024:
+            os.abort()
+        super().admit(sock, peer)
+
+
+@bug("fairness")
+class StarvesOthers(Server):
+    def pump(self, conn, mask):
+        """Serve this one for as long as it has anything to say."""
+        super().pump(conn, mask)
+        more = select.poll()
+        more.register(conn.sock, select.POLLIN)
+        patience = time.monotonic() + 5     # it must be possible to end it
+        while conn in self.conns and more.poll(5) and time.monotonic() < patience:
+            super().pump(conn, selectors.EVENT_READ | selectors.EVENT_WRITE)
+
+
+@bug("stopped-and-continued")
+class TakesAnInterruptForTheEnd(Server):
+    def run(self):
+        signal.signal(signal.SIGCONT, self.hang_up)
+        super().run()
+
+    def hang_up(self, *_):
+        if self.conns:
+            self.drop(next(iter(self.conns)))
+
+
+@bug("chaos", "events-of-one-lap")
+class ClosesTheWrongClient(Server):
+    def lost(self, conn, error):
+        self.drop(conn)
+        if self.conns:
+            self.drop(next(iter(self.conns)))
+
+
+# Limits.
+
+@bug("nothing-is-kept")
+class LeaksADescriptorPerClient(Server):
+    kept = []
+
+    def drop(self, conn):
+        self.kept.append(os.dup(conn.sock.fileno()))
+        super().drop(conn)
+
+
+@bug("nothing-is-kept")
+class LeaksMemory(Server):
+    kept = []
+
+    def drop(self, conn):
+        self.kept.append(os.urandom(2000))
+        super().drop(conn)
+
+
+@bug("nothing-is-kept")
+class LeaksAThreadPerClient(Server):
+    never = threading.Event()
+
+    def drop(self, conn):
+        if threading.active_count() < 500:
+            threading.Thread(target=self.never.wait, daemon=True).start()
+        super().drop(conn)
+
+
+@bug("full-house-12", "full-house-64", "full-house-256")
+class DiesAtAFullHouse(Server):
+    def refuse_by_spare(self):
+        raise OSError(errno.EMFILE, os.strerror(errno.EMFILE))
+
+
+@bug("full-house-64")
+class LeavesThemWaitingAtAFullHouse(Server):
+    def refuse_by_spare(self):
+        time.sleep(0.01)
+
+
+@bug("no-thread-left")
+class DiesWithoutThreads(Server):
+    def admit(self, sock, peer):
+        super().admit(sock, peer)
+        thread = threading.Thread(target=threading.Event().wait, daemon=True)
+        try:
+            thread.start()
+        except RuntimeError:
+            os.abort()
+
+
+@bug("no-memory-left")
+class DiesWithoutMemory(Server):
+    def lost(self, conn, error):
+        if isinstance(error, MemoryError):
+            os.abort()
+        super().lost(conn, error)
+
+    def write(self, conn):
+        super().write(conn)
+        if conn.unsent:
+            conn.buffer = bytearray(CHUNK)
+
+
+@bug("max-clients")
+class IgnoresMaxClients(Server):
+    def admit(self, sock, peer):
+        self.options.max_clients = None
+        super().admit(sock, peer)
+
+
+@bug("max-clients")
+class CountsClientsForEver(Server):
+    def admit(self, sock, peer):
+        if self.counters["clients_served"] == self.options.max_clients:
+            sock.close()
+        else:
+            super().admit(sock, peer)
+
+
+@bug("refusals-in-the-log")
+class SaysEveryRefusal(Server):
+    def refused(self, why):
+        self.refusal_said = float("-inf")
+        super().refused(why)
+
+
+@bug("few-descriptors-are-said")
+class HidesHowFewItCanTake(Server):
+    def say(self, line):
+        if "room for" not in line:
+            super().say(line)
+
+
+@bug("idle-timeout")
+class BearsSilence(Server):
+    def close_silent(self):
+        pass
+
+
+@bug("idle-timeout")
+class ClosesTalkersToo(Server):
+    def read(self, conn):
+        since = self.conns[conn]
+        super().read(conn)
+        self.conns[conn] = since
+        self.conns.move_to_end(conn, last=False)
+
+
+# Starting.
+
+@bug("listening-line")
+class SaysNothingOfListening(Server):
+    def announce(self):
+        pass
+
+
+@bug("bind")
+class PrintsAddressesWithoutBrackets(Server):
+    def say(self, line):
+        super().say(line.replace("[", "").replace("]", ""))
+
+
+@bug("busy-port", "busy-port-is-a-failure")
+class ExitsZeroWhenItCannotListen(Server):
+    @staticmethod
+    def fail(what, error):
+        Server.fail(what, error)
+        return 0
+
+
+@bug("busy-port", "privileged-port", "unknown-host", "unwritable-stats-file")
+class DiesWithATraceback(Server):
+    @staticmethod
+    def fail(what, error):
+        raise error
+
+
+@bug("wrong-command-lines")
+class ExitsOneOnUsageErrors(Server):
+    exit_status = {2: 1}
+
+
+@bug("help-and-version")
+class ExitsTwoAfterHelp(Server):
+    exit_status = {0: 2}
+
+
+@bug("quiet")
+class IsNeverQuiet(Server):
+    def say_of(self, conn, what):
+        self.say("peer %s %s" % (conn.peer[:2], what))
+
+
+@bug("stats-file")
+class CountsWrong(Server):
+    def write(self, conn):
+        super().write(conn)
+        self.counters["bytes_out"] += 1
+
+
+@bug("listens-on-loopback")
+class ListensEverywhere(Server):
+    def listen(self):
+        self.options.bind = "0.0.0.0"
+        super().listen()
+
+
+@bug("closed-descriptors")
+class LogsIntoAClient(Server):
+    def listen(self):
+        super().listen()
+        self.no_output = os.fstat(1).st_rdev == os.stat(os.devnull).st_rdev
+
+    def admit(self, sock, peer):
+        if self.no_output:
+            os.dup2(sock.fileno(), 1)
+        super().admit(sock, peer)
+
+
+@bug("broken-output", "full-disk", "no-file-may-grow")
+class DiesWithItsLog(Server):
+    def say(self, line):
+        os.write(1, (line + "\n").encode())
+
+
+@bug("unread-output")
+class WaitsForItsLog(Server):
+    def say(self, line):
+        try:
+            os.write(1, (line + "\n").encode())
+        except OSError:
+            pass
+
+
+# Stopping.
+
+@bug("stop-with-clients", "stop-alone", "stop-under-load", "stop-with-the-house-full")
+class IgnoresSigterm(Server):
     def stop(self, signum, _):
         self.stopping = signum == signal.SIGINT
+
+
+@bug("interrupt-with-clients")
+class IgnoresSigint(Server):
+    def stop(self, signum, _):
+        self.stopping = signum == signal.SIGTERM
 
 
 @bug("stop-with-clients")
@@ -163,14 +536,31 @@ class DiesOfSigterm(Server):
         os.kill(os.getpid(), signum)
 
 
-@bug("stop-with-clients")
+@bug("second-interrupt")
 class WaitsForItsClientsToLeave(Server):
+    def stop(self, signum, _):
+        self.stopping = True
+
     def finish(self):
-        self.stopping = False
         while self.conns:
             for key, mask in self.selector.select():
                 if isinstance(key.data, Conn):
                     self.pump(key.data, mask)
+
+
+@bug("stop-delivers-what-is-owed")
+class StopsDead(Server):
+    def finish(self):
+        pass
+
+
+@bug("port-is-free-again")
+class CannotComeBack(Server):
+    def listen(self):
+        setsockopt = socket.socket.setsockopt
+        socket.socket.setsockopt = lambda sock, level, option, value: (
+            option == socket.SO_REUSEADDR or setsockopt(sock, level, option, value))
+        super().listen()
 
 
 def main():
@@ -178,7 +568,11 @@ def main():
         sys.stderr.write("usage: broken.py --bug NAME [OPTIONS] [PORT]\nNAME is one of: %s\n"
                          % " ".join(BUGS))
         return 2
-    return reference.main(BUGS[sys.argv[2]], sys.argv[3:])
+    server_class = BUGS[sys.argv[2]]
+    try:
+        return reference.main(server_class, sys.argv[3:])
+    except SystemExit as end:
+        return getattr(server_class, "exit_status", {}).get(end.code, end.code)
 
 
 if __name__ == "__main__":

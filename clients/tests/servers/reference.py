@@ -25,6 +25,10 @@ NAME = "server"
 ACCEPT_AGAIN = {errno.EINTR, errno.ECONNABORTED, errno.EPROTO, errno.ENETDOWN,
                 errno.ENOPROTOOPT, errno.EHOSTDOWN, errno.ENONET, errno.EHOSTUNREACH,
                 errno.EOPNOTSUPP, errno.ENETUNREACH, errno.EAGAIN}
+COUNTERS = """accept_calls recv_calls recv_again send_calls send_short send_again wait_calls
+    wait_events descriptors_scanned interest_changes threads_created threads_max clients_served
+    clients_refused clients_max bytes_in bytes_out cpu_user_seconds cpu_system_seconds
+    voluntary_switches involuntary_switches peak_rss_bytes""".split()
 FULL_HOUSE = {errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM}
 
 
@@ -59,6 +63,7 @@ class Server:
     conn_class = Conn
     greeting = b"*"
     backlog = 4096
+    accept_burst = 100
 
     def __init__(self, options):
         self.options = options
@@ -67,10 +72,19 @@ class Server:
         self.stopping = False
         self.refusals = 0
         self.refusal_said = float("-inf")
-        self.counters = {"clients_served": 0, "clients_refused": 0, "clients_max": 0,
-                         "bytes_in": 0, "bytes_out": 0}
+        self.counters = dict.fromkeys(COUNTERS, 0)
 
     # Starting.
+
+    def open_stats(self):
+        if self.options.stats:
+            self.stats_file = (os.fdopen(os.dup(1), "w") if self.options.stats == "-"
+                               else open(self.options.stats, "w", encoding="utf-8"))
+
+    @staticmethod
+    def fail(what, error):
+        sys.stderr.write("%s: %s: %s\n" % (NAME, what, error.strerror or error))
+        return 1
 
     def listen(self):
         host = self.options.bind
@@ -105,14 +119,16 @@ class Server:
 
     # Running.
 
-    def run(self):
-        self.wake, wake_writer = socket.socketpair()
+    def catch_signals(self):
+        self.wake, self.wake_writer = socket.socketpair()
         self.wake.setblocking(False)
-        wake_writer.setblocking(False)
+        self.wake_writer.setblocking(False)
         self.selector.register(self.wake, selectors.EVENT_READ, self.drain_wake)
-        signal.set_wakeup_fd(wake_writer.fileno(), warn_on_full_buffer=False)
+        signal.set_wakeup_fd(self.wake_writer.fileno(), warn_on_full_buffer=False)
         for signum in (signal.SIGTERM, signal.SIGINT):
             signal.signal(signum, self.stop)
+
+    def run(self):
         while not self.stopping:
             for key, mask in self.selector.select(self.timeout()):
                 if isinstance(key.data, Conn):
@@ -143,7 +159,7 @@ class Server:
     # Clients.
 
     def accept_clients(self):
-        for _ in range(100):
+        for _ in range(self.accept_burst):
             try:
                 sock, peer = self.listener.accept()
             except OSError as error:
@@ -205,7 +221,7 @@ class Server:
             self.selector.modify(conn.sock, selectors.EVENT_WRITE if conn.unsent
                                  else selectors.EVENT_READ, conn)
         except (OSError, MemoryError) as error:
-            self.lost(conn, error)
+            self.lost(conn, error)      # it costs this client, and nobody else
 
     def read(self, conn):
         try:
@@ -322,30 +338,29 @@ def parser():
     return command
 
 
-def fail(what, error):
-    sys.stderr.write("%s: %s: %s\n" % (NAME, what, error.strerror or error))
-    return 1
+def fill_standard_descriptors():
+    """They may be missing: a client must never become standard output."""
+    while True:
+        descriptor = os.open(os.devnull, os.O_RDWR)
+        if descriptor > 2:
+            os.close(descriptor)
+            return
 
 
 def main(server_class=Server, arguments=None):
-    # Descriptors 0 to 2 may be missing: a client must never become standard output.
-    while os.open(os.devnull, os.O_RDWR) <= 2:
-        pass
-    os.closerange(3, 16)
+    fill_standard_descriptors()
     options = parser().parse_args(arguments)
     if options.positional is not None:
         options.port = options.positional
     server = server_class(options)
-    if options.stats:
-        try:
-            server.stats_file = (os.fdopen(os.dup(1), "w") if options.stats == "-"
-                                 else open(options.stats, "w", encoding="utf-8"))
-        except OSError as error:
-            return fail("cannot write %s" % options.stats, error)
     try:
+        what = "cannot write %s" % options.stats
+        server.open_stats()
+        what = "cannot listen on %s:%d" % (options.bind, options.port)
         server.listen()
     except (OSError, UnicodeError) as error:
-        return fail("cannot listen on %s:%d" % (options.bind, options.port), error)
+        return server.fail(what, error)
+    server.catch_signals()
     server.announce()
     server.run()
     return 0

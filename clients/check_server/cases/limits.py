@@ -1,0 +1,238 @@
+"""Bounded memory, a full house, silent clients: what a server does at its limits."""
+
+import resource
+import time
+
+from .. import proc
+from ..errors import Failure
+from ..protocol import message
+from ..registry import case
+
+KIB, MIB = 1 << 10, 1 << 20
+
+
+# Nothing is left behind.
+
+@case("after thousands of clients it has the descriptors, threads and memory it had",
+      needs="linux", clients=100, limit=60)
+def nothing_is_kept(t):
+    def visits(s, count):
+        for number in t.rounds(count, 15):
+            client = s.connect().greeting().send(b"^abc").expect(b"bcd")
+            if number % 3 == 0:
+                client.finish()
+            elif number % 3 == 1:
+                client.close()
+            else:
+                client.reset()
+            s.clients.clear()
+
+    def at_rest(s, level):
+        """The descriptors and threads once they are down to the level, or stay above it."""
+        s.eventually(lambda: (s.fd_count(), s.threads()) <= level)
+        return s.fd_count(), s.threads()
+
+    with t.server() as s:
+        start = s.fd_count(), s.threads()
+        if not t.serial:
+            for client in s.crowd(100):
+                client.close()
+        visits(s, 300)
+        before, memory = at_rest(s, start), s.rss()
+        count = t.scale(500, 3000, 20000)
+        visits(s, count)
+        after = at_rest(s, before)
+        for what, had, has in zip(("descriptors", "threads"), before, after):
+            t.check(has <= had, "%d %s before %d clients came and went, %d after"
+                    % (had, what, count, has))
+        grown = s.rss() - memory
+        t.check(grown <= max(256 * KIB, count * 32) or s.sanitized(),
+                "%d clients came and went, and %d KiB of memory stayed"
+                % (count, grown // KIB))
+
+
+# A full house.
+
+def fill(s, count):
+    """So many newcomers at once: those admitted, and how many were turned away."""
+    admitted = [client for client in [s.connect() for _ in range(count)] if client.admitted()]
+    return admitted, count - len(admitted)
+
+
+def check_served(clients):
+    for client in clients:
+        client.send(b"^abc$")
+    for client in clients:
+        client.expect(b"bcd")
+
+
+def check_full_house(t, s, count):
+    """Knock so often; those inside are served, others refused, then there is room again."""
+    inside, refused = fill(s, count)
+    t.check(inside, "nobody at all was admitted")
+    check_served(inside)
+    s.check_calm()
+    if refused:
+        for _ in range(5):
+            inside += fill(s, 4)[0]     # where room was made meanwhile: no harm
+        check_served(inside)
+        s.check_calm()
+    leaving = inside[::2]
+    for client in leaving:
+        client.finish()
+        inside.remove(client)
+    t.check(s.eventually(s.knock), "%d of %d clients left, and still nobody is "
+            "admitted" % (len(leaving), len(leaving) + len(inside)))
+    check_served(inside)
+    return refused
+
+
+def queue_in_a_small_house(t, s):
+    """The serial server's full house: the others wait, and each gets its turn."""
+    waiting = [s.connect() for _ in range(30)]
+    for client in waiting:
+        client.greeting().send(b"^abc$").expect(b"bcd").finish()
+
+
+def full_house(t, files):
+    with t.server(rlimits={resource.RLIMIT_NOFILE: files}) as s:
+        if t.serial:
+            queue_in_a_small_house(t, s)
+        else:
+            check_full_house(t, s, files + 10)
+
+
+@case("with 12 descriptors it serves whom it can, refuses the rest, and uses no time",
+      needs=("ours", "linux"))
+def full_house_12(t):
+    full_house(t, 12)
+
+
+@case("with 64 descriptors it serves whom it can, refuses the rest, and uses no time",
+      needs="linux", clients=75)
+def full_house_64(t):
+    full_house(t, 64)
+
+
+@case("with 256 descriptors it serves whom it can, refuses the rest, and uses no time",
+      needs="linux", level="normal", clients=270)
+def full_house_256(t):
+    full_house(t, 256)
+
+
+@case("when no further thread can be had it refuses newcomers and serves those it has",
+      needs=("linux", "concurrent"), clients=60)
+def no_thread_left(t):
+    # The limit does not bind root, and counts whatever else the user runs.
+    user = t.ordinary_user()
+    room = proc.tasks_of_user(user) + 15
+    with t.server(user=user, rlimits={resource.RLIMIT_NPROC: room}) as s:
+        check_full_house(t, s, 50)
+
+
+@case("when memory runs out a client may be lost, never the server or the others",
+      needs=("linux", "concurrent"), clients=60)
+def no_memory_left(t):
+    with t.server() as s:
+        if s.sanitized():
+            t.skip("a sanitizer needs all the address space")
+        s.serves()
+        with s.bystander():
+            before = proc.limit(s.pid, resource.RLIMIT_AS, proc.virtual_bytes(s.pid) + MIB)
+            data = message(16 * MIB)
+            for _ in range(25):
+                try:
+                    client = s.connect(rcvbuf=4096)
+                    if client.admitted():
+                        client.push(data, until_stuck=0.02)
+                except Failure:
+                    pass    # dropped in the middle: its bad luck
+            t.check(s.alive(), "out of memory it ended: %s" % s.describe())
+            for client in s.clients[1:]:
+                client.reset()
+            s.serves()
+            proc.limit(s.pid, resource.RLIMIT_AS, before[0])
+
+
+@case("--max-clients N: one more is refused politely, and admitted when one has left",
+      needs=("--max-clients", "concurrent"))
+def max_clients(t):
+    with t.server("--max-clients", "3") as s:
+        inside, refused = fill(s, 3)
+        t.check(refused == 0, "%d of 3 clients were refused" % refused)
+        for _ in range(5):
+            t.check(s.knock() is None, "a fourth client was admitted")
+        check_served(inside)
+        inside.pop().finish()
+        t.check(s.eventually(s.knock), "one left, and still nobody is admitted")
+        check_served(inside)
+
+
+@case("a flood of refusals is said in the log, but does not flood it",
+      needs=("--max-clients", "concurrent"))
+def refusals_in_the_log(t):
+    with t.server("--max-clients", "1") as s:
+        s.connect().greeting()
+        before = len(s.log_text().splitlines())
+        _, refused = fill(s, 300)
+        t.check(refused == 300, "%d of 300 clients were refused" % refused)
+        s.wait_log(r"(?i)refus|full|max.clients|turned away")
+        lines = len(s.log_text().splitlines()) - before
+        t.check(lines <= 60, "300 refusals made %d lines of log" % lines)
+
+
+@case("few descriptors: it says at its start how few clients it can take",
+      needs=("ours", "linux"))
+def few_descriptors_are_said(t):
+    with t.server(rlimits={resource.RLIMIT_NOFILE: 64}) as s:
+        s.wait_log(r"\b\d+ clients")
+
+
+@case("a client beyond the server's capacity is refused, the others are served on",
+      level="normal", needs=("ours", "concurrent"), limit=40)
+def beyond_capacity(t):
+    capacity = t.settings.capacity
+    if capacity is None:
+        t.skip("no limit is declared (--capacity)")
+    with t.server() as s:
+        inside = s.crowd(capacity)
+        more, refused = fill(s, 100)
+        if refused:
+            s.wait_log(r"(?i)refus|full|limit")
+        check_served(inside + more)
+        s.check_calm()
+        for client in s.clients:
+            client.reset()
+
+
+# Silent clients.
+
+@case("--idle-timeout: who says nothing is closed, who talks may stay", level="normal",
+      needs="--idle-timeout")
+def idle_timeout(t):
+    with t.server("--idle-timeout", "1") as s:
+        if t.serial:
+            for client in (s.connect(), s.connect()):
+                client.greeting().send(b"^a").expect(b"b")
+                began = time.monotonic()
+                client.expect_closed()
+                check_time(t, began)
+            return
+        talker, silent, in_message, deaf = s.crowd(4, rcvbuf=4096)
+        in_message.send(b"^a").expect(b"b")
+        deaf.push(message(16 * MIB), until_stuck=0.1)
+        began = time.monotonic()
+        while time.monotonic() < began + 2:
+            talker.send(b"^a$").expect(b"b")
+            time.sleep(0.2)
+        for client in (silent, in_message):
+            client.expect_end()
+        talker.send(b"^a$").expect(b"b")
+        t.check(deaf.is_reset(), "a client that neither sends nor reads is not closed")
+        talker.finish()
+
+
+def check_time(t, began):
+    seconds = time.monotonic() - began
+    t.check(0.8 <= seconds <= 1 + 1.5 * t.slow,
+            "--idle-timeout 1: closed after %.2f s" % seconds)

@@ -1,0 +1,217 @@
+"""The command line, and the surroundings a server may find itself in."""
+
+import json
+import os
+import resource
+import select
+import socket
+import subprocess
+import tempfile
+
+from ..client import Client
+from ..errors import Failure
+from ..registry import case
+from ..server import free_port
+
+STATS_KEYS = """accept_calls recv_calls recv_again send_calls send_short send_again wait_calls
+    wait_events descriptors_scanned interest_changes threads_created threads_max clients_served
+    clients_refused clients_max bytes_in bytes_out cpu_user_seconds cpu_system_seconds
+    voluntary_switches involuntary_switches peak_rss_bytes""".split()
+
+
+# The command line.
+
+@case("the first line on standard output is `Listening on ADDRESS:PORT`", needs="ours")
+def listening_line(t):
+    reader, writer = os.pipe()
+    with os.fdopen(reader) as lines, os.fdopen(writer, "w") as output:
+        with t.server(stdout=output) as s:
+            wanted = "Listening on 127.0.0.1:%d\n" % s.port
+            ready = select.select([lines], [], [], t.patience)[0]
+            line = lines.readline() if ready else "nothing"
+            t.check(line == wanted, "expected %r, got %r" % (wanted, line))
+
+
+@case("--help and --version answer on standard output and exit 0", needs="ours")
+def help_and_version(t):
+    for option in ("--help", "-h", "--version", "-V"):
+        done = t.run(option)
+        t.check(done.status == 0, "%s: exit status %d" % (option, done.status))
+        t.check(done.stdout.strip(), "%s: nothing on standard output" % option)
+        t.check(not done.stderr, "%s: %r on standard error" % (option, done.stderr))
+
+
+@case("a wrong command line is a usage error: exit 2, and what is wrong on standard error",
+      needs="ours")
+def wrong_command_lines(t):
+    for arguments, what in (
+            (["--no-such-option"], "no-such-option"), (["-z"], "z"),
+            (["-p"], "p"), (["--bind"], "bind"),
+            (["-p", "x"], "x"), (["-p", ""], ""), (["-p", "-1"], "-1"),
+            (["-p", "65536"], "65536"), (["-p", "8080x"], "8080x"), (["-p", " 80"], " 80"),
+            (["99999999999999999999"], "99999999999999999999"), (["port"], "port"),
+            (["0", "1"], "1"), (["-m", "0", "0"], "0"), (["-m", "-5", "0"], "-5"),
+            (["-m", "many", "0"], "many"), (["-m", "1e3", "0"], "1e3")):
+        done = t.run(*arguments)
+        shown = " ".join(arguments)
+        t.check(done.status == 2, "%s: exit status %d, not 2" % (shown, done.status))
+        t.check(not done.stdout, "%s: %r on standard output" % (shown, done.stdout))
+        t.check(what in done.stderr, "%s: standard error does not say %r:\n%s"
+                % (shown, what, done.stderr))
+
+
+def check_one_line(t, done, *words):
+    """It could not start: status 1 and one line that says what and why."""
+    t.check(done.status == 1, "exit status %d, not 1" % done.status)
+    t.check(not done.stdout, "%r on standard output" % done.stdout)
+    t.check(len(done.stderr.splitlines()) == 1,
+            "expected one line on standard error, got %r" % done.stderr)
+    for word in words:
+        t.check(word in done.stderr, "standard error does not say %r: %r"
+                % (word, done.stderr))
+
+
+@case("a busy port: one line that names it, exit 1", needs="ours")
+def busy_port(t):
+    with socket.socket() as holder:
+        holder.bind(("127.0.0.1", 0))
+        holder.listen()
+        port = str(holder.getsockname()[1])
+        check_one_line(t, t.run(port), port, "in use")
+
+
+@case("a port that is in use makes the start fail: exit status not 0")
+def busy_port_is_a_failure(t):
+    with socket.socket() as holder:
+        holder.bind(("127.0.0.1", 0))
+        holder.listen()
+        done = t.run(str(holder.getsockname()[1]))
+        t.check(done.status != 0, "it could not listen, and exited with status 0")
+
+
+@case("a privileged port: one line that names it, exit 1", needs=("ours", "linux"))
+def privileged_port(t):
+    with open("/proc/sys/net/ipv4/ip_unprivileged_port_start", encoding="ascii") as file:
+        first_free = int(file.read())
+    if first_free < 2:
+        t.skip("every user may bind every port here")
+    check_one_line(t, t.run("1", user=t.ordinary_user()), "1", "ermission")
+
+
+@case("an address that is not ours, or no address at all: one line that names it, exit 1",
+      needs="ours")
+def unknown_host(t):
+    for host in ("192.0.2.1", "no such host", "256.0.0.1.", "1.2.3.4.5"):
+        check_one_line(t, t.run("--bind", host, "0"), host)
+
+
+@case("it listens on 127.0.0.1 and nowhere else unless told")
+def listens_on_loopback(t):
+    with t.server() as s:
+        for host in [host for host in ("127.0.0.2", "::1") if can_bind(host)]:
+            try:
+                Client((host, s.port)).close()
+            except Failure:
+                continue
+            raise Failure("it also accepts on %s" % host)
+
+
+def can_bind(host):
+    try:
+        free_port(host)
+        return True
+    except OSError:
+        return False
+
+
+@case("--bind takes names, and IPv6 addresses, which are printed in brackets", needs="ours")
+def bind(t):
+    with t.server("--bind", "localhost"):
+        pass
+    if not can_bind("::1"):
+        t.skip("no IPv6 here")
+    with t.server("--bind", "::1", host="::1") as s:
+        s.wait_log(r"^Listening on \[::1\]:%d$" % s.port)
+
+
+@case("--quiet: no line per client", needs="--quiet")
+def quiet(t):
+    with t.server("--quiet") as s:
+        before = s.log_text()
+        s.serves()
+        after = s.log_text()
+        t.check(after == before, "with --quiet it said %r" % after[len(before):])
+
+
+@case("--stats FILE: at exit the cost counters as one flat JSON object", needs="--stats")
+def stats_file(t):
+    with tempfile.TemporaryDirectory() as folder:
+        path = os.path.join(folder, "stats.json")
+        with t.server("--stats", path) as s:
+            s.serves()
+            s.serves()
+            s.stop()
+        with open(path, encoding="utf-8") as file:
+            stats = json.load(file)
+    missing = [key for key in STATS_KEYS if key not in stats]
+    t.check(not missing, "missing in the statistics: %s" % ", ".join(missing))
+    t.check(all(isinstance(stats[key], (int, float)) for key in STATS_KEYS),
+            "not all statistics are numbers: %r" % stats)
+    for key, wanted in (("clients_served", 2), ("clients_max", 1), ("clients_refused", 0),
+                        ("bytes_in", 2 * 36), ("bytes_out", 2 * 19)):
+        t.check(stats[key] == wanted, "%s is %r, not %d" % (key, stats[key], wanted))
+
+
+@case("--stats to a file that cannot be written: one line that names it", needs="ours")
+def unwritable_stats_file(t):
+    check_one_line(t, t.run("--stats", "/no/such/folder/stats", "0"), "/no/such/folder/stats")
+
+
+# The surroundings.
+
+@case("started without descriptors 0 to 2 it serves, and no log line reaches a client",
+      needs="ours")
+def closed_descriptors(t):
+    for closed in ((0,), (1,), (2,), (0, 1), (0, 1, 2)):
+        with t.server(closed=closed) as s:
+            client = s.connect().greeting()
+            s.serves_others()
+            client.send(b"^abc$").expect(b"bcd").expect_silence(0.05).finish()
+
+
+@case("a standard output that nobody reads any more costs no client", needs="ours")
+def broken_output(t):
+    reader, writer = os.pipe()
+    with t.server(stdout=writer, stderr=subprocess.STDOUT) as s:
+        os.close(writer)
+        os.close(reader)
+        for _ in range(3):
+            s.serves()
+
+
+@case("a standard output that is full and never read delays no client", needs="ours")
+def unread_output(t):
+    reader, writer = os.pipe()
+    try:
+        with t.server(stdout=writer, stderr=subprocess.STDOUT) as s:
+            for _ in range(20):     # two lines for each of 2000 clients fill any pipe
+                for client in [s.connect() for _ in range(100)]:
+                    client.reset()
+                s.clients.clear()
+                s.serves()
+    finally:
+        os.close(reader)
+        os.close(writer)
+
+
+@case("a full disk under standard output costs no client", needs=("ours", "linux"))
+def full_disk(t):
+    with open("/dev/full", "wb") as full, t.server(stdout=full) as s:
+        s.serves()
+
+
+@case("no file may grow (RLIMIT_FSIZE): it serves on, without its log", needs="ours")
+def no_file_may_grow(t):
+    with t.server(rlimits={resource.RLIMIT_FSIZE: 100}) as s:
+        for _ in range(3):
+            s.serves()

@@ -1,0 +1,338 @@
+/* cli.h: every option, every error, the log, the signals. Each test runs a small server in a
+ * child process and looks at what it prints and how it ends. */
+#include "cli.h"
+
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stdint.h>
+
+#include <cmocka.h>
+
+#include <errno.h>
+#include <fcntl.h>
+#include <poll.h>
+#include <signal.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/resource.h>
+#include <sys/wait.h>
+#include <unistd.h>
+
+enum { TEXT_SIZE = 16 * 1024, MAX_ARGUMENTS = 8 };
+
+static char out[TEXT_SIZE], err[TEXT_SIZE];
+
+/* ---- The child ------------------------------------------------------------------------------
+ */
+
+static int once, laps = 3;
+static const struct cli_option more[] = {
+    {"once", NULL, "a flag", &once, 0, 0},
+    {"laps", "N", "a number", &laps, 1, 9},
+    {0},
+};
+
+/* Tells what it was told, and sleeps until it is stopped. */
+static void server(int argc, char **argv)
+{
+    struct net_listener listener;
+
+    cli_start(argc, argv, more);
+    cli_log("bind %s port %s max %d idle %d quiet %d once %d laps %d\n", cli.bind, cli.port,
+            cli.max_clients, cli.idle_timeout_ms, cli.quiet, once, laps);
+    cli_listen(&listener);
+    struct pollfd fds = {.fd = cli_wakeup_fd(), .events = POLLIN};
+    while (!cli_stopping())
+        poll(&fds, 1, -1);
+    net_unlisten(&listener);
+    exit(cli_finish());
+}
+
+/* Starts it; *reading gets its standard output, *complaints its standard error. */
+static pid_t start(const char *const *arguments, int *reading, int *complaints)
+{
+    int ends[2], errors[2];
+    char *argv[MAX_ARGUMENTS + 2] = {(char *)"path/to/server"};
+    int argc = 1;
+
+    for (; arguments[argc - 1] != NULL; argc++)
+        argv[argc] = (char *)arguments[argc - 1];
+    assert_return_code(pipe(ends), errno);
+    assert_return_code(pipe(errors), errno);
+    pid_t child = fork();
+    if (child == 0) {
+        dup2(ends[1], STDOUT_FILENO);
+        dup2(errors[1], STDERR_FILENO);
+        for (int i = 0; i < 2; i++) {
+            close(ends[i]);
+            close(errors[i]);
+        }
+        server(argc, argv);
+    }
+    close(ends[1]);
+    close(errors[1]);
+    *reading = ends[0];
+    *complaints = errors[0];
+    return child;
+}
+
+static void read_all(int fd, char *text)
+{
+    size_t n = 0;
+    ssize_t got;
+
+    while (n < TEXT_SIZE - 1 && (got = read(fd, text + n, TEXT_SIZE - 1 - n)) > 0)
+        n += (size_t)got;
+    text[n] = '\0';
+    close(fd);
+}
+
+/* Reads standard output until the text is in it. */
+static void wait_for(int fd, const char *text)
+{
+    size_t n = strlen(out);
+
+    while (strstr(out, text) == NULL) {
+        struct pollfd ready = {.fd = fd, .events = POLLIN};
+        assert_int_equal(poll(&ready, 1, 10000), 1);
+        ssize_t got = read(fd, out + n, TEXT_SIZE - 1 - n);
+        if (got <= 0)
+            fail_msg("'%s' is not in '%s'", text, out);
+        n += (size_t)got;
+        out[n] = '\0';
+    }
+}
+
+static int status_of(pid_t child)
+{
+    int status;
+
+    assert_int_equal(waitpid(child, &status, 0), child);
+    return WIFEXITED(status) ? WEXITSTATUS(status) : -WTERMSIG(status);
+}
+
+#define ARGUMENTS(...) ((const char *const[]){__VA_ARGS__, NULL})
+
+/* Runs it with arguments that make it end at once. */
+static int run(const char *const *arguments)
+{
+    int reading, complaints;
+    pid_t child = start(arguments, &reading, &complaints);
+
+    read_all(reading, out);
+    read_all(complaints, err);
+    return status_of(child);
+}
+
+/* Runs it until it listens, and stops it. */
+static void run_until_it_listens(const char *const *arguments)
+{
+    int reading, complaints;
+    pid_t child = start(arguments, &reading, &complaints);
+
+    out[0] = '\0';
+    wait_for(reading, "Listening on");
+    kill(child, SIGTERM);
+    read_all(reading, out + strlen(out));
+    read_all(complaints, err);
+    assert_int_equal(status_of(child), 0);
+}
+
+/* ---- The tests ------------------------------------------------------------------------------
+ */
+
+static void every_option(void **state)
+{
+    (void)state;
+    run_until_it_listens(ARGUMENTS("0"));
+    assert_non_null(strstr(out, "bind 127.0.0.1 port 0 max 2147483647 idle 0 quiet 0 once 0"));
+    assert_non_null(strstr(out, "Listening on 127.0.0.1:"));
+    run_until_it_listens(ARGUMENTS("-p", "0", "-b", "localhost", "-m", "7", "-i", "1.5", "-q"));
+    assert_non_null(strstr(out, "bind localhost port 0 max 7 idle 1500 quiet 1"));
+    run_until_it_listens(ARGUMENTS("--port=0", "--bind=0.0.0.0", "--max-clients=1",
+                                   "--idle-timeout=0", "--quiet", "--once", "--laps=9"));
+    assert_non_null(strstr(out, "bind 0.0.0.0 port 0 max 1 idle 0 quiet 1 once 1 laps 9"));
+    assert_string_equal(err, "");
+}
+
+static void help_and_version(void **state)
+{
+    (void)state;
+    assert_int_equal(run(ARGUMENTS("--help")), 0);
+    assert_non_null(strstr(out, "Usage: server [OPTION]... [PORT]"));
+    assert_non_null(strstr(out, "--max-clients N"));
+    assert_non_null(strstr(out, "--laps N"));
+    assert_string_equal(err, "");
+    assert_int_equal(run(ARGUMENTS("-V")), 0);
+    assert_non_null(strstr(out, "1.0"));
+}
+
+static void usage_errors(void **state)
+{
+    static const struct {
+        const char *arguments[4], *message;
+    } cases[] = {
+        {{"65536"}, "server: PORT: '65536' is not a whole number from 0 to 65535\n"},
+        {{"http"}, "server: PORT: 'http' is not a whole number from 0 to 65535\n"},
+        {{""}, "server: PORT: '' is not"},
+        {{"--", "-1"}, "server: PORT: '-1' is not"},
+        {{"-p", " 80"}, "server: --port: ' 80' is not"},
+        {{"-p", "80x"}, "server: --port: '80x' is not"},
+        {{"--max-clients=0"},
+         "server: --max-clients: '0' is not a whole number of 1 or more\n"},
+        {{"-m", "99999999999"}, "server: --max-clients: '99999999999' is not"},
+        {{"-i", "soon"}, "server: --idle-timeout: 'soon' is not a number of seconds"},
+        {{"-i", "1e9"}, "server: --idle-timeout: '1e9' is not"},
+        {{"-i", "nan"}, "server: --idle-timeout: 'nan' is not"},
+        {{"--laps", "10"}, "server: --laps: '10' is not a whole number from 1 to 9\n"},
+        {{"--bind="}, "server: --bind: the address is empty\n"},
+        {{"--stats="}, "server: --stats: the name of the file is empty\n"},
+        {{"-p"}, "server: option '-p' needs a value\n"},
+        {{"--port"}, "server: option '--port' needs a value\n"},
+        {{"--quiet=yes"}, "server: option '--quiet' takes no value\n"},
+        {{"--once=1"}, "server: option '--once' takes no value\n"},
+        {{"-x"}, "server: unknown option '-x'\n"},
+        {{"-qx"}, "server: unknown option '-x'\n"},
+        {{"--loud"}, "server: unknown or ambiguous option '--loud'\n"},
+        {{"8080", "8081"}, "server: unexpected argument '8081': at most one PORT"},
+    };
+
+    (void)state;
+    for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {
+        print_message("%s\n", cases[i].message);
+        assert_int_equal(run(cases[i].arguments), 2);
+        assert_int_equal(strncmp(err, cases[i].message, strlen(cases[i].message)), 0);
+        assert_non_null(strstr(err, "Usage: server"));
+        assert_string_equal(out, "");
+    }
+}
+
+static void trouble_at_start(void **state)
+{
+    (void)state;
+    assert_int_equal(run(ARGUMENTS("-b", "192.0.2.1", "0")), 1);
+    assert_string_equal(err, "server: cannot listen on 192.0.2.1:0: "
+                             "Cannot assign requested address\n");
+    assert_int_equal(run(ARGUMENTS("-b", "no such host", "0")), 1);
+    assert_non_null(strstr(err, "server: cannot listen on no such host:0: "));
+    assert_int_equal(run(ARGUMENTS("-b", "::zz", "1")), 1);
+    assert_non_null(strstr(err, "server: cannot listen on [::zz]:1: "));
+    assert_int_equal(run(ARGUMENTS("--stats=/no/such/file", "0")), 1);
+    assert_string_equal(err,
+                        "server: cannot write '/no/such/file': No such file or directory\n");
+}
+
+static void stops_on_signals(void **state)
+{
+    static const int numbers[] = {SIGINT, SIGTERM};
+    int reading, complaints;
+
+    (void)state;
+    for (size_t i = 0; i < 2; i++) {
+        pid_t child = start(ARGUMENTS("0"), &reading, &complaints);
+        out[0] = '\0';
+        wait_for(reading, "Listening on");
+        kill(child, SIGPIPE); /* means nothing */
+        kill(child, numbers[i]);
+        read_all(reading, out);
+        read_all(complaints, err);
+        assert_int_equal(status_of(child), 0);
+        assert_non_null(strstr(out, "Clients: 0 served"));
+    }
+}
+
+static void reports_on_demand(void **state)
+{
+    int reading, complaints;
+    pid_t child = start(ARGUMENTS("--stats=-", "0"), &reading, &complaints);
+
+    (void)state;
+    out[0] = '\0';
+    wait_for(reading, "Listening on");
+    kill(child, SIGUSR1);
+    wait_for(reading, "\"peak_rss_bytes\": ");
+    assert_null(strstr(out, "\"peak_rss_bytes\": 0\n"));
+    kill(child, SIGTERM);
+    read_all(reading, out);
+    read_all(complaints, err);
+    assert_non_null(strstr(out, "\"clients_served\": 0,"));
+    assert_int_equal(status_of(child), 0);
+}
+
+static void the_last_report_replaces_the_first(void **state)
+{
+    char path[] = "/tmp/test_cli.XXXXXX", argument[64];
+    int fd = mkstemp(path), reading, complaints;
+    FILE *file = fdopen(fd, "r");
+
+    (void)state;
+    snprintf(argument, sizeof argument, "--stats=%s", path);
+    pid_t child = start(ARGUMENTS(argument, "0"), &reading, &complaints);
+    out[0] = '\0';
+    wait_for(reading, "Listening on");
+    kill(child, SIGUSR1);
+    wait_for(reading, "resident");
+    kill(child, SIGTERM);
+    read_all(reading, out);
+    read_all(complaints, err);
+    assert_int_equal(status_of(child), 0);
+    size_t n = fread(out, 1, sizeof out - 1, file);
+    out[n] = '\0';
+    assert_int_equal(out[0], '{');
+    assert_ptr_equal(strchr(out, '{'), strrchr(out, '{'));
+    assert_string_equal(out + n - 2, "}\n");
+    fclose(file);
+    unlink(path);
+}
+
+static void says_when_descriptors_are_few(void **state)
+{
+    struct rlimit before, low;
+
+    (void)state;
+    getrlimit(RLIMIT_NOFILE, &before);
+    low = (struct rlimit){.rlim_cur = 64, .rlim_max = before.rlim_max};
+    setrlimit(RLIMIT_NOFILE, &low);
+    run_until_it_listens(ARGUMENTS("0"));
+    setrlimit(RLIMIT_NOFILE, &before);
+    assert_non_null(strstr(err, "server: room for fewer than 64 clients"));
+}
+
+/* A pipe nobody reads: the log fills it and then is silent, and nothing blocks. */
+static void a_full_pipe_blocks_nobody(void **state)
+{
+    int ends[2], status;
+
+    (void)state;
+    assert_return_code(pipe(ends), errno);
+    pid_t child = fork();
+    if (child == 0) {
+        dup2(ends[1], STDOUT_FILENO);
+        alarm(20);
+        for (int i = 0; i < 100000; i++)
+            cli_log("line %d\n", i);
+        _exit(7);
+    }
+    assert_int_equal(waitpid(child, &status, 0), child);
+    assert_true(WIFEXITED(status) && WEXITSTATUS(status) == 7);
+    close(ends[0]);
+    close(ends[1]);
+}
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(every_option),
+        cmocka_unit_test(help_and_version),
+        cmocka_unit_test(usage_errors),
+        cmocka_unit_test(trouble_at_start),
+        cmocka_unit_test(stops_on_signals),
+        cmocka_unit_test(reports_on_demand),
+        cmocka_unit_test(the_last_report_replaces_the_first),
+        cmocka_unit_test(says_when_descriptors_are_few),
+        cmocka_unit_test(a_full_pipe_blocks_nobody),
+    };
+
+    return cmocka_run_group_tests_name("cli", tests, NULL, NULL);
+}

@@ -1,0 +1,49 @@
+"""The lesson of step 3: a blocking call sleeps, costs nothing, and excludes everybody else."""
+
+import re
+
+from check_server import case
+
+NAP = 0.3
+RECV = r"^recv returned 7 bytes \(slept ([\d.]+) ms, ([\d.]+) ms CPU\)$"
+
+
+@case("the second client waits until the first leaves")
+def second_client_waits(t):
+    with t.server() as s:
+        first = s.connect().greeting()
+        second = s.connect().send(b"^abc$")
+        second.expect_silence(0.3)
+        first.close()
+        second.greeting().expect(b"bcd")
+
+
+@case("it says of each recv how long it slept, which is nearly all the time, and the CPU it used")
+def recv_is_narrated(t):
+    with t.server() as s:
+        client = s.connect().greeting()
+        s.wait_log(r"^Calling recv\.\.\.$")
+        t.pause(NAP)
+        client.send(b"^abcde$").expect(b"bcdef")
+        slept, cpu = map(float, s.wait_log(RECV).groups())
+        t.check(slept >= 1000 * NAP * 0.9, "it says it slept for %g ms" % slept)
+        t.check(cpu < slept / 4, "it used %g ms of CPU in %g ms" % (cpu, slept))
+        client.finish()
+        s.wait_log(r"^recv returned 0: peer disconnected$")
+        s.wait_log(r"^asleep in recv for [\d.]+ ms, using [\d.]+ ms CPU$")
+        narrated = len(re.findall(r"^Calling recv", s.log_text(), re.MULTILINE))
+        t.check(narrated == 2, "two recv calls, but it told of %d" % narrated)
+
+
+@case("--once: it ends after the first client, with status 0")
+def once(t):
+    with t.server("--once") as s:
+        s.serves()
+        s.must_exit_0(None)
+
+
+@case("--quiet: it does not tell of each recv")
+def quiet_about_recv(t):
+    with t.server("--quiet") as s:
+        s.serves()
+        t.check("recv returned" not in s.log_text(), "it did")

@@ -1,0 +1,45 @@
+"""The lesson of step 5: one call asks about everybody, and everybody must be named each time."""
+
+import json
+import os
+import tempfile
+
+from check_server import case
+
+FD_SETSIZE = 1024
+
+
+@case("a descriptor of FD_SETSIZE or more is refused with a word, and the others live on",
+      level="normal", clients=900)
+def beyond_fd_setsize(t):
+    with t.server("--quiet") as s:
+        first = s.connect().greeting()
+        seated = [first]
+        while len(seated) <= FD_SETSIZE:
+            client = s.knock()
+            if client is None:
+                break
+            seated.append(client)
+        t.check(900 < len(seated) < FD_SETSIZE, "it took %d clients" % len(seated))
+        s.wait_log(r"refused: .*FD_SETSIZE")
+        first.send(b"^abc").expect(b"bcd")
+        seated[-1].send(b"^abc").expect(b"bcd")
+        first.close()
+        t.check(s.eventually(s.knock), "there is room again, but nobody is let in")
+
+
+@case("each lap names all clients, the silent ones too", clients=200)
+def each_lap_names_everybody(t):
+    silent, messages = 200, 100
+    with tempfile.TemporaryDirectory() as folder:
+        path = os.path.join(folder, "stats.json")
+        with t.server("--stats", path, health=False) as s:
+            s.crowd(silent)
+            client = s.connect().greeting()
+            for _ in range(messages):
+                client.send(b"^a$").expect(b"b")
+            s.stop()
+        with open(path, encoding="ascii") as file:
+            cost = json.load(file)
+    t.check(cost["descriptors_scanned"] >= silent * messages,
+            "%d descriptors scanned for %d messages" % (cost["descriptors_scanned"], messages))

@@ -1,0 +1,48 @@
+"""The lesson of step 6: the silent cost nothing."""
+
+import json
+import os
+import tempfile
+
+from check_server import case
+
+
+@case("it answers in the presence of thousands of silent clients, and never looks at them",
+      level="normal", clients=3000)
+def thousands_are_silent(t):
+    silent, messages = 3000, 500
+    with tempfile.TemporaryDirectory() as folder:
+        path = os.path.join(folder, "stats.json")
+        with t.server("--quiet", "--stats", path, health=False) as s:
+            s.crowd(silent)
+            client = s.connect().greeting()
+            for _ in range(messages):
+                client.send(b"^a$").expect(b"b")
+            s.stop()
+        with open(path, encoding="ascii") as file:
+            cost = json.load(file)
+    # One recv for each message, and few enough besides that none was asked in vain.
+    t.check(messages <= cost["recv_calls"] < messages + 100,
+            "%d recv calls for %d messages" % (cost["recv_calls"], messages))
+    t.check(cost["interest_changes"] < silent + 100,
+            "%d calls of epoll_ctl for %d clients" % (cost["interest_changes"], silent + 1))
+
+
+@case("its CPU time for a message is nearly the same with ten and with two thousand silent clients",
+      level="normal", needs="linux", clients=2001)
+def the_silent_cost_nothing(t):
+    with t.server("--quiet") as s:
+        client = s.connect().greeting()
+        s.crowd(10)
+        few = cost_of_messages(s, client)
+        s.crowd(2000)
+        many = cost_of_messages(s, client)
+    t.check(many < 2.5 * few + 0.02, "%.3f s of CPU with few, %.3f s with many" % (few, many))
+
+
+def cost_of_messages(s, client, count=4000):
+    before = s.cpu_seconds()
+    for _ in range(count):
+        client.sock.sendall(b"^a$")
+        assert client.sock.recv(16) == b"b"
+    return s.cpu_seconds() - before

@@ -1,0 +1,15 @@
+"""The lesson of step 7: one loop for everything, timers and sockets alike."""
+
+from check_server import case
+
+
+@case("it goes on answering while a timer runs, and the timer strikes the silent one only")
+def answers_while_a_timer_runs(t):
+    with t.server("--idle-timeout", "0.5") as s:
+        silent = s.connect().greeting()
+        talking = s.connect().greeting()
+        for _ in range(10):
+            talking.send(b"^abc$").expect(b"bcd")
+            t.pause(0.1)
+        silent.expect_end()
+        talking.send(b"^abc$").expect(b"bcd")

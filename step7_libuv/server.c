@@ -16,6 +16,7 @@
  */
 #include "cli.h"
 #include "echo.h"
+#include "setup.h"
 #include "stats.h"
 
 #include <errno.h>
@@ -24,11 +25,7 @@
 #include <sys/resource.h>
 #include <uv.h>
 
-enum {
-    SCRATCH_SIZE = 64 * 1024,
-    RESERVE_SIZE = 64 * 1024,
-    TICK_MS = 50, /* while stopping: how often to look for clients that have fallen silent */
-};
+enum { SCRATCH_SIZE = 64 * 1024 };
 
 struct client {
     uv_tcp_t tcp; /* first: a pointer to it is one to the client */
@@ -46,34 +43,6 @@ static uv_timer_t timer; /* for --idle-timeout, then for the end */
 static uv_signal_t signals[3];
 static uint64_t stopped; /* when the stop was asked for, by uv_now */
 static struct client clients = {.prev = &clients, .next = &clients};
-
-/* libuv ends the program when its table of descriptors cannot grow. So some memory is kept
- * back, and given up in need; while it cannot be had again, newcomers are refused. */
-static void *reserve;
-
-static void *reallocate(void *memory, size_t size)
-{
-    void *more = realloc(memory, size);
-
-    if (more == NULL && size > 0) {
-        free(reserve);
-        reserve = NULL;
-        more = realloc(memory, size);
-    }
-    return more;
-}
-
-static void *allocate(size_t size)
-{
-    return reallocate(NULL, size);
-}
-
-static void *allocate_zeroed(size_t count, size_t size)
-{
-    void *memory = size > SIZE_MAX / (count + 1) ? NULL : allocate(count * size);
-
-    return memory ? memset(memory, 0, count * size) : NULL;
-}
 
 static void list_remove(struct client *c)
 {
@@ -145,7 +114,7 @@ static int send_answers(struct client *c, char *bytes, size_t n)
         return 0;
     stats_add(&stats.send_short, 1);
     rest.len = n - (size_t)sent;
-    rest.base = c->owed = allocate(rest.len);
+    rest.base = c->owed = setup_malloc(rest.len);
     if (c->owed == NULL)
         return UV_ENOMEM;
     memcpy(c->owed, bytes + sent, rest.len);
@@ -182,7 +151,7 @@ static const char *why_refused(const struct client *c)
 
     if (cli_full())
         return "--max-clients reached";
-    if (reserve == NULL && (reserve = malloc(RESERVE_SIZE)) == NULL)
+    if (!setup_has_memory())
         return strerror(ENOMEM);
     /* The lowest free descriptor is taken first, so the highest tells that there is no other.
      * It stays free to refuse with (libuv would show newcomers out without a word to us),
@@ -195,13 +164,14 @@ static const char *why_refused(const struct client *c)
 
 static void accept_client(uv_stream_t *stream, int status)
 {
-    struct client *c = status < 0 ? NULL : allocate_zeroed(1, sizeof *c);
+    struct client *c = status < 0 ? NULL : setup_malloc(sizeof *c);
     struct sockaddr_storage address = {0};
     int size = sizeof address;
     char greeting[] = ECHO_GREETING;
 
     if (c == NULL)
         return;
+    c->owed = NULL;
     stats_add(&stats.accept_calls, 1);
     uv_tcp_init(&loop, &c->tcp);
     int error = uv_accept(stream, (uv_stream_t *)&c->tcp);
@@ -242,7 +212,8 @@ static void drop_finished(uv_timer_t *handle)
 
     for (struct client *next, *c = clients.next; c != &clients; c = next) {
         next = c->next;
-        if (now - stopped >= CLI_GRACE_MS || (c->owed == NULL && c->heard + TICK_MS <= now))
+        if (now - stopped >= CLI_GRACE_MS ||
+            (c->owed == NULL && c->heard + CLI_QUIET_MS <= now))
             drop_client(c);
     }
     if (clients.next != &clients)
@@ -259,48 +230,10 @@ static void take_signal(uv_signal_t *handle, int number)
     } else if (!uv_is_closing((uv_handle_t *)&listener)) {
         stopped = uv_now(&loop);
         uv_close((uv_handle_t *)&listener, NULL);
-        uv_timer_start(&timer, drop_finished, TICK_MS, TICK_MS);
+        uv_timer_start(&timer, drop_finished, CLI_QUIET_MS, CLI_QUIET_MS);
     }
     if (number == SIGINT)
         uv_signal_stop(handle); /* a second one kills at once */
-}
-
-/* Listens on one of the addresses. Returns 0 or an error of libuv's. */
-static int listen_on(const struct addrinfo *address)
-{
-    int error = uv_tcp_init(&loop, &listener);
-
-    if (error == 0)
-        error = uv_tcp_bind(&listener, address->ai_addr, 0);
-    if (error == 0)
-        error = uv_listen((uv_stream_t *)&listener, SOMAXCONN, accept_client);
-    if (error == 0)
-        return 0;
-    uv_close((uv_handle_t *)&listener, NULL);
-    uv_run(&loop, UV_RUN_NOWAIT); /* until the handle is ours again */
-    return error;
-}
-
-static void start_listening(void)
-{
-    const struct addrinfo hints = {.ai_socktype = SOCK_STREAM, .ai_flags = AI_PASSIVE};
-    struct sockaddr_storage bound = {0};
-    int size = sizeof bound;
-    struct peer address;
-    uv_getaddrinfo_t request;
-
-    int error = uv_getaddrinfo(&loop, &request, NULL, cli.bind, cli.port, &hints);
-    if (error < 0)
-        cli_cannot_listen(uv_strerror(error));
-    for (const struct addrinfo *a = request.addrinfo; a != NULL; a = a->ai_next)
-        if ((error = listen_on(a)) == 0)
-            break;
-    uv_freeaddrinfo(request.addrinfo);
-    if (error < 0)
-        cli_cannot_listen(strerror(-error));
-    uv_tcp_getsockname(&listener, (struct sockaddr *)&bound, &size);
-    peer_from_sockaddr(&address, (struct sockaddr *)&bound);
-    cli_listening(&address);
 }
 
 static void run_server(void)
@@ -315,18 +248,13 @@ static void run_server(void)
     if (cli.idle_timeout_ms > 0)
         drop_silent(&timer);
     uv_run(&loop, UV_RUN_DEFAULT);
-    if (uv_loop_close(&loop) != 0)
-        cli_die("a handle was left open");
-    free(reserve);
 }
 
 int main(int argc, char **argv)
 {
     cli_start(argc, argv, NULL);
-    uv_replace_allocator(allocate, reallocate, allocate_zeroed, free);
-    if (uv_loop_init(&loop) != 0)
-        cli_die("cannot start libuv");
-    start_listening();
+    setup_listener(&loop, &listener, accept_client);
     run_server();
+    setup_close(&loop);
     return cli_finish();
 }

@@ -1,0 +1,91 @@
+#include "setup.h"
+#include "cli.h"
+
+#include <stdint.h>
+#include <stdlib.h>
+#include <string.h>
+
+enum { RESERVE_SIZE = 64 * 1024 };
+
+static void *reserve;
+
+static void *reallocate(void *memory, size_t size)
+{
+    void *more = realloc(memory, size);
+
+    if (more == NULL && size > 0) {
+        free(reserve);
+        reserve = NULL;
+        more = realloc(memory, size);
+    }
+    return more;
+}
+
+static void *allocate_zeroed(size_t count, size_t size)
+{
+    void *memory = count > 0 && size > SIZE_MAX / count ? NULL : setup_malloc(count * size);
+
+    return memory ? memset(memory, 0, count * size) : NULL;
+}
+
+void *setup_malloc(size_t size)
+{
+    return reallocate(NULL, size);
+}
+
+bool setup_has_memory(void)
+{
+    if (reserve == NULL)
+        reserve = malloc(RESERVE_SIZE);
+    return reserve != NULL;
+}
+
+/* Returns 0 or an error of libuv's. */
+static int listen_on(uv_loop_t *loop, uv_tcp_t *listener, const struct addrinfo *address,
+                     uv_connection_cb knock)
+{
+    int error = uv_tcp_init(loop, listener);
+
+    if (error == 0)
+        error = uv_tcp_bind(listener, address->ai_addr, 0);
+    if (error == 0)
+        error = uv_listen((uv_stream_t *)listener, SOMAXCONN, knock);
+    if (error != 0) {
+        uv_close((uv_handle_t *)listener, NULL);
+        uv_run(loop, UV_RUN_NOWAIT); /* until the handle is ours again, for the next address */
+    }
+    return error;
+}
+
+void setup_listener(uv_loop_t *loop, uv_tcp_t *listener, uv_connection_cb knock)
+{
+    const struct addrinfo hints = {.ai_socktype = SOCK_STREAM, .ai_flags = AI_PASSIVE};
+    struct sockaddr_storage bound = {0};
+    int size = sizeof bound;
+    struct peer address;
+    uv_getaddrinfo_t request;
+
+    uv_replace_allocator(setup_malloc, reallocate, allocate_zeroed, free);
+    if (uv_loop_init(loop) != 0)
+        cli_die("cannot set up libuv's loop");
+    int error = uv_getaddrinfo(loop, &request, NULL, cli.bind, cli.port, &hints);
+    if (error != 0)
+        cli_cannot_listen(uv_strerror(error));
+    for (const struct addrinfo *a = request.addrinfo; a != NULL; a = a->ai_next)
+        if ((error = listen_on(loop, listener, a, knock)) == 0)
+            break;
+    uv_freeaddrinfo(request.addrinfo);
+    if (error != 0)
+        cli_cannot_listen(strerror(-error)); /* libuv's codes are negated errno values */
+    uv_tcp_getsockname(listener, (struct sockaddr *)&bound, &size);
+    peer_from_sockaddr(&address, (struct sockaddr *)&bound);
+    cli_listening(&address);
+}
+
+void setup_close(uv_loop_t *loop)
+{
+    if (uv_loop_close(loop) != 0)
+        cli_die("a handle was left open");
+    free(reserve);
+    reserve = NULL;
+}

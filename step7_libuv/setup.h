@@ -1,0 +1,23 @@
+/* What libuv leaves to its user and no step teaches: a listener on any address, and a way to
+ * run out of memory and live. */
+#ifndef SETUP_H
+#define SETUP_H
+
+#include <stdbool.h>
+#include <uv.h>
+
+/* Initialises the loop and makes the listener listen as the command line says; `knock` is
+ * called for each newcomer. Prints the `Listening on` line, or exits with status 1. */
+void setup_listener(uv_loop_t *loop, uv_tcp_t *listener, uv_connection_cb knock);
+
+/* Room to serve one more? libuv ends the program when its table of descriptors cannot grow. So
+ * some memory is kept back, and given up in need; false while it cannot be had again. */
+bool setup_has_memory(void);
+
+/* malloc, from what was kept back if there is no other. */
+void *setup_malloc(size_t size);
+
+/* Closes the loop, all of whose handles must be closed, and frees what was kept back. */
+void setup_close(uv_loop_t *loop);
+
+#endif

@@ -14,8 +14,9 @@ import sys
 # function: the steps, or STEP/VARIANT, that share it
 SAME = [
     ("accept_client", "1 3"),
+    ("serve_client", "1 2"),
     ("drop_client", "4 5"),
-    ("main", "1 2 5 6"),
+    ("main", "1 2 5 6 8"),
 ]
 
 

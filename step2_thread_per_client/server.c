@@ -109,7 +109,8 @@ static void accept_client(struct net_listener *listener)
 
     if (fd < 0)
         return;
-    net_set_timeout(fd, cli.idle_timeout_ms);
+    if (cli.idle_timeout_ms > 0)
+        net_set_timeout(fd, cli.idle_timeout_ms);
     struct client *client = malloc(sizeof *client);
     int error = ENOMEM;
     pthread_mutex_lock(&lock); /* the thread may end at once: not before it is in the list */

@@ -64,7 +64,7 @@ static int accept_client(struct net_listener *listener, struct peer *peer)
 {
     int fd = cli_admit(net_accept(listener, peer), peer);
 
-    if (fd >= 0)
+    if (fd >= 0 && cli.idle_timeout_ms > 0)
         net_set_timeout(fd, cli.idle_timeout_ms);
     return fd;
 }

@@ -115,8 +115,10 @@ struct conn *conn_open(struct conn_list *list, int fd, const struct peer *peer)
     c->peer = *peer;
     echo_init(&c->echo);
     c->want = (unsigned char)send_answers(c, (const unsigned char *)ECHO_GREETING, 1);
-    if (c->want == 0)
-        c->want = WANT_READ; /* dead on arrival: the first recv will tell */
+    if (c->want == 0) { /* dead on arrival; without a greeting nobody is served */
+        shutdown(fd, SHUT_RDWR);
+        c->want = WANT_READ; /* the first recv will tell */
+    }
     list_append(list, c);
     list->count++;
     touch(list, c);

@@ -3,7 +3,8 @@
 
 Each part is a program that speaks TAP on its standard output:
 
-    */tests/test_*.c    cmocka tests and replays, built to build/tests/test_*
+    */tests/test_*.c    cmocka tests, built to build/tests/test_*
+    */tests/fuzz_*.c    fuzz targets, which replay their corpus: build/tests/replay_*
     */tests/test_*.py   unittest tests
     */tests/check-*.py  checks of the tree itself
     step*/server        through check-server.py, with the lesson in tests/lesson.py; so are the
@@ -203,14 +204,15 @@ def runnable(path):
 def unit_tests(area):
     """The programs built from the test sources. A source without a program is a part too, and
     fails; a program without a source is a leftover. One source may make several programs,
-    test_ae.c for one test_ae_epoll and test_ae_select."""
-    programs = [path for path in sorted(area.glob("build/tests/test_*")) if runnable(path)]
-    for source in sorted(area.glob("tests/test_*.c")):
-        built = [path for path in programs if path.name.startswith(source.stem)]
-        for program in built or [area / "build/tests" / source.stem]:
-            if program in programs or not built:
-                yield Part(area.name, program.name, [str(program)], 120)
-                programs = [path for path in programs if path != program]
+    test_ae.c for one test_ae_epoll and test_ae_select. Fuzz targets replay their corpus."""
+    stems = [path.stem for path in sorted(area.glob("tests/test_*.c"))]
+    stems += [path.stem.replace("fuzz", "replay") for path in area.glob("tests/fuzz_*.c")]
+    for stem in stems:
+        built = [path for path in sorted(area.glob("build/tests/%s*" % stem))
+                 if runnable(path) and stem == max(
+                     (other for other in stems if path.name.startswith(other)), key=len)]
+        for program in built or [area / "build/tests" / stem]:
+            yield Part(area.name, program.name, [str(program)], 120)
 
 
 def suite(tree, area, server, level):

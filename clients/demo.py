@@ -11,10 +11,10 @@ Exit status: 0 if every server answered rightly and stopped as it should, 1 if o
 
 import argparse
 import collections
+import glob
 import importlib.util
 import itertools
 import json
-import logging
 import math
 import os
 import re
@@ -77,31 +77,29 @@ Step = collections.namedtuple("Step", "label program source")
 def find_steps(root, numbers, variants):
     """The servers under root in the order of the course, each step's variants behind it."""
     steps = []
-    for folder in os.listdir(root):
-        match = re.fullmatch(r"step(\d+)_\w+", folder)
-        if not match or numbers and int(match[1]) not in numbers:
-            continue
-        folder = os.path.join(root, folder)
-        steps.append((int(match[1]), "", Step(match[1], os.path.join(folder, "server"),
-                                              os.path.join(folder, "server.c"))))
-        for name in find_variants(folder) if variants else ():
-            steps.append((int(match[1]), name, Step(
-                f"{match[1]}/{name}", os.path.join(folder, "variants", name),
-                os.path.join(folder, "variants", f"{name}.c"))))
-    return [step for _, _, step in sorted(steps)]
+    for name in os.listdir(root):
+        match = re.fullmatch(r"step(\d+)_\w+", name)
+        number = int(match[1]) if match else None
+        if match and (not numbers or number in numbers):
+            folder = os.path.join(root, name)
+            steps.append((number, Step(str(number), os.path.join(folder, "server"),
+                                       os.path.join(folder, "server.c"))))
+            if variants:
+                steps += ((number, variant) for variant in find_variants(folder, number))
+    return [step for _, step in sorted(steps)]
 
 
-def find_variants(folder):
+def find_variants(folder, number):
     """Only those that are built: some need a library or a kernel that is not everywhere."""
-    folder = os.path.join(folder, "variants")
-    names = os.listdir(folder) if os.path.isdir(folder) else ()
-    return [name for name in names if "." not in name
-            and os.path.isfile(os.path.join(folder, name))
-            and os.access(os.path.join(folder, name), os.X_OK)]
+    for source in glob.glob(os.path.join(folder, "variants", "*.c")):
+        name = os.path.splitext(os.path.basename(source))[0]
+        program = os.path.join(folder, "build", "variants", name)
+        if os.access(program, os.X_OK):
+            yield Step(f"{number}/{name}", program, source)
 
 
 def read_heading(step):
-    """The first line of the source says what the step is: (number or name, model, motto)."""
+    """The model and what it asks, out of the first line of the source."""
     try:
         with open(step.source, encoding="utf-8", errors="replace") as file:
             line = file.readline()
@@ -596,7 +594,6 @@ def main(arguments=None):
     options = parse_arguments(arguments)
     sys.stdout = sys.stdout or open(os.devnull, "w")
     sys.stdout.reconfigure(errors="replace")
-    logging.disable()  # simple-client's log lines: here they would run through the picture
     Interrupt.catch()
     try:
         steps = find_steps(options.root, options.steps, options.variants)
@@ -604,7 +601,9 @@ def main(arguments=None):
         sys.exit(f"demo: cannot read {options.root}: {error.strerror}")
     missing = options.steps - {int(step.label.split("/")[0]) for step in steps}
     if missing or not steps:
-        sys.exit(f"demo: no step {', '.join(map(str, sorted(missing)))} in {options.root}")
+        print(f"demo: no step {', '.join(map(str, sorted(missing)))} in {options.root}",
+              file=sys.stderr)
+        return 2
     screen = Screen(not options.no_color)
     screen.show_cursor(False)
     runs = []

@@ -14,10 +14,10 @@ import sys
 import threading
 
 NEXT = bytes((byte + 1) % 256 for byte in range(256))
-CLIENT_MODES = ("concurrent", "sequential", "silent", "no-greeting", "wrong-greeting",
-                "wrong-byte", "extra-byte", "early-close", "close-after-answers", "reset",
-                "never-closes")
-PROGRAM_MODES = ("refuses-to-start", "mute", "crashes", "ignores-sigterm", "exits-3")
+MODES = ("concurrent", "sequential", "silent", "no-greeting", "wrong-greeting", "wrong-byte",
+         "extra-byte", "early-close", "close-after-answers", "reset", "never-closes",
+         # and these only as a program:
+         "refuses-to-start", "crashes", "leaves", "ignores-sigterm", "exits-3")
 
 
 class Reset(Exception):
@@ -42,6 +42,7 @@ def answers(client):
 
 class LittleServer:
     def __init__(self, mode, family=socket.AF_INET):
+        assert mode in MODES
         self.mode = mode
         self.listener = socket.socket(family)
         self.listener.bind(("::1" if family == socket.AF_INET6 else "127.0.0.1", 0))
@@ -91,6 +92,8 @@ class LittleServer:
             if self.mode == "crashes":
                 print("little_server: about to crash", flush=True)
                 os.kill(os.getpid(), signal.SIGSEGV)
+            if self.mode == "leaves":
+                os._exit(0)
             if self.mode == "early-close":
                 return
             if self.mode == "reset":
@@ -113,8 +116,7 @@ def main(mode, *options):
     stop = {signal.SIGTERM}
     signal.pthread_sigmask(signal.SIG_BLOCK, stop)
     with LittleServer(mode) as server:
-        if mode != "mute":
-            print(f"Listening on {server.host}:{server.port}", flush=True)
+        print(f"Listening on {server.host}:{server.port}", flush=True)
         signal.sigwait(stop)
         if mode == "ignores-sigterm":
             threading.Event().wait()

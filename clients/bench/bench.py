@@ -1,0 +1,304 @@
+#!/usr/bin/env python3
+"""Measures what every step and variant costs, side by side: what `make bench` calls.
+
+Each server gets a CPU of its own and the load client another. A run is short, and runs of
+different servers take turns for several rounds, so that what the machine does meanwhile hits
+all alike; figures are medians, and ratios to the floor (the smallest epoll loop there can be)
+are taken within a round. Writes a table to standard output, and results.json and plots (SVG,
+where gnuplot is installed) to a folder.
+"""
+
+import argparse
+import datetime
+import json
+import pathlib
+import statistics
+import subprocess
+import sys
+import time
+
+import lab
+import plots
+import tables
+
+ACTIVE = 10             # connections that talk among the idle ones
+SILENT = 100            # connections that say nothing while idle CPU is measured
+INTERVAL_RATE = 50      # messages a second for step 4 while its interval is varied
+SLOWEST = 1.1           # seconds: step 4 naps 200 ms a lap, so less shows nothing
+
+
+class Plan:
+    """What is measured at which points, and how much time it may take."""
+
+    def __init__(self, quick):
+        self.quick = quick
+        self.rounds = 2 if quick else 3
+        self.budget = 50 if quick else 280      # seconds
+        self.points = {
+            "load": (1, 100, 1000) if quick else (1, 10, 100, 1000, 10000),
+            "idle": (0, 900, 5000) if quick else (0, 100, 900, 5000, 15000),
+            "bulk": (65536,),
+            "silent": (SILENT,),
+            "interval": (1, 20, 200) if quick else (0, 1, 5, 20, 50, 200),
+        }
+        self.window = 0.3                       # seconds; see fit()
+
+    def jobs(self, subjects):
+        """All runs, in the order they are made: within a round every server has its turn at a
+        point before the next point comes."""
+        return [Job(experiment, point, subject, turn)
+                for turn in range(self.rounds)
+                for experiment, points in self.points.items()
+                for point in points
+                for subject in rotated(subjects, turn)
+                if applies(experiment, subject, turn)]
+
+    def fit(self, jobs):
+        """Chooses the window so that all jobs together take about the budget."""
+        runs = [job for job in jobs if job.obstacle() is None]
+        self.window = 0
+        left = self.budget - sum(job.estimate(self) for job in runs)
+        self.window = min(max(left / max(len(runs), 1), 0.15), 1.0)
+
+
+class Job:
+    """One run of one server."""
+
+    def __init__(self, experiment, point, subject, turn):
+        self.experiment, self.point, self.subject = experiment, point, subject
+        self.turn = turn
+
+    def connections(self):
+        return {"load": self.point, "idle": self.point + ACTIVE, "bulk": 1, "silent": SILENT,
+                "interval": SILENT}[self.experiment]
+
+    def obstacle(self):
+        """Why it cannot be run, or None. A server for one client may well be left alone by a
+        hundred."""
+        if self.experiment == "silent":
+            return None
+        return self.subject.cannot_take(self.connections())
+
+    def estimate(self, plan):
+        """Seconds it will take, roughly: connecting and closing take their time as well."""
+        window = max(plan.window, SLOWEST if self.subject.step == 4 else 0)
+        return 0.2 + self.warmup() + window + 1.5e-4 * self.connections()
+
+    def warmup(self):
+        return 0.3 if self.subject.step == 4 else 0.05 + 2e-5 * self.connections()
+
+    def run(self, plan):
+        window = max(plan.window, SLOWEST if self.subject.step == 4 else 0)
+        options = {"duration": round(window, 3), "warmup": round(self.warmup(), 3)}
+        if self.experiment == "interval":
+            with lab.Server(self.subject, "--interval-ms", str(self.point)) as server:
+                return server.load(connections=SILENT, rate=INTERVAL_RATE, **options)
+        with lab.Server(self.subject) as server:
+            if self.experiment == "load":
+                return server.load(connections=self.point, **options)
+            if self.experiment == "idle":
+                return server.load(connections=ACTIVE, idle=self.point, **options)
+            if self.experiment == "bulk":
+                return server.load(bulk=self.point, **options)
+            with lab.Silent(server, SILENT):
+                time.sleep(0.05)
+                before, began = server.cpu_seconds(), time.monotonic()
+                time.sleep(window)
+                share = (server.cpu_seconds() - before) / (time.monotonic() - began)
+                return {"cpu_share": share}
+
+
+def rotated(subjects, turn):
+    first = turn * 3 % len(subjects)
+    return subjects[first:] + subjects[:first]
+
+
+def applies(experiment, subject, turn):
+    """The other experiments say nothing of some servers, or the same each time."""
+    if experiment == "interval":
+        return subject.name == "step4" and turn == 0
+    if experiment == "silent":
+        return subject.is_step and turn == 0
+    if experiment == "idle":
+        return subject.capacity != 1
+    if experiment == "bulk":
+        return subject.mode != "redis"
+    return True
+
+
+def outcome(job, plan):
+    """The figures of a run that went well, or the reason why there are none."""
+    reason = job.obstacle()
+    if reason:
+        return {"reason": reason}
+    try:
+        report = job.run(plan)
+    except lab.Trouble as trouble:
+        return {"reason": str(trouble)}
+    if job.experiment == "silent":
+        return report
+    return flat(report)
+
+
+def flat(report):
+    """What we keep of a report of the load client, or the reason why it cannot be used."""
+    made, waiting = report["connections"]["made"], report["connections"]["waiting"]
+    if waiting:
+        return {"reason": "serves %d" % (made + report["connections"]["idle"])}
+    if report["errors"]["total"]:
+        return {"reason": report["errors"]["first"] or "errors"}
+    server, client, latency = report["server"], report["client"], report["latency_us"] or {}
+    return {
+        "rate": report["messages_per_second"],
+        "mb_per_second": report["mb_per_second"],
+        "cpu_us": server.get("cpu_us_per_message"),
+        "cpu_share": server["cpu_share"],
+        "threads": server["threads"],
+        "resident_before": server["resident_before"],
+        "resident_connected": server["resident_connected"],
+        "p50_us": latency.get("p50"),
+        "p99_us": latency.get("p99"),
+        "client_share": client["cpu_share"],
+        "client_delay": client["delay_share"],
+    }
+
+
+class Progress:
+    """A line that overwrites itself, on a terminal only."""
+
+    def __init__(self, jobs, plan):
+        self.costs = [0.01 if job.obstacle() else job.estimate(plan) for job in jobs]
+        self.began, self.done = time.monotonic(), 0
+
+    def show(self, number, job):
+        if not sys.stderr.isatty():
+            return
+        spent, done = time.monotonic() - self.began, sum(self.costs[:number])
+        pace = spent / done if number > 5 else 1
+        left = sum(self.costs[number:]) * pace
+        print("\r%d of %d  %-9s %6d  %-20s %2d:%02d left\033[K" % (
+            number + 1, len(self.costs), job.experiment, job.point, job.subject.name,
+            left // 60, left % 60), end="", file=sys.stderr, flush=True)
+
+    @staticmethod
+    def clear():
+        if sys.stderr.isatty():
+            print("\r\033[K", end="", file=sys.stderr, flush=True)
+
+
+def measure(jobs, plan):
+    """Runs all jobs; outcomes by experiment, point and server, in a list by round."""
+    found = {}
+    progress = Progress(jobs, plan)
+    for number, job in enumerate(jobs):
+        progress.show(number, job)
+        key = job.experiment, job.point, job.subject.name
+        runs = found.setdefault(key, [])
+        if runs and "reason" in runs[-1]:       # it will not be better in the next round
+            continue
+        runs.append(outcome(job, plan))
+    progress.clear()
+    return found
+
+
+def summarise(found):
+    """Medians over the rounds, the spread, and ratios to the floor of the same round."""
+    cells = []
+    for (experiment, point, name), runs in found.items():
+        cell = {"experiment": experiment, "point": point, "server": name}
+        reasons = [run["reason"] for run in runs if "reason" in run]
+        if reasons:
+            cell["reason"] = reasons[0]
+        else:
+            for key in runs[0]:
+                values = [run[key] for run in runs if run[key] is not None]
+                cell[key] = statistics.median(values) if values else None
+            for key in "cpu_us", "rate", "mb_per_second":
+                values = [run[key] for run in runs if run.get(key)]
+                if values:
+                    cell[key + "_spread"] = (max(values) - min(values)) / 2 / cell[key]
+                cell[key + "_x"] = ratio(runs, found.get((experiment, point, "floor"), []), key)
+        cells.append(cell)
+    return cells
+
+
+def ratio(runs, floors, key):
+    ratios = [run[key] / floor[key] for run, floor in zip(runs, floors)
+              if run.get(key) and floor.get(key)]
+    return statistics.median(ratios) if ratios else None
+
+
+def parse(arguments):
+    parser = argparse.ArgumentParser(prog="bench.py", description=__doc__.partition("\n\n")[0],
+                                     epilog=__doc__.partition("\n\n")[2])
+    add = parser.add_argument
+    add("--quick", action="store_true", help="under a minute instead of five, and rougher")
+    add("--steps", default="", metavar="N,...", help="only these steps, and the floor")
+    add("--peers", action="store_true", help="measure redis-server's PING as well")
+    add("--output", type=pathlib.Path, default=lab.TREE / "build/bench", metavar="DIR",
+        help="where results.json and the plots go (default: build/bench)")
+    settings = parser.parse_args(arguments)
+    try:
+        settings.steps = {int(step) for step in settings.steps.split(",") if step}
+    except ValueError:
+        parser.error("--steps takes numbers, such as 1,6, not %r" % settings.steps)
+    if not settings.steps <= set(range(1, 9)):
+        parser.error("--steps takes numbers from 1 to 8, not %s"
+                     % ",".join(map(str, sorted(settings.steps))))
+    return settings
+
+
+def choose(settings):
+    subjects = [lab.the_floor(), *lab.find_subjects(settings.steps)]
+    if settings.peers:
+        peer = lab.redis()
+        if peer:
+            subjects.append(peer)
+        else:
+            print("bench.py: no peers: redis-server is not installed", file=sys.stderr)
+    return subjects
+
+
+def engine():
+    """The protocol engine by itself: figures by the length of the messages."""
+    run = subprocess.run([str(lab.ENGINE), "--json"], stdout=subprocess.PIPE, check=True)
+    return json.loads(run.stdout)
+
+
+def main():
+    settings = parse(sys.argv[1:])
+    try:
+        lab.need(lab.LOAD_CLIENT, lab.FLOOR, lab.ENGINE)
+        subjects = choose(settings)
+        settings.output.mkdir(parents=True, exist_ok=True)
+        plan = Plan(settings.quick)
+        jobs = plan.jobs(subjects)
+        plan.fit(jobs)
+        began = time.monotonic()
+        found = measure(jobs, plan)
+    except (lab.Trouble, OSError) as trouble:
+        print("bench.py: %s" % trouble, file=sys.stderr)
+        return 1
+    except KeyboardInterrupt:
+        Progress.clear()
+        print("bench.py: interrupted", file=sys.stderr)
+        return 130
+    results = {
+        "date": datetime.date.today().isoformat(),
+        "machine": lab.machine(),
+        "quick": settings.quick, "rounds": plan.rounds, "window": round(plan.window, 3),
+        "seconds": round(time.monotonic() - began, 1),
+        "servers": [{"name": subject.name, "model": subject.model, "step": subject.step}
+                    for subject in subjects],
+        "engine": engine(),
+        "interval_rate": INTERVAL_RATE,
+        "cells": summarise(found),
+    }
+    (settings.output / "results.json").write_text(json.dumps(results, indent=1) + "\n")
+    print(tables.terminal(results))
+    print("\n" + plots.draw(results, settings.output))
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

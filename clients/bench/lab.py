@@ -1,0 +1,227 @@
+"""The laboratory of the benchmark: servers under test, each on a CPU of its own, and the load
+client on another. What is measured, when and how often, is decided by bench.py and check.py."""
+
+import contextlib
+import json
+import os
+import pathlib
+import re
+import resource
+import select
+import shutil
+import signal
+import socket
+import subprocess
+import tempfile
+import time
+
+TREE = pathlib.Path(__file__).resolve().parents[2]
+LOAD_CLIENT = TREE / "clients/load-client"
+FLOOR = TREE / "clients/build/bench/floor"
+ENGINE = TREE / "clients/build/bench/engine"
+PATIENCE = 10       # seconds for a server to start, or to end
+DESCRIPTORS = 20000
+
+
+class Trouble(Exception):
+    """Something that makes measuring impossible; its text is for people."""
+
+
+class Subject:
+    """A server that can be measured."""
+
+    def __init__(self, name, command, model, step=None, mode="echo", capacity=None):
+        self.name, self.command, self.model = name, command, model
+        self.step = step            # its number; None for those that are no step of ours
+        self.mode = mode            # what it speaks, as the load client calls it
+        self.capacity = capacity    # clients at once; None: no limit of its own
+
+    def __repr__(self):
+        return self.name
+
+    @property
+    def is_step(self):
+        return self.step is not None and "/" not in self.name
+
+    def cannot_take(self, connections):
+        """Why it cannot serve so many at once, in a word or two; None if it can."""
+        if self.capacity == 1 and connections > 1:
+            return "one at a time"
+        if self.capacity and connections > self.capacity:
+            return "max %d" % self.capacity
+        return None
+
+
+def the_floor():
+    return Subject("floor", [str(FLOOR), "0"], "epoll, raw bytes", mode="raw")
+
+
+def redis():
+    """redis-server answering PING, on a free port; None where it is not installed."""
+    program = shutil.which("redis-server")
+    if not program:
+        return None
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port = probe.getsockname()[1]
+    return Subject("redis PING", [program, "--port", str(port), "--bind", "127.0.0.1", "--save",
+                                  "", "--appendonly", "no", "--maxclients", "16000"],
+                   "epoll (its own ae)", mode="redis")
+
+
+def find_subjects(steps=()):
+    """Every step and variant that is built, in order; only of `steps` if given."""
+    for area in sorted(TREE.glob("step*_*")):
+        number, _, model = area.name[len("step"):].partition("_")
+        if steps and int(number) not in steps:
+            continue
+        for server in [area / "server", *sorted(area.glob("build/variants/*"))]:
+            if server.is_file() and os.access(server, os.X_OK):
+                variant = "" if server.name == "server" else server.name
+                yield describe(area, server, int(number), model.replace("_", " "), variant)
+
+
+def describe(area, server, number, model, variant):
+    """How many clients a server takes is said in its Makefile, for the suite."""
+    said = subprocess.run(
+        ["make", "-s", "--no-print-directory", "-C", str(area), "print-suite-args"]
+        + (["VARIANT=" + variant] if variant else []),
+        stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, encoding="utf-8").stdout
+    limit = re.search(r"--capacity[ =](\d+)", said)
+    capacity = 1 if "--serial" in said else int(limit.group(1)) if limit else None
+    name = "step%d" % number + ("/" + variant if variant else "")
+    return Subject(name, [str(server), "--quiet", "0"], variant or model, number,
+                   capacity=capacity)
+
+
+def cpus():
+    """The CPU for the servers and the one for the load; the same one where there is but one."""
+    allowed = sorted(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else [None]
+    return allowed[-1], allowed[0]
+
+
+def on_cpu(cpu):
+    def prepare():
+        hard = resource.getrlimit(resource.RLIMIT_NOFILE)[1]
+        if hard == resource.RLIM_INFINITY or hard > DESCRIPTORS:
+            hard = DESCRIPTORS
+        resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
+        if cpu is not None:
+            os.sched_setaffinity(0, {cpu})
+    return prepare
+
+
+class Server:
+    """A running server: `with Server(subject) as server`."""
+
+    def __init__(self, subject, *arguments):
+        self.subject = subject
+        command = subject.command[:-1] + list(arguments) + subject.command[-1:]
+        if subject.mode == "redis":
+            command = subject.command
+        self.log = tempfile.TemporaryFile()
+        self.process = subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=self.log,
+                                        stderr=subprocess.STDOUT, preexec_fn=on_cpu(cpus()[0]))
+        try:
+            self.port = self.find_port()
+        except BaseException:
+            self.__exit__()
+            raise
+
+    def __enter__(self):
+        return self
+
+    def __exit__(self, *_):
+        """Its memory and its connections take time to go: for fork, a process each."""
+        self.process.send_signal(signal.SIGTERM)
+        try:
+            self.process.wait(PATIENCE)
+        except subprocess.TimeoutExpired:
+            self.process.kill()
+            self.process.wait()
+        self.log.close()
+
+    def output(self):
+        self.log.seek(0)
+        return self.log.read().decode("utf-8", "replace")
+
+    def find_port(self):
+        """From its first line; of redis it is known, but not when it is ready."""
+        deadline = time.monotonic() + PATIENCE
+        while time.monotonic() < deadline:
+            if self.subject.mode == "redis":
+                port = int(self.subject.command[2])
+                with contextlib.suppress(OSError):
+                    socket.create_connection(("127.0.0.1", port)).close()
+                    return port
+            found = re.search(r"^Listening on .*:(\d+)\n", self.output(), re.MULTILINE)
+            if found:
+                return int(found.group(1))
+            if self.process.poll() is not None:
+                break
+            time.sleep(0.005)
+        raise Trouble("%s does not start: %s" % (self.subject.name, self.output().strip()))
+
+    def cpu_seconds(self):
+        """User and system so far, by the CPU clocks of the process and of those it forked:
+        they count nanoseconds."""
+        pid, children = self.process.pid, ""
+        with contextlib.suppress(OSError):
+            children = pathlib.Path("/proc/%d/task/%d/children" % (pid, pid)).read_text()
+        total = 0
+        for each in [pid, *map(int, children.split())]:
+            with contextlib.suppress(OSError):      # it may just have ended
+                total += time.clock_gettime((~each << 3) | 2)
+        return total
+
+    def load(self, **options):
+        """Runs the load client against it and returns its report."""
+        options = {"mode": self.subject.mode, "server_pid": self.process.pid, "json": "-",
+                   **options}
+        command = [str(LOAD_CLIENT)]
+        for name, value in options.items():
+            command += ["--" + name.replace("_", "-"), str(value)]
+        client = subprocess.run(command + ["127.0.0.1", str(self.port)], stdout=subprocess.PIPE,
+                                stderr=subprocess.PIPE, preexec_fn=on_cpu(cpus()[1]),
+                                encoding="utf-8")
+        if not client.stdout:
+            raise Trouble("%s: %s" % (self.subject.name, client.stderr.strip()))
+        return json.loads(client.stdout)
+
+
+class Silent:
+    """Connections that say nothing: `with Silent(server, 100)`."""
+
+    def __init__(self, server, count):
+        self.sockets = [socket.create_connection(("127.0.0.1", server.port))
+                        for _ in range(count)]
+        if server.subject.mode == "echo" and server.subject.capacity != 1:
+            for sock in self.sockets:
+                if select.select([sock], [], [], PATIENCE)[0]:
+                    sock.recv(1)
+
+    def __enter__(self):
+        return self
+
+    def __exit__(self, *_):
+        for sock in self.sockets:
+            sock.close()
+
+
+def machine():
+    """Where the figures come from, in a line."""
+    model = "unknown CPU"
+    with contextlib.suppress(OSError):
+        found = re.search(r"^model name\s*: (.*)$", pathlib.Path("/proc/cpuinfo").read_text(),
+                          re.MULTILINE)
+        model = found.group(1) if found else model
+    system = os.uname()
+    return "%s, %d CPU%s, %s %s" % (model, os.cpu_count(), "s"[:os.cpu_count() - 1],
+                                    system.sysname, system.release)
+
+
+def need(*programs):
+    """Fails with a clear message when something was not built."""
+    for program in programs:
+        if not os.access(program, os.X_OK):
+            raise Trouble("%s is not built: run make first" % program.relative_to(TREE))

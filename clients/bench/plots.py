@@ -1,0 +1,169 @@
+"""The results of a benchmark as pictures: SVG, drawn by gnuplot, with the name of each line at
+its end, and line and point styles that stay apart in black and white."""
+
+import math
+import shutil
+import subprocess
+
+import tables
+
+# One style per server, the same in all pictures: point type, dash type, colour.
+STYLES = {
+    "floor": (2, 3, "#808080"), "redis PING": (3, 3, "#808080"),
+    "step2": (9, 1, "#8b1a1a"), "step2/fork": (8, 2, "#8b1a1a"),
+    "step4": (13, 1, "#8a6500"),
+    "step5": (5, 1, "#c04000"), "step5/poll": (4, 2, "#c04000"),
+    "step6": (7, 1, "#00458b"), "step6/io_uring": (6, 4, "#00458b"),
+    "step7": (11, 1, "#006400"), "step8": (10, 2, "#6a0dad"),
+}
+NAMES = {"step2": "2 threads", "step4": "4 polling", "step5": "5 select", "step6": "6 epoll",
+         "step7": "7 libuv", "step8": "8 ae"}
+GAP = 0.055         # between two names, as a share of the picture's height
+
+
+class Panel:
+    """One diagram, both axes logarithmic: lines, and where their names go."""
+
+    def __init__(self, title, xlabel, lines):
+        self.title, self.xlabel = title, xlabel
+        self.lines = [(name, points) for name, points in lines if len(points) > 1]
+        if self.lines:
+            self.x = Axis(x for _, points in self.lines for x, _ in points)
+            self.y = Axis((y for _, points in self.lines for _, y in points), 1.05)
+
+    def labels(self):
+        """Name, x and y of each label, in shares of the picture. Beside the picture, where most
+        lines end, names are moved apart; a line that ends earlier has its name there."""
+        ends = sorted((self.y.share(points[-1][1]), self.x.share(points[-1][0]), name)
+                      for name, points in self.lines)
+        beside = [end for end in ends if end[1] > 0.99]
+        heights = spread_out([height for height, _, _ in beside])
+        for height, x, name in ends:
+            if (height, x, name) in beside:
+                height = heights[beside.index((height, x, name))]
+            yield NAMES.get(name, name), x + 0.02, height, style(name)[2]
+
+    def script(self, data):
+        commands = ["unset label", "set title %s" % quoted(self.title),
+                    "set xlabel %s" % quoted(self.xlabel),
+                    "set xrange [%r:%r]" % (self.x.low * 0.9999, self.x.high),
+                    "set yrange [%r:%r]" % (self.y.low, self.y.high),
+                    "set xtics (%s)" % self.x.tics(), "set ytics (%s)" % self.y.tics()]
+        commands += ["set label %s at graph %.4f, graph %.4f left textcolor rgb '%s'"
+                     % (quoted(name), x, y, colour) for name, x, y, colour in self.labels()]
+        parts = []
+        for name, points in self.lines:
+            block = "$line%d" % len(data)
+            data.append("%s << END\n%s\nEND" % (
+                block, "\n".join("%r %r" % pair for pair in points)))
+            parts.append("%s with linespoints pt %d dt %d lc rgb '%s' lw 1.6 ps 0.8 notitle"
+                         % (block, *style(name)))
+        return "\n".join([*commands, "plot " + ", \\\n    ".join(parts)])
+
+
+class Axis:
+    """A logarithmic axis between round numbers."""
+
+    ROUND = [factor * 10.0 ** exponent for exponent in range(-9, 12) for factor in (1, 2, 5)]
+
+    def __init__(self, values, margin=1.0):
+        values = list(values)
+        self.low = max(each for each in self.ROUND if each <= min(values) / margin)
+        self.high = max(values) if margin == 1 else min(
+            each for each in self.ROUND if each >= max(values) * margin)
+
+    def share(self, value):
+        """Where a value stands: 0 at the low end, 1 at the high."""
+        return math.log(value / self.low) / math.log(self.high / self.low)
+
+    def tics(self):
+        """Powers of ten; where those would be few, also 2 and 5 times those."""
+        steps = self.ROUND if self.high / self.low < 300 else self.ROUND[::3]
+        return ", ".join('"%s" %r' % ("{:,.10g}".format(each), each)
+                         for each in steps if self.low <= each <= self.high)
+
+
+def style(name):
+    return STYLES.get(name, (1, 5, "#404040"))
+
+
+def quoted(text):
+    return "'%s'" % text.replace("'", "''")
+
+
+def spread_out(heights):
+    """Pushes sorted heights apart to at least GAP, as little as possible."""
+    placed = list(heights)
+    for _ in range(500):
+        for i in range(len(placed) - 1):
+            lack = GAP - (placed[i + 1] - placed[i])
+            if lack > 0:
+                placed[i] -= lack / 2
+                placed[i + 1] += lack / 2
+    return placed
+
+
+def curves(results, experiment, key, extra=(), without=(), scale=1.0, shift=0):
+    """The lines of one picture: steps, what is no step of ours, `extra` variants."""
+    for server in results.servers:
+        name = server["name"]
+        if name not in without and ("/" not in name or name in extra):
+            yield name, [(point + shift, value * scale)
+                         for point, value in results.curve(experiment, name, key)
+                         if value > 0 and point + shift > 0]
+
+
+def pictures(results):
+    """The name of each picture, and its panels."""
+    fast = ("step6/io_uring",)
+    yield "latency", [
+        Panel("Median latency, µs", "connections", curves(results, "load", "p50_us", fast)),
+        Panel("99th percentile of latency, µs", "connections",
+              curves(results, "load", "p99_us", fast))]
+    yield "throughput", [
+        Panel("Messages a second", "connections", curves(results, "load", "rate", fast))]
+    yield "idle", [
+        Panel("CPU per message, µs: 10 connections talk, the others are silent",
+              "connections in all",
+              curves(results, "idle", "cpu_us", ("step5/poll",), ("floor",), shift=10))]
+    yield "memory", [
+        Panel("Resident memory of the server, MiB: all connections are silent", "connections",
+              curves(results, "load", "resident_connected", ("step2/fork",), ("floor",),
+                     1 / (1 << 20)))]
+    yield "interval", [
+        Panel("Step 4: %% of a CPU, with 100 connections and %d messages a second"
+              % results.raw["interval_rate"], "nap, ms",
+              curves(results, "interval", "cpu_share", scale=100)),
+        Panel("Step 4: median latency, ms", "nap, ms",
+              curves(results, "interval", "p50_us", scale=1e-3))]
+
+
+def script(panels, path):
+    data = []
+    plots = [panel.script(data) for panel in panels]
+    return "\n".join([
+        "set encoding utf8",
+        "set terminal svg size %d,460 font 'Helvetica,14' background '#ffffff'"
+        % (680 * len(panels)),
+        "set output %s" % quoted(str(path)), "set logscale xy", "set border 3",
+        "set tics nomirror", "set grid back lc rgb '#d8d8d8' lw 0.5", "set rmargin 14",
+        *data, "set multiplot layout 1,%d" % len(panels), *plots, "unset multiplot", ""])
+
+
+def draw(raw, folder):
+    """Draws what there is data for; says, in a line, what became of it."""
+    program = shutil.which("gnuplot")
+    if not program:
+        return "no plots: gnuplot is not installed (Debian: gnuplot-nox)"
+    drawn = []
+    for name, panels in pictures(tables.Results(raw)):
+        panels = [panel for panel in panels if panel.lines]
+        if not panels:
+            continue
+        path = folder / (name + ".svg")
+        run = subprocess.run([program], input=script(panels, path), encoding="utf-8",
+                             stdout=subprocess.PIPE, stderr=subprocess.STDOUT)
+        if run.returncode:
+            return "no plots: gnuplot failed: " + run.stdout.strip()
+        drawn.append(path.name)
+    return "%s/: results.json %s" % (folder, " ".join(drawn))

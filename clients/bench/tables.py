@@ -1,0 +1,191 @@
+"""The results of a benchmark as text: for the terminal, and for the README files."""
+
+NOTHING = "-"
+
+
+class Results:
+    """Answers questions about results.json."""
+
+    def __init__(self, results):
+        self.raw = results
+        self.servers = results["servers"]
+        self.cells = {(cell["experiment"], cell["point"], cell["server"]): cell
+                      for cell in results["cells"]}
+
+    def points(self, experiment):
+        return sorted({point for kind, point, _ in self.cells if kind == experiment})
+
+    def cell(self, experiment, point, server):
+        return self.cells.get((experiment, point, server), {})
+
+    def value(self, experiment, point, server, key):
+        return self.cell(experiment, point, server).get(key)
+
+    def curve(self, experiment, server, key):
+        """The points where there is a figure, and the figures."""
+        pairs = [(point, self.value(experiment, point, server, key))
+                 for point in self.points(experiment)]
+        return [(point, value) for point, value in pairs if value is not None]
+
+    def per_connection(self, server):
+        """Bytes of resident memory for each of the most connections it was given, while all of
+        them were silent; and how many those were."""
+        found = None
+        for point in self.points("load"):
+            cell = self.cell("load", point, server)
+            if point >= 100 and cell.get("resident_connected") is not None:
+                grown = cell["resident_connected"] - cell["resident_before"]
+                found = max(grown, 0) / point, point
+        return found
+
+    def start_memory(self, server):
+        return self.value("load", 1, server, "resident_before")
+
+    def idle_factor(self, server):
+        """What a message costs among the most idle connections, against none; how many."""
+        curve = self.curve("idle", server, "cpu_us")
+        if len(curve) < 2 or curve[0][0] != 0:
+            return None
+        return curve[-1][1] / curve[0][1], curve[-1][0]
+
+    def bulk(self, server, key="mb_per_second"):
+        return self.value("bulk", 65536, server, key)
+
+    def idle_cpu(self, server):
+        points = self.points("silent")
+        return self.value("silent", points[0], server, "cpu_share") if points else None
+
+
+def three(value):
+    """Three significant digits, without an exponent."""
+    if value >= 999.5:
+        return "{:,.0f}".format(value)
+    return "%.*f" % (0 if value >= 99.95 else 1 if value >= 9.995 else 2, value)
+
+
+def size(value):
+    if value < 1 << 10:
+        return "%d B" % round(value)
+    if value < 1 << 20:
+        return three(value / (1 << 10)) + " KiB"
+    return three(value / (1 << 20)) + " MiB"
+
+
+def duration(us):
+    return three(us) + " µs" if us < 1000 else three(us / 1000) + " ms"
+
+
+def align(rows, left=1):
+    """Columns as wide as needed; the first `left` of them to the left, the others to the
+    right."""
+    widths = [max(len(row[i]) for row in rows) for i in range(len(rows[0]))]
+    return "\n".join("  ".join(text.ljust(width) if i < left else text.rjust(width)
+                               for i, (text, width) in enumerate(zip(row, widths))).rstrip()
+                     for row in rows)
+
+
+def cost_cell(cell):
+    """CPU per message and how that compares to the floor."""
+    if not cell:
+        return NOTHING
+    if "reason" in cell:
+        return cell["reason"]
+    text = three(cell["cpu_us"])
+    return text + (" %4.2fx" % cell["cpu_us_x"] if cell.get("cpu_us_x") else "")
+
+
+def figure_cell(cell, key, show):
+    if not cell or "reason" in cell:
+        return NOTHING
+    return show(cell[key])
+
+
+def costs(results):
+    rows = [["server", "model"] + ["{:,}".format(point) for point in results.points("load")]]
+    for server in results.servers:
+        rows.append([server["name"], server["model"]] + [
+            cost_cell(results.cell("load", point, server["name"]))
+            for point in results.points("load")])
+    return align(rows, 2)
+
+
+def speeds(results):
+    rows = [["server"] + ["{:,}".format(point) for point in results.points("load")] * 3]
+    for server in results.servers:
+        cells = [results.cell("load", point, server["name"])
+                 for point in results.points("load")]
+        rows.append([server["name"]] +
+                    [figure_cell(cell, "rate", lambda v: three(v / 1000)) for cell in cells] +
+                    [figure_cell(cell, "p50_us", duration) for cell in cells] +
+                    [figure_cell(cell, "p99_us", duration) for cell in cells])
+    return align(rows)
+
+
+def others(results):
+    idle = results.points("idle")
+    rows = [["server", "start", "per conn.", "idle CPU", "MB/s", "x floor"] +
+            ["{:,} idle".format(point) for point in idle]]
+    for server in results.servers:
+        name = server["name"]
+        start, each = results.start_memory(name), results.per_connection(name)
+        cpu, stream = results.idle_cpu(name), results.bulk(name)
+        factor = results.bulk(name, "mb_per_second_x")
+        rows.append([
+            name, size(start) if start else NOTHING, size(each[0]) if each else NOTHING,
+            NOTHING if cpu is None else "%.2f %%" % (100 * cpu),
+            three(stream) if stream else NOTHING, "%.2f" % factor if factor else NOTHING,
+            *(idle_cell(results, point, name) for point in idle)])
+    return align(rows)
+
+
+def idle_cell(results, point, name):
+    cell = results.cell("idle", point, name)
+    if not cell or "reason" in cell:
+        return cell.get("reason", NOTHING)
+    own = results.value("idle", 0, name, "cpu_us")
+    return three(cell["cpu_us"]) + (" %.2fx" % (cell["cpu_us"] / own) if own and point else "")
+
+
+def spread(results):
+    """How far apart the rounds were, in the middle and at worst."""
+    spreads = sorted(cell["cpu_us_spread"] for cell in results.cells.values()
+                     if cell["experiment"] == "load" and cell.get("cpu_us_spread") is not None)
+    return (spreads[len(spreads) // 2], spreads[-1]) if spreads else (0, 0)
+
+
+def engine(raw):
+    short = next(row for row in raw["engine"] if row["payload"] == 30)
+    best = max(raw["engine"], key=lambda row: row["engine_gb_per_s"])
+    return ("The protocol engine alone: %s ns for a message of 32 bytes, %.1f x as fast as "
+            "byte by byte;\nup to %s GB/s, %.1f x as fast, when messages are long." % (
+                three(short["engine_ns"]), short["bytewise_ns"] / short["engine_ns"],
+                three(best["engine_gb_per_s"]),
+                best["engine_gb_per_s"] / best["bytewise_gb_per_s"]))
+
+
+def terminal(raw):
+    results = Results(raw)
+    middle, worst = spread(results)
+    return """\
+%s, %s
+
+CPU of the server per message of 32 bytes in µs, closed loop, by connections;
+and as a multiple of the floor, the smallest epoll loop there can be
+
+%s
+
+Thousands of messages a second | median latency | 99th percentile, by connections
+
+%s
+
+Memory resident at start and for each silent connection, CPU used while 100 connections are
+silent, a stream through one connection, and CPU per message in µs of %d connections among idle
+ones, also as a multiple of what it is with none
+
+%s
+
+%s
+
+Medians of %d rounds; within them the cost differed by +-%.0f %% in the middle, %.0f %% at most.
+""" % (raw["date"], raw["machine"], costs(results), speeds(results), 10, others(results),
+       engine(raw), raw["rounds"], 100 * middle, 100 * worst)

@@ -1,0 +1,170 @@
+"""The parts of the benchmark that measure nothing: medians, tables, pictures, README files."""
+
+import copy
+import os
+import pathlib
+import subprocess
+import sys
+import tempfile
+import unittest
+
+BENCH = os.path.join(os.path.dirname(os.path.abspath(__file__)), "..", "bench")
+sys.path.insert(0, BENCH)
+
+import bench        # noqa: E402 (found only now)
+import insert       # noqa: E402
+import plots        # noqa: E402
+import tables       # noqa: E402
+
+
+def load_run(cost, **more):
+    return {"rate": 1000.0, "mb_per_second": 1.0, "cpu_us": cost, "cpu_share": 0.5,
+            "threads": 1, "resident_before": 1 << 20, "resident_connected": (1 << 20) + 6400,
+            "p50_us": 50.0, "p99_us": 90.0, "client_share": 0.5, "client_delay": 0.0, **more}
+
+
+def a_result():
+    """Three servers as the benchmark would find them."""
+    found = {}
+    for point in 1, 100, 10000:
+        found["load", point, "floor"] = [load_run(2.0), load_run(4.0), load_run(3.0)]
+        found["load", point, "step6"] = [load_run(2.2), load_run(4.0), load_run(3.0)]
+        found["load", point, "step5"] = [
+            {"reason": "max 1000"} if point > 1000 else load_run(5.0)]
+    for point in 0, 900, 15000:
+        found["idle", point, "step6"] = [load_run(3.0)]
+        found["idle", point, "step5"] = [
+            {"reason": "max 1000"} if point > 1000 else load_run(3.0 + point / 90)]
+    found["bulk", 65536, "step6"] = [load_run(1.0, mb_per_second=1500.0, p50_us=None)]
+    found["silent", 100, "step6"] = [{"cpu_share": 0.0}]
+    return {"date": "2025-01-31", "machine": "a machine", "rounds": 3, "interval_rate": 50,
+            "servers": [{"name": "floor", "model": "epoll, raw bytes", "step": None},
+                        {"name": "step5", "model": "select", "step": 5},
+                        {"name": "step6", "model": "epoll", "step": 6}],
+            "engine": [{"payload": 30, "engine_ns": 10.0, "bytewise_ns": 20.0,
+                        "engine_gb_per_s": 3.0, "bytewise_gb_per_s": 1.0}],
+            "cells": bench.summarise(found)}
+
+
+class Summary(unittest.TestCase):
+    def test_ratios_are_taken_within_a_round(self):
+        cell = tables.Results(a_result()).cell("load", 100, "step6")
+        self.assertEqual(cell["cpu_us"], 3.0)
+        self.assertEqual(cell["cpu_us_x"], 1.0)     # of 1.1, 1, 1
+        self.assertAlmostEqual(cell["cpu_us_spread"], 0.3)
+
+    def test_a_server_that_cannot_has_a_reason_instead(self):
+        cell = tables.Results(a_result()).cell("load", 10000, "step5")
+        self.assertEqual(cell["reason"], "max 1000")
+        self.assertNotIn("cpu_us", cell)
+
+    def test_derived_figures(self):
+        results = tables.Results(a_result())
+        self.assertEqual(results.per_connection("step6"), (0.64, 10000))
+        self.assertEqual(results.per_connection("step5"), (64, 100))
+        self.assertEqual(results.idle_factor("step6"), (1.0, 15000))
+        self.assertAlmostEqual(results.idle_factor("step5")[0], 13 / 3)
+        self.assertEqual(results.idle_cpu("step6"), 0)
+        self.assertIsNone(results.idle_cpu("step5"))
+
+
+class Text(unittest.TestCase):
+    def test_three_digits(self):
+        for value, text in [(0, "0.00"), (1.234, "1.23"), (9.994, "9.99"), (9.996, "10.0"),
+                            (99.96, "100"), (999.6, "1,000"), (12345, "12,345")]:
+            self.assertEqual(tables.three(value), text)
+        self.assertEqual([tables.size(n) for n in (64, 2048, 3 << 20)],
+                         ["64 B", "2.00 KiB", "3.00 MiB"])
+
+    def test_terminal(self):
+        text = tables.terminal(a_result())
+        self.assertRegex(text, r"step6 +epoll +3\.00 1\.00x +3\.00 1\.00x +3\.00 1\.00x\n")
+        self.assertRegex(text, r"step5 +select .* max 1000\n")
+        self.assertLessEqual(max(map(len, text.splitlines())), 100)
+
+
+class Pictures(unittest.TestCase):
+    def test_names_do_not_meet(self):
+        heights = plots.spread_out([0.1, 0.11, 0.12, 0.5])
+        gaps = [b - a for a, b in zip(heights, heights[1:])]
+        self.assertGreater(min(gaps), plots.GAP * 0.95)
+        self.assertAlmostEqual(heights[3], 0.5)
+
+    def test_axis(self):
+        axis = plots.Axis([3, 700], 1.05)
+        self.assertEqual((axis.low, axis.high), (2, 1000))
+        self.assertEqual(axis.share(2), 0)
+        self.assertEqual(axis.share(1000), 1)
+        self.assertIn('"1,000" 1000.0', axis.tics())
+
+    def test_drawn(self):
+        with tempfile.TemporaryDirectory() as folder:
+            said = plots.draw(a_result(), pathlib.Path(folder))
+            if "not installed" in said:
+                self.skipTest(said)
+            self.assertIn("latency.svg", said)
+            svg = (pathlib.Path(folder) / "idle.svg").read_text()
+            self.assertIn("5 select", svg)
+            self.assertIn("6 epoll", svg)
+
+
+class Readme(unittest.TestCase):
+    def fill(self, text, results=None):
+        return insert.fill(text, tables.Results(results or a_result()))
+
+    def marked(self, name, content=""):
+        return "a\n<!-- bench:%s begin -->\n%s<!-- bench:%s end -->\nz\n" % (
+            name, content, name)
+
+    def test_replaced_between_the_markers_only(self):
+        filled = self.fill(self.marked("machine", "old\n"))
+        self.assertEqual(filled, self.marked(
+            "machine", "Measured on 2025-01-31, a machine: medians of 3 rounds.\n"))
+        self.assertEqual(self.fill(filled), filled)
+
+    def test_comparison(self):
+        filled = self.fill(self.marked("comparison"))
+        self.assertIn("| step5 | select | 5.00 µs (2.50x) | max 1000 | 50.0 µs "
+                      "| 13.0 µs (4.33x) at 900 | 64 B | - | - |", filled)
+
+    def test_sentence(self):
+        filled = self.fill(self.marked("cost-step6"))
+        self.assertIn("3.00 µs (1.00 x the floor) of CPU per message at 100 conn", filled)
+        self.assertIn("one stream passes at 1,500 MB/s.", filled)
+
+    def test_errors(self):
+        for text in (self.marked("weather"), self.marked("cost-step9"),
+                     "<!-- bench:machine begin -->\n", "<!-- bench:machine begin -->\n"
+                     "<!-- bench:idle end -->\n"):
+            with self.assertRaises(insert.Unknown):
+                self.fill(text)
+
+    def test_without_peers_or_steps(self):
+        results = copy.deepcopy(a_result())
+        results["servers"] = results["servers"][:1]
+        results["cells"] = [cell for cell in results["cells"] if cell["server"] == "floor"]
+        self.assertIn("floor", self.fill(self.marked("comparison"), results))
+        tables.terminal(results)
+
+
+class CommandLines(unittest.TestCase):
+    def test_usage_errors(self):
+        for program, arguments, message in [
+                ("bench.py", ["--steps", "six"], "--steps takes numbers, such as 1,6, not"),
+                ("bench.py", ["--steps", "1,9"], "--steps takes numbers from 1 to 8, not 1,9"),
+                ("insert.py", ["--nonsense"], "unrecognized arguments")]:
+            run = subprocess.run([sys.executable, os.path.join(BENCH, program), *arguments],
+                                 stdout=subprocess.PIPE, stderr=subprocess.PIPE,
+                                 encoding="utf-8")
+            self.assertEqual((run.returncode, run.stdout), (2, ""))
+            self.assertIn(message, run.stderr)
+
+    def test_no_results(self):
+        run = subprocess.run([sys.executable, os.path.join(BENCH, "insert.py"), "--results",
+                              "/no/such/file"], stderr=subprocess.PIPE, encoding="utf-8")
+        self.assertEqual(run.returncode, 1)
+        self.assertRegex(run.stderr, r"^insert\.py: .*No such file")
+
+
+if __name__ == "__main__":
+    unittest.main()

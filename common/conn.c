@@ -114,15 +114,23 @@ struct conn *conn_open(struct conn_list *list, int fd, const struct peer *peer)
     c->fd = fd;
     c->peer = *peer;
     echo_init(&c->echo);
-    c->want = (unsigned char)send_answers(c, (const unsigned char *)ECHO_GREETING, 1);
-    if (c->want == 0) { /* dead on arrival; without a greeting nobody is served */
-        shutdown(fd, SHUT_RDWR);
-        c->want = WANT_READ; /* the first recv will tell */
-    }
+    c->want = WANT_READ;
     list_append(list, c);
     list->count++;
     touch(list, c);
     return c;
+}
+
+int conn_greet(struct conn *c)
+{
+    int want = send_answers(c, (const unsigned char *)ECHO_GREETING, strlen(ECHO_GREETING));
+
+    if (want == 0) { /* without a greeting nobody is served */
+        shutdown(c->fd, SHUT_RDWR);
+        want = WANT_READ; /* the first recv will tell */
+    }
+    c->want = (unsigned char)want;
+    return want;
 }
 
 void conn_close(struct conn_list *list, struct conn *c)

@@ -3,7 +3,9 @@
 #   PKGS        libraries by their pkg-config names ("libuv")
 #   OBJS        the server's objects beyond server.o
 #   STEP_FLAGS  compiler flags of its own
-#   SUITE       flags for clients/check-server.py ("--serial"), and after "--" for the server
+#   VARIANTS    beyond one for each variants/*.c: other servers, as build/variants/NAME
+#   SUITE       flags for clients/check-server.py ("--serial"), and after "--" for the server;
+#               SUITE_NAME for the variant NAME
 #
 # The user may set CC, CFLAGS, CPPFLAGS, LDFLAGS, V=1, and SAN=address,undefined or SAN=thread.
 # Whatever is set, objects built with other settings are built again.
@@ -26,16 +28,19 @@ SAY = $(if $(V),,@echo "  $(1)  $(notdir $(CURDIR))/$@";)
 COMPILE = $(CC) $(NEEDED) $(WARNINGS) $(CPPFLAGS) $(CFLAGS)
 LINK = $(CC) $(NEEDED) $(CFLAGS) $(LDFLAGS)
 LIBCOMMON := build/libcommon.a
+OBJECTS = $(filter-out $(LIBCOMMON),$^) $(LIBCOMMON) # the archive last
 LIBCOMMON_OBJS := $(patsubst $(COMMON)/%.c,build/common/%.o,$(wildcard $(COMMON)/*.c))
 
-TESTS := $(patsubst %.c,build/%,$(wildcard tests/test_*.c))
+TESTS ?= $(patsubst %.c,build/%,$(wildcard tests/test_*.c))
+SOURCE_VARIANTS := $(patsubst %.c,build/%,$(wildcard variants/*.c))
 
-.PHONY: all run tests check clean FORCE
+.PHONY: all run tests check clean print-suite-args FORCE
 .DELETE_ON_ERROR:
-all: $(if $(wildcard server.c),server,tests)
+.SECONDARY:
+all: $(if $(wildcard server.c),server $(SOURCE_VARIANTS) $(VARIANTS),tests)
 
 server: $(addprefix build/,server.o $(OBJS)) $(LIBCOMMON)
-	$(call SAY,link)$(LINK) -o $@ $^ $(LIBS) $(LDLIBS)
+	$(call SAY,link)$(LINK) -o $@ $(OBJECTS) $(LIBS) $(LDLIBS)
 
 run: server
 	./server $(ARGS)
@@ -45,8 +50,12 @@ tests: $(TESTS)
 check: all tests
 	$(ROOT)/clients/check-all.py $(notdir $(CURDIR))
 
-$(TESTS): %: %.o $(LIBCOMMON)
-	$(call SAY,link)$(LINK) -o $@ $^ $(LIBS) -lcmocka $(LDLIBS)
+build/tests/%: build/tests/%.o $(LIBCOMMON)
+	$(call SAY,link)$(LINK) -o $@ $(OBJECTS) $(LIBS) -lcmocka $(LDLIBS)
+
+$(SOURCE_VARIANTS) $(VARIANTS): $(LIBCOMMON)
+	$(call SAY,link)$(LINK) -o $@ $(OBJECTS) $(LIBS) $(LDLIBS)
+$(SOURCE_VARIANTS): %: %.o
 
 $(LIBCOMMON): $(LIBCOMMON_OBJS)
 	@rm -f $@
@@ -62,11 +71,11 @@ build/%.o: %.c build/flags
 # Holds the flags of the last build; changes, and so outdates every object, when they do.
 FLAGS := $(COMPILE) | $(LINK) $(LIBS) $(LDLIBS)
 build/flags: FORCE
-	@mkdir -p build/common build/tests
+	@mkdir -p build/common build/tests build/variants
 	@echo '$(FLAGS)' | cmp -s - $@ || echo '$(FLAGS)' > $@
 
 print-suite-args:
-	@echo $(SUITE)
+	@echo $(if $(VARIANT),$(SUITE_$(VARIANT)),$(SUITE))
 
 clean:
 	rm -rf build server

@@ -28,6 +28,7 @@ static bool accept_client(struct net_listener *listener, struct conn_list *clien
 {
     struct peer peer;
     int fd = cli_admit(net_accept(listener, &peer), &peer);
+    struct conn *c;
 
     if (fd < 0)
         return fd == CLI_REFUSED;
@@ -36,11 +37,12 @@ static bool accept_client(struct net_listener *listener, struct conn_list *clien
         close(fd);
         return true;
     }
-    if (net_set_nonblocking(fd) == -1 || conn_open(clients, fd, &peer) == NULL) {
+    if (net_set_nonblocking(fd) == -1 || (c = conn_open(clients, fd, &peer)) == NULL) {
         cli_refused(&peer, "out of memory");
         close(fd);
         return true;
     }
+    conn_greet(c);
     cli_connected(&peer);
     return true;
 }

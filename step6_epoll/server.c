@@ -55,11 +55,13 @@ static bool accept_client(struct net_listener *listener, struct conn_list *clien
         close(fd);
         return true;
     }
-    if (watch(epoll, EPOLL_CTL_ADD, fd, c->want, c) == -1) {
+    if (watch(epoll, EPOLL_CTL_ADD, fd, WANT_READ, c) == -1) {
         cli_refused(&peer, strerror(errno));
         conn_close(clients, c);
         return true;
     }
+    if (conn_greet(c) != WANT_READ)
+        watch(epoll, EPOLL_CTL_MOD, fd, c->want, c);
     cli_connected(&peer);
     return true;
 }

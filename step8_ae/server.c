@@ -33,6 +33,18 @@ _Static_assert(WANT_READ == AE_READABLE && WANT_WRITE == AE_WRITABLE, "the same 
 
 static struct conn_list clients;
 
+static aeFileProc pump_client;
+
+/* Makes ae watch a client for what it wants now, and no longer for what it wanted before. */
+static int watch(aeEventLoop *loop, struct conn *c, int before)
+{
+    stats_add(&stats.interest_changes, 1);
+    if (aeCreateFileEvent(loop, c->fd, c->want, pump_client, c) == AE_ERR)
+        return AE_ERR;
+    aeDeleteFileEvent(loop, c->fd, before & ~c->want);
+    return AE_OK;
+}
+
 static void drop_client(aeEventLoop *loop, struct conn *c)
 {
     aeDeleteFileEvent(loop, c->fd, AE_READABLE | AE_WRITABLE);
@@ -45,15 +57,11 @@ static void pump_client(aeEventLoop *loop, int fd, void *data, int mask)
     struct conn *c = data;
     int before = c->want, want = conn_pump(&clients, c);
 
+    (void)fd;
     (void)mask; /* the conn knows what it waits for */
     stats_add(&stats.wait_events, 1);
-    if (want == before)
-        return;
-    stats_add(&stats.interest_changes, 1);
-    if (want == 0 || aeCreateFileEvent(loop, fd, want, pump_client, c) == AE_ERR)
+    if (want == 0 || (want != before && watch(loop, c, before) == AE_ERR))
         drop_client(loop, c);
-    else
-        aeDeleteFileEvent(loop, fd, before & ~want);
 }
 
 /* Returns whether somebody came, and so whether there may be more. */
@@ -70,13 +78,14 @@ static bool accept_client(aeEventLoop *loop, struct net_listener *listener)
         close(fd);
         return true;
     }
-    stats_add(&stats.interest_changes, 1);
     if ((fd >= aeGetSetSize(loop) && aeResizeSetSize(loop, 2 * fd) == AE_ERR) ||
-        aeCreateFileEvent(loop, fd, c->want, pump_client, c) == AE_ERR) {
+        watch(loop, c, 0) == AE_ERR) {
         cli_refused(&peer, errno == ERANGE ? "descriptor beyond FD_SETSIZE" : strerror(errno));
         conn_close(&clients, c);
         return true;
     }
+    if (conn_greet(c) != WANT_READ)
+        watch(loop, c, WANT_READ);
     cli_connected(&peer);
     return true;
 }

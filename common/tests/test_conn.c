@@ -33,6 +33,7 @@ static struct pair make_pair(struct conn_list *list)
     assert_return_code(net_set_nonblocking(ends[1]), errno);
     struct pair pair = {.client = ends[0], .c = conn_open(list, ends[1], &nobody)};
     assert_non_null(pair.c);
+    assert_int_equal(conn_greet(pair.c), WANT_READ);
     return pair;
 }
 

@@ -298,12 +298,15 @@ static void accept_client(struct net_listener *listener, struct conn_list *list)
 {
     struct peer peer;
     int fd = net_accept(listener, &peer);
+    struct conn *c;
 
     if (fd == -1)
         return;
     assert_int_equal(peer.address[15], 1); /* of 127.0.0.1 */
-    if (net_set_nonblocking(fd) == -1 || conn_open(list, fd, &peer) == NULL)
+    if (net_set_nonblocking(fd) == -1 || (c = conn_open(list, fd, &peer)) == NULL)
         close(fd);
+    else
+        conn_greet(c);
 }
 
 static void nobody(const struct peer *peer)

@@ -4,6 +4,7 @@
 #   OBJS        the server's objects beyond server.o
 #   STEP_FLAGS  compiler flags of its own
 #   VARIANTS    beyond one for each variants/*.c: other servers, as build/variants/NAME
+#   TESTS       the unit tests, if not one for each tests/test_*.c
 #   SUITE       flags for clients/check-server.py ("--serial"), and after "--" for the server;
 #               SUITE_NAME for the variant NAME
 #
@@ -17,7 +18,7 @@ CFLAGS ?= -O2 -g
 WARNINGS := -Wall -Wextra -Wpedantic -Wshadow -Wconversion
 # The code cannot do without these, so they do not stand in CFLAGS.
 NEEDED := -std=c11 -D_POSIX_C_SOURCE=200809L -D_DEFAULT_SOURCE -D_DARWIN_C_SOURCE \
-          -pthread -I$(COMMON) $(STEP_FLAGS) $(if $(PKGS),$(shell pkg-config --cflags $(PKGS)))
+          -pthread -I. -I$(COMMON) $(STEP_FLAGS) $(if $(PKGS),$(shell pkg-config --cflags $(PKGS)))
 LIBS := $(if $(PKGS),$(shell pkg-config --libs $(PKGS)))
 ifneq ($(SAN),)
 NEEDED += -fsanitize=$(SAN) -fno-omit-frame-pointer $(if $(findstring undefined,$(SAN)),-fno-sanitize-recover=undefined)
@@ -31,7 +32,8 @@ LIBCOMMON := build/libcommon.a
 OBJECTS = $(filter-out $(LIBCOMMON),$^) $(LIBCOMMON) # the archive last
 LIBCOMMON_OBJS := $(patsubst $(COMMON)/%.c,build/common/%.o,$(wildcard $(COMMON)/*.c))
 
-TESTS ?= $(patsubst %.c,build/%,$(wildcard tests/test_*.c))
+SOURCE_TESTS := $(if $(TESTS),,$(patsubst %.c,build/%,$(wildcard tests/test_*.c)))
+TESTS ?= $(SOURCE_TESTS)
 SOURCE_VARIANTS := $(patsubst %.c,build/%,$(wildcard variants/*.c))
 
 .PHONY: all run tests check clean print-suite-args FORCE
@@ -50,8 +52,9 @@ tests: $(TESTS)
 check: all tests
 	$(ROOT)/clients/check-all.py $(notdir $(CURDIR))
 
-build/tests/%: build/tests/%.o $(LIBCOMMON)
+$(TESTS): $(LIBCOMMON)
 	$(call SAY,link)$(LINK) -o $@ $(OBJECTS) $(LIBS) -lcmocka $(LDLIBS)
+$(SOURCE_TESTS): %: %.o
 
 $(SOURCE_VARIANTS) $(VARIANTS): $(LIBCOMMON)
 	$(call SAY,link)$(LINK) -o $@ $(OBJECTS) $(LIBS) $(LDLIBS)

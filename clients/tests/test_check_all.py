@@ -152,6 +152,7 @@ class CheckAllTest(unittest.TestCase):
             "--serial --full --also step1_x/tests/lesson.py step1_x/server",
             "--full --also step2_x/tests/lesson.py step2_x/server",
             "--capacity 4 --full step2_x/build/variants/pool"])
+        self.assertIn("--capacity 4 --quick", self.run_it("--list")[1])
         self.expect(0, "3 passed, 0 failed, 3 skipped", "3  one at a time")
 
     def test_steps(self):

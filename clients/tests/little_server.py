@@ -12,10 +12,11 @@ import socket
 import struct
 import sys
 import threading
+import time
 
 NEXT = bytes((byte + 1) % 256 for byte in range(256))
 MODES = ("concurrent", "sequential", "silent", "no-greeting", "wrong-greeting", "wrong-byte",
-         "extra-byte", "early-close", "close-after-answers", "reset", "never-closes",
+         "extra-byte", "early-close", "close-after-answers", "reset", "never-closes", "late",
          # and these only as a program:
          "refuses-to-start", "crashes", "leaves", "ignores-sigterm", "exits-3")
 
@@ -41,6 +42,8 @@ def answers(client):
 
 
 class LittleServer:
+    DELAY = 0.1  # seconds before each answer of a server that is late
+
     def __init__(self, mode, family=socket.AF_INET):
         assert mode in MODES
         self.mode = mode
@@ -98,6 +101,8 @@ class LittleServer:
                 return
             if self.mode == "reset":
                 raise Reset
+            if self.mode == "late":
+                time.sleep(self.DELAY)
             if self.mode == "wrong-byte":
                 answer = answer.replace(b"f", b"F")
             client.sendall(answer)

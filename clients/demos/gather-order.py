@@ -1,0 +1,82 @@
+#!/usr/bin/env python3
+"""What await and gather promise about order, and what becomes of a task nobody awaits.
+
+Three jobs A, B and C take 0.1, 0.2 and 0.3 s, dealt out at random. Watch in each part when
+the jobs finish and in which order their results come: these are two different things.
+"""
+
+import argparse
+import asyncio
+import random
+import time
+
+NAMES = "ABC"
+
+
+class Stage:
+    """Runs jobs and remembers when they started and finished."""
+
+    def __init__(self, seconds):
+        self.seconds = seconds  # by name
+        self.begin()
+
+    def begin(self):
+        self.start, self.finished = time.monotonic(), []
+
+    async def job(self, name):
+        await asyncio.sleep(self.seconds[name])
+        self.finished.append(name)
+        return name
+
+    def say(self, title, results):
+        print(f"{title}\n    finished  {' '.join(self.finished) or 'none'}\n"
+              f"    results   {' '.join(results) or 'none'}\n"
+              f"    after     {time.monotonic() - self.start:.2f} s", flush=True)
+        self.begin()
+
+
+async def show(stage):
+    results = await asyncio.gather(*(stage.job(name) for name in NAMES))
+    stage.say("gather: finished in any order, results in the order of the arguments", results)
+
+    tasks = [asyncio.create_task(stage.job(name)) for name in NAMES]
+    stage.say("create_task: started, and nothing is finished before we first await", [])
+    results = [await task for task in tasks]
+    stage.say("await task by task: all run meanwhile, results as we ask for them", results)
+
+    results = [await stage.job(name) for name in NAMES]
+    stage.say("await coroutine by coroutine: each starts only now, the times add up", results)
+
+    jobs = [stage.job(name) for name in NAMES]
+    results = [await finished for finished in asyncio.as_completed(jobs)]
+    stage.say("as_completed: results in the order in which the jobs finish", results)
+
+    # Kept in a variable on purpose: a task that nobody refers to may even be collected.
+    forgotten = asyncio.create_task(stage.job(max(NAMES, key=stage.seconds.get)))
+    await asyncio.sleep(0)
+    return forgotten
+
+
+def main():
+    parser = argparse.ArgumentParser(description="The order of asyncio's tasks and results.")
+    parser.add_argument("--seed", type=int, help="deal out the same times again")
+    parser.add_argument("--time-scale", type=float, default=1.0, metavar="X",
+                        help="multiply all times by X")
+    options = parser.parse_args()
+    if not 0 <= options.time_scale <= 100:
+        parser.error("X must be between 0 and 100")
+
+    seconds = [0.1, 0.2, 0.3]
+    random.Random(options.seed).shuffle(seconds)
+    stage = Stage({name: s * options.time_scale for name, s in zip(NAMES, seconds)})
+    print("Jobs: " + ", ".join(f"{name} takes {s:.2f} s" for name, s in stage.seconds.items()))
+    forgotten = asyncio.run(show(stage))
+    results = [] if forgotten.cancelled() else [forgotten.result()]
+    stage.say("a task nobody awaits: the loop ends, and cancels it", results)
+
+
+if __name__ == "__main__":
+    try:
+        main()
+    except KeyboardInterrupt:
+        raise SystemExit(130)

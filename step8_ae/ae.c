@@ -130,8 +130,8 @@ static long long nsFromNow(long long milliseconds)
 
 static void unlinkTimer(aeEventLoop *loop, aeTimeEvent *te)
 {
-    *(te->prev != NULL ? &te->prev->next : &loop->timeEventHead) = te->next;
-    *(te->next != NULL ? &te->next->prev : &loop->timeEventTail) = te->prev;
+    *(te == loop->timeEventHead ? &loop->timeEventHead : &te->prev->next) = te->next;
+    *(te == loop->timeEventTail ? &loop->timeEventTail : &te->next->prev) = te->prev;
 }
 
 static void linkTimerAfter(aeEventLoop *loop, aeTimeEvent *prev, aeTimeEvent *te)

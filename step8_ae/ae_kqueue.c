@@ -16,19 +16,19 @@
 
 struct apidata {
     int kq;
-    struct kevent *events; /* [2 * setsize], where kevent writes: two filters a descriptor */
-    unsigned char
-        *pending; /* [setsize], by descriptor: what was reported so far in this wait */
+    struct kevent *events;  /* [2 * setsize], where kevent writes: two filters each */
+    unsigned char *pending; /* [setsize], by descriptor: what this wait reported so far */
 };
 
 int aeApiCreate(aeEventLoop *loop)
 {
-    struct apidata *api = loop->apidata = calloc(1, sizeof *api);
+    struct apidata *api = calloc(1, sizeof *api);
 
     if (api == NULL)
         return -1;
-    api->kq = kqueue();
-    if (api->kq == -1 || aeApiResize(loop, loop->setsize) == -1) {
+    loop->apidata = api;
+    api->kq = -1;
+    if (aeApiResize(loop, loop->setsize) == -1 || (api->kq = kqueue()) == -1) {
         aeApiFree(loop);
         return -1;
     }
@@ -40,14 +40,16 @@ int aeApiResize(aeEventLoop *loop, int setsize)
 {
     struct apidata *api = loop->apidata;
     struct kevent *events = realloc(api->events, 2 * (size_t)setsize * sizeof *events);
+
+    if (events == NULL)
+        return -1;
+    api->events = events;
+
     unsigned char *pending = realloc(api->pending, (size_t)setsize);
 
-    if (events != NULL)
-        api->events = events;
-    if (pending != NULL)
-        api->pending = pending;
-    if (events == NULL || pending == NULL)
+    if (pending == NULL)
         return -1;
+    api->pending = pending;
     memset(pending, AE_NONE, (size_t)setsize); /* only used inside aeApiPoll */
     return 0;
 }
@@ -71,7 +73,7 @@ static int change(int kq, int fd, int difference, int mask, int kind)
     if ((difference & kind) == 0)
         return 0;
     EV_SET(&ke, (uintptr_t)fd, kind == AE_READABLE ? EVFILT_READ : EVFILT_WRITE,
-           mask & kind ? EV_ADD : EV_DELETE, 0, 0, NULL);
+           (mask & kind) ? EV_ADD : EV_DELETE, 0, 0, NULL);
     return kevent(kq, &ke, 1, NULL, 0, NULL);
 }
 

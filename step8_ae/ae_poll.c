@@ -29,13 +29,17 @@ int aeApiResize(aeEventLoop *loop, int setsize)
 {
     struct apidata *api = loop->apidata;
     struct pollfd *list = realloc(api->list, (size_t)setsize * sizeof *list);
+
+    if (list == NULL)
+        return -1;
+    api->list = list;
+
     int *slot = realloc(api->slot, (size_t)setsize * sizeof *slot);
 
-    if (list != NULL)
-        api->list = list;
-    if (slot != NULL)
-        api->slot = slot;
-    return list != NULL && slot != NULL ? 0 : -1;
+    if (slot == NULL)
+        return -1;
+    api->slot = slot;
+    return 0;
 }
 
 void aeApiFree(aeEventLoop *loop)

@@ -9,7 +9,7 @@
  * EV_CLEAR; fflags says nothing; other ways to close (fclose, dup2) are noticed late or never;
  * one thread.
  */
-#define _GNU_SOURCE /* POLLRDHUP, ppoll */
+#define _GNU_SOURCE /* NOLINT(bugprone-reserved-identifier,cert-dcl*): for POLLRDHUP, ppoll */
 #include <sys/event.h>
 
 #include <errno.h>
@@ -17,12 +17,12 @@
 #include <poll.h>
 #include <stdbool.h>
 #include <stdlib.h>
-#include <string.h>
 #include <sys/ioctl.h>
 #include <sys/syscall.h>
 #include <unistd.h>
 
 enum { READ, WRITE, FILTERS };
+enum { DESCRIPTORS = 65536 }; /* pages of the tables that nobody uses cost nothing */
 
 struct filter {
     unsigned short flags; /* EV_ADD if it exists, with EV_DISABLE, EV_ONESHOT, EV_DISPATCH */
@@ -36,12 +36,12 @@ struct watch { /* one descriptor */
 
 struct queue {
     struct queue *next;
-    int fd; /* what kqueue() returned */
-    int n, room;
-    struct watch *watches; /* [n], in no order */
-    struct pollfd *polls;  /* [n], the same for poll; fd is -1 where nothing is enabled */
-    int *slot, slots;      /* [slots], by descriptor: its place in these two, or -1 */
-    int turn;              /* where reporting goes on, so that nobody is always last */
+    int fd;                            /* what kqueue() returned */
+    int n;                             /* how many descriptors are watched */
+    int turn;                          /* where reporting goes on: nobody is always last */
+    struct watch watches[DESCRIPTORS]; /* [n], in no order */
+    struct pollfd polls[DESCRIPTORS];  /* [n], the same for poll; fd -1: nothing is enabled */
+    int slot[DESCRIPTORS];             /* by descriptor: 1 + its place in these two, or 0 */
 };
 
 static struct queue *queues;
@@ -71,62 +71,31 @@ int kqueue(void)
     return q->fd;
 }
 
-/* Makes sure there is a slot for fd, and room for one watch more. */
-static int make_room(struct queue *q, int fd)
+static struct watch *find_watch(struct queue *q, int fd)
 {
-    if (fd >= q->slots) {
-        int slots = fd < 64 ? 128 : 2 * fd;
-        int *slot = realloc(q->slot, (size_t)slots * sizeof *slot);
-
-        if (slot == NULL)
-            return -1;
-        memset(slot + q->slots, -1, (size_t)(slots - q->slots) * sizeof *slot);
-        q->slot = slot;
-        q->slots = slots;
-    }
-    if (q->n == q->room) {
-        int room = q->room == 0 ? 64 : 2 * q->room;
-        struct watch *watches = realloc(q->watches, (size_t)room * sizeof *watches);
-
-        if (watches == NULL)
-            return -1;
-        q->watches = watches;
-
-        struct pollfd *polls = realloc(q->polls, (size_t)room * sizeof *polls);
-
-        if (polls == NULL)
-            return -1;
-        q->polls = polls;
-        q->room = room;
-    }
-    return 0;
-}
-
-static struct watch *find_watch(const struct queue *q, int fd)
-{
-    return fd >= 0 && fd < q->slots && q->slot[fd] != -1 ? &q->watches[q->slot[fd]] : NULL;
+    return fd >= 0 && fd < DESCRIPTORS && q->slot[fd] ? &q->watches[q->slot[fd] - 1] : NULL;
 }
 
 static struct watch *add_watch(struct queue *q, int fd)
 {
-    if (make_room(q, fd) == -1)
+    if (fd >= DESCRIPTORS)
         return NULL;
-    q->slot[fd] = q->n;
     q->polls[q->n] = (struct pollfd){.fd = -1};
     q->watches[q->n] = (struct watch){.fd = fd};
-    return &q->watches[q->n++];
+    q->slot[fd] = ++q->n;
+    return find_watch(q, fd);
 }
 
 static void drop_watch(struct queue *q, struct watch *w)
 {
-    int place = q->slot[w->fd], last = --q->n;
+    int place = q->slot[w->fd] - 1, last = --q->n;
 
-    q->slot[w->fd] = -1;
+    q->slot[w->fd] = 0;
     if (place == last)
         return;
     q->watches[place] = q->watches[last];
     q->polls[place] = q->polls[last];
-    q->slot[q->watches[place].fd] = place;
+    q->slot[q->watches[place].fd] = place + 1;
 }
 
 static bool is_enabled(const struct filter *f)
@@ -219,7 +188,7 @@ static bool report(struct queue *q, struct watch *w, int which, struct kevent *o
     *out = (struct kevent){
         .ident = (uintptr_t)w->fd,
         .filter = which == READ ? EVFILT_READ : EVFILT_WRITE,
-        .flags = happened & gone ? EV_EOF : 0,
+        .flags = (happened & gone) ? EV_EOF : 0,
         .data = bytes,
         .udata = f->udata,
     };
@@ -297,9 +266,6 @@ int close(int fd)
             continue;
         }
         *link = q->next;
-        free(q->watches);
-        free(q->polls);
-        free(q->slot);
         free(q);
     }
     return (int)syscall(SYS_close, fd);

@@ -76,7 +76,7 @@ def main():
     elapsed = {}
     for name, read in (("awaited", awaited_read), ("blocking", blocking_read)):
         elapsed[name] = asyncio.run(talk_all((family, place), read, options.connections))
-        print(f"{options.connections} connections, {name:8} read: {elapsed[name]:7.3f} s",
+        print(f"{options.connections} connections, {name + ' read:':14} {elapsed[name]:7.3f} s",
               flush=True)
     ratio = elapsed["blocking"] / elapsed["awaited"]
     if elapsed["blocking"] < 0.1:

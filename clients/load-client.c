@@ -22,7 +22,6 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/resource.h>
-#include <sys/select.h>
 #include <unistd.h>
 
 #include "load_options.h"
@@ -33,7 +32,7 @@
 static const double STALL = 1;    /* seconds without news: the rest will not come soon */
 static const double PATIENCE = 3; /* seconds for a first connection, or a first greeting */
 static const double GRACE = 1;    /* seconds for the answers owed when the window ends */
-static const double TICK = 0.01;  /* seconds between two looks at the workers */
+enum { TICK = 10 };               /* milliseconds between two looks at the workers */
 
 struct load {
     struct load_options options;
@@ -46,14 +45,6 @@ struct load {
     double progress_shown;         /* seconds; the last time a progress line was written */
     uint64_t progress_messages;
 };
-
-static volatile sig_atomic_t interrupted;
-
-static void on_signal(int signal_number)
-{
-    (void)signal_number;
-    interrupted = 1;
-}
 
 static double seconds_now(void)
 {
@@ -71,28 +62,37 @@ _Noreturn static void fail(int status, const char *what, const char *why)
     exit(status);
 }
 
-/* Sleeps, unless or until a signal says stop: signals are let in only here. */
-static void nap(double seconds)
+static sigset_t stop_signals(void)
 {
-    struct timespec time = {.tv_sec = (time_t)seconds};
-    sigset_t none;
-    time.tv_nsec = (long)((seconds - (double)time.tv_sec) * 1e9);
-    sigemptyset(&none);
-    pselect(0, NULL, NULL, NULL, &time, &none);
+    sigset_t stop;
+    sigemptyset(&stop);
+    sigaddset(&stop, SIGINT);
+    sigaddset(&stop, SIGTERM);
+    return stop;
 }
 
 static void set_up_signals(void)
 {
-    struct sigaction action = {.sa_handler = on_signal, .sa_flags = (int)SA_RESETHAND};
-    sigset_t stop;
-
-    sigemptyset(&stop);
-    sigaddset(&stop, SIGINT);
-    sigaddset(&stop, SIGTERM);
+    sigset_t stop = stop_signals();
     pthread_sigmask(SIG_BLOCK, &stop, NULL); /* inherited by the workers */
-    sigaction(SIGINT, &action, NULL);        /* a second one kills */
-    sigaction(SIGTERM, &action, NULL);
     signal(SIGPIPE, SIG_IGN);
+}
+
+/* Whether a signal said stop. Signals wait until they are asked for here; a second one kills.
+ */
+static bool interrupted(void)
+{
+    static bool was;
+    sigset_t stop = stop_signals(), pending;
+    int number;
+
+    sigpending(&pending);
+    if (!was && (sigismember(&pending, SIGINT) || sigismember(&pending, SIGTERM))) {
+        was = true;
+        sigwait(&stop, &number);
+        pthread_sigmask(SIG_UNBLOCK, &stop, NULL);
+    }
+    return was;
 }
 
 /* ---- preparations ---- */
@@ -291,11 +291,11 @@ static struct tally await_connections(struct load *l, double begun)
         double now = seconds_now();
         if (t.ready + t.idle != last.ready + last.idle || t.opened != last.opened)
             news = now;
-        if (interrupted || (t.opened == o->connections + o->idle && t.pending == 0) ||
+        if (interrupted() || (t.opened == o->connections + o->idle && t.pending == 0) ||
             all_hopeless(l) || now - news > (t.ready > 0 ? stall : PATIENCE))
             break;
         show_progress(l, &t, -1);
-        nap(TICK);
+        worker_nap(l->workers[0], TICK);
     }
     l->result.opening = t.ready_at ? (double)t.ready_at / 1e9 - begun : 0;
     return t;
@@ -323,10 +323,10 @@ static bool watch(struct load *l, double until, double end)
 {
     for (double now; (now = seconds_now()) < until;) {
         struct tally t = look(l);
-        if (interrupted || (t.pending == 0 && t.lost >= t.ready + t.idle))
+        if (interrupted() || (t.pending == 0 && t.lost >= t.ready + t.idle))
             return false;
         show_progress(l, &t, end - now);
-        nap(until - now < TICK ? until - now : TICK);
+        worker_nap(l->workers[0], (unsigned)fmin(TICK, ceil((until - now) * 1000)));
     }
     return true;
 }
@@ -399,7 +399,7 @@ static void run_load(struct load *l)
     if (!r->no_server)
         process_look(o->server_pid, &r->loaded);
     for (double until = now + GRACE; seconds_now() < until && look(l).in_flight > 0;)
-        nap(TICK / 10);
+        worker_nap(l->workers[0], 1);
 }
 
 static void stop_workers(struct load *l)
@@ -447,7 +447,7 @@ static int exit_status(const struct load_result *r)
 static void explain_no_connection(const struct load_result *r)
 {
     const char *why = *r->first_error ? r->first_error
-                      : interrupted   ? "interrupted before the first connection was made"
+                      : interrupted() ? "interrupted before the first connection was made"
                       : r->options->mode == MODE_ECHO
                           ? "connected, but no greeting came (another protocol? see --mode)"
                           : "no answer to the first connection";
@@ -489,7 +489,7 @@ int main(int argc, char **argv)
     double begun = seconds_now();
     start_workers(&l);
     struct tally t = await_connections(&l, begun);
-    if (t.ready > 0 && !interrupted) {
+    if (t.ready > 0 && !interrupted()) {
         if (!r->no_server)
             process_look(l.options.server_pid, &r->ready);
         run_load(&l);

@@ -493,6 +493,8 @@ static void send_scheduled(struct worker *w, uint64_t now)
             continue;
         struct conn *c = conn_at(w, turn);
         if (c->state == READY && c->in_flight < w->plan->depth) {
+            w->tally.on_time++;
+            w->tally.late_ns += (double)(now - due);
             begin_due(c, now);
             push(c);
         }
@@ -556,14 +558,25 @@ static void on_wake(aeEventLoop *loop, int fd, void *data, int mask)
     }
 }
 
+static void work(struct worker *w)
+{
+    self = w;
+    worker_lock(w);
+    aeMain(w->loop);
+    worker_unlock(w);
+}
+
 static void *run(void *data)
 {
-    self = data;
-    worker_lock(self);
-    self->opening_since = now_ns();
-    aeMain(self->loop);
-    worker_unlock(self);
+    work(data);
     return NULL;
+}
+
+static int stop_work(aeEventLoop *loop, long long id, void *data)
+{
+    (void)id, (void)data;
+    aeStop(loop);
+    return AE_NOMORE;
 }
 
 /* ---- for the main thread ---- */
@@ -582,6 +595,7 @@ static int prepare(struct worker *w, const struct load_plan *plan, unsigned inde
     w->total = w->active + part_of(idle, index, plan->threads);
     w->start = w->begin = w->end = NEVER;
     w->address = plan->addresses;
+    w->opening_since = now_ns();
     w->last_thinker = &w->thinkers;
     if (plan->rate > 0) {
         double gap = 1e9 / plan->rate;
@@ -611,13 +625,20 @@ static int prepare(struct worker *w, const struct load_plan *plan, unsigned inde
     return 0;
 }
 
+/* A single worker works in the main thread: as long as a process has but one thread, system
+ * calls are cheaper, by some 5 %. */
+static bool has_thread(const struct worker *w)
+{
+    return w->plan->threads > 1;
+}
+
 struct worker *worker_start(const struct load_plan *plan, unsigned index, size_t idle)
 {
     struct worker *w = calloc(1, sizeof *w);
     int error = ENOMEM;
 
     if (w && prepare(w, plan, index, idle) == 0)
-        error = pthread_create(&w->thread, NULL, run, w);
+        error = has_thread(w) ? pthread_create(&w->thread, NULL, run, w) : 0;
     else if (w)
         error = errno;
     if (error) {
@@ -626,6 +647,16 @@ struct worker *worker_start(const struct load_plan *plan, unsigned index, size_t
         return NULL;
     }
     return w;
+}
+
+void worker_nap(struct worker *w, unsigned ms)
+{
+    if (has_thread(w)) {
+        struct timespec time = {.tv_sec = ms / 1000, .tv_nsec = ms % 1000 * 1000000L};
+        nanosleep(&time, NULL);
+    } else if (aeCreateTimeEvent(w->loop, ms, stop_work, NULL, NULL) != AE_ERR) {
+        work(w);
+    }
 }
 
 static void wake(struct worker *w)
@@ -690,8 +721,10 @@ void worker_stop(struct worker *w)
     worker_lock(w);
     w->stopping = true;
     worker_unlock(w);
-    wake(w);
-    pthread_join(w->thread, NULL);
+    if (has_thread(w)) {
+        wake(w);
+        pthread_join(w->thread, NULL);
+    }
     account_for_the_rest(w, now_ns());
 }
 
@@ -742,6 +775,8 @@ void tally_add(struct tally *sum, const struct tally *more)
     sum->bytes += more->bytes;
     sum->answered += more->answered;
     sum->in_flight += more->in_flight;
+    sum->on_time += more->on_time;
+    sum->late_ns += more->late_ns;
     sum->in_flight_ns += more->in_flight_ns;
     for (int i = 0; i < ERROR_KINDS; i++)
         sum->errors[i] += more->errors[i];

@@ -1,4 +1,5 @@
 /* load_worker.h - one thread of the load client: an ae loop, its connections, what it measured.
+ * (A single worker needs no thread of its own: it works while the main thread naps.)
  *
  * A worker owns its state while it works and lends it out while it sleeps: the mutex is held
  * from the moment the loop wakes until it sleeps again. So the main thread reads counters and
@@ -73,6 +74,8 @@ struct tally {
     uint64_t bytes;      /* of answers verified in it */
     uint64_t answered;   /* messages answered since the start, warm-up included */
     uint64_t in_flight;  /* messages sent, or on their way out, and not answered */
+    uint64_t on_time;    /* scheduled messages that did not have to wait for their connection */
+    double late_ns;      /* how late those were sent, in sum: the client's own doing */
     double in_flight_ns; /* in_flight, integrated over the window */
     uint64_t errors[ERROR_KINDS];
 };
@@ -121,6 +124,8 @@ struct worker {
 /* Starts thread `index` of plan->threads with its share of the connections and of `idle` silent
  * ones. Returns NULL with errno. */
 struct worker *worker_start(const struct load_plan *plan, unsigned index, size_t idle);
+/* Lets time pass for the main thread: asleep, or, where w is the only worker, at its work. */
+void worker_nap(struct worker *w, unsigned ms);
 void worker_go(struct worker *w, uint64_t start, uint64_t begin, uint64_t end);
 /* Lets no message begin from `end` on, if that is earlier than was said. */
 void worker_end(struct worker *w, uint64_t end);

@@ -16,8 +16,8 @@
 #include <fcntl.h>
 #include <poll.h>
 #include <stdbool.h>
-#include <stdlib.h>
 #include <sys/ioctl.h>
+#include <sys/mman.h>
 #include <sys/syscall.h>
 #include <unistd.h>
 
@@ -57,13 +57,14 @@ static struct queue *find_queue(int fd)
 
 int kqueue(void)
 {
-    struct queue *q = calloc(1, sizeof *q);
+    struct queue *q =
+        mmap(NULL, sizeof *q, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
 
-    if (q == NULL)
+    if (q == MAP_FAILED)
         return -1;
     q->fd = open("/dev/null", O_RDONLY); /* just a number that can be closed */
     if (q->fd == -1) {
-        free(q);
+        munmap(q, sizeof *q);
         return -1;
     }
     q->next = queues;
@@ -266,7 +267,7 @@ int close(int fd)
             continue;
         }
         *link = q->next;
-        free(q);
+        munmap(q, sizeof *q);
     }
     return (int)syscall(SYS_close, fd);
 }

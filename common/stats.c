@@ -13,7 +13,8 @@ _Thread_local struct stats stats;
 
 static pthread_mutex_t lock = PTHREAD_MUTEX_INITIALIZER; /* guards the next four */
 static struct stats finished;                            /* the sum of the threads that ended */
-static struct stats *threads;                            /* the living, but for the first */
+static struct stats threads = {.prev = &threads,
+                               .next = &threads}; /* the living's, in a ring */
 static int threads_now = 1, threads_max = 1;
 static int clients_now, clients_max;
 
@@ -39,8 +40,9 @@ void stats_thread_begin(void)
 {
     pthread_mutex_lock(&lock);
     stats_add(&stats.threads_created, 1);
-    stats.next = threads;
-    threads = &stats;
+    stats.prev = threads.prev;
+    stats.next = &threads;
+    stats.prev->next = stats.next->prev = &stats;
     if (++threads_now > threads_max)
         threads_max = threads_now;
     pthread_mutex_unlock(&lock);
@@ -49,10 +51,8 @@ void stats_thread_begin(void)
 void stats_thread_end(void)
 {
     pthread_mutex_lock(&lock);
-    struct stats **link = &threads;
-    while (*link != &stats)
-        link = &(*link)->next;
-    *link = stats.next;
+    stats.prev->next = stats.next;
+    stats.next->prev = stats.prev;
     add_up(&finished, &stats);
     threads_now--;
     pthread_mutex_unlock(&lock);
@@ -117,7 +117,7 @@ static struct totals take_totals(void)
     pthread_mutex_lock(&lock);
     add_up(&sum, &finished);
     add_up(&sum, &stats);
-    for (struct stats *one = threads; one != NULL; one = one->next)
+    for (struct stats *one = threads.next; one != &threads; one = one->next)
         add_up(&sum, one);
     t.threads_max = threads_max;
     t.clients_max = clients_max;

@@ -30,7 +30,7 @@ struct stats {
 #define STATS_FIELD(name) atomic_uint_least64_t name;
     STATS_COUNTERS(STATS_FIELD)
 #undef STATS_FIELD
-    struct stats *next; /* the next thread's */
+    struct stats *prev, *next; /* other threads' */
 };
 
 /* The calling thread's counters. A thread other than the first registers them with

@@ -90,11 +90,13 @@ def find_steps(root, numbers, variants):
 
 
 def find_variants(folder, number):
-    """Only those that are built: some need a library or a kernel that is not everywhere."""
-    for source in glob.glob(os.path.join(folder, "variants", "*.c")):
-        name = os.path.splitext(os.path.basename(source))[0]
-        program = os.path.join(folder, "build", "variants", name)
-        if os.access(program, os.X_OK):
+    """Those that were built; some are the step's server.c itself, linked otherwise."""
+    for program in glob.glob(os.path.join(folder, "build", "variants", "*")):
+        name = os.path.basename(program)
+        if "." not in name and os.path.isfile(program) and os.access(program, os.X_OK):
+            source = os.path.join(folder, "variants", f"{name}.c")
+            if not os.path.exists(source):
+                source = os.path.join(folder, "server.c")
             yield Step(f"{number}/{name}", program, source)
 
 

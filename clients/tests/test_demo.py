@@ -103,15 +103,17 @@ class Plain(unittest.TestCase):
     def test_variants(self):
         with Course("sequential") as course:
             step = os.path.join(course.root, "step1_sequential")
-            course.add_server(os.path.join(step, "build", "variants", "pool"), "concurrent")
+            for name in ("pool", "relinked"):
+                course.add_server(os.path.join(step, "build", "variants", name), "concurrent")
             os.mkdir(os.path.join(step, "variants"))
             for name in ("pool", "notbuilt"):
                 with open(os.path.join(step, "variants", f"{name}.c"), "w") as file:
-                    file.write("/* Step 1 - a pool: who is free? */\n")
+                    file.write("/* Step 1, variant - a pool: who is free? */\n")
             self.assertNotIn("pool", course.run().stdout)
             result = course.run("--variants")
         self.assertEqual(result.returncode, 0)
         self.assertIn("\nStep 1/pool - a pool: who is free?\n", result.stdout)
+        self.assertIn("\nStep 1/relinked - model sequential: what is asked?\n", result.stdout)
         self.assertNotIn("notbuilt", result.stdout)
 
     def test_ascii(self):

@@ -103,7 +103,7 @@ def full_house(t, files):
 
 
 @case("with 12 descriptors it serves whom it can, refuses the rest, and uses no time",
-      needs=("ours", "linux"))
+      needs=("ours", "linux"), level="normal")
 def full_house_12(t):
     full_house(t, 12)
 
@@ -131,7 +131,7 @@ def no_thread_left(t):
 
 
 @case("when memory runs out a client may be lost, never the server or the others",
-      needs=("linux", "concurrent"), clients=60)
+      needs=("linux", "concurrent"), clients=60, level="normal")
 def no_memory_left(t):
     with t.server() as s:
         if s.sanitized():

@@ -51,7 +51,8 @@ def stop_with_a_deaf_client(t):
         s.must_exit_0(signal.SIGTERM)
 
 
-@case("SIGTERM among clients that send without pause: exit 0 within two seconds")
+@case("SIGTERM among clients that send without pause: exit 0 within two seconds",
+      level="normal")
 def stop_under_load(t):
     with t.server() as s:
         with Flood(s.address, 1 if t.serial else 4):
@@ -71,7 +72,7 @@ def stop_with_the_house_full(t):
 
 
 @case("before it ends a client that reads gets every answer already owed to it",
-      needs=("ours", "linux"))
+      needs=("ours", "linux"), level="normal")
 def stop_delivers_what_is_owed(t):
     with t.server() as s:
         client = s.connect(rcvbuf=4096).greeting()

@@ -4,6 +4,7 @@
 #   OBJS        the server's objects beyond server.o
 #   STEP_FLAGS  compiler flags of its own
 #   VARIANTS    beyond one for each variants/*.c: other servers, as build/variants/NAME
+#   ABSENT      build/variants/NAME and build/demos/NAME that cannot be built here
 #   TESTS       the unit tests, if not one for each tests/test_*.c
 #   SUITE       flags for clients/check-server.py ("--serial"), and after "--" for the server;
 #               SUITE_NAME for the variant NAME
@@ -34,12 +35,13 @@ LIBCOMMON_OBJS := $(patsubst $(COMMON)/%.c,build/common/%.o,$(wildcard $(COMMON)
 
 SOURCE_TESTS := $(if $(TESTS),,$(patsubst %.c,build/%,$(wildcard tests/test_*.c)))
 TESTS ?= $(SOURCE_TESTS)
-SOURCE_VARIANTS := $(patsubst %.c,build/%,$(wildcard variants/*.c))
+SOURCE_VARIANTS := $(filter-out $(ABSENT),$(patsubst %.c,build/%,$(wildcard variants/*.c)))
+DEMOS := $(filter-out $(ABSENT),$(patsubst %.c,build/%,$(wildcard demos/*.c)))
 
 .PHONY: all run tests check clean print-suite-args FORCE
 .DELETE_ON_ERROR:
 .SECONDARY:
-all: $(if $(wildcard server.c),server $(SOURCE_VARIANTS) $(VARIANTS),tests)
+all: $(if $(wildcard server.c),server $(SOURCE_VARIANTS) $(VARIANTS) $(DEMOS),tests)
 
 server: $(addprefix build/,server.o $(OBJS)) $(LIBCOMMON)
 	$(call SAY,link)$(LINK) -o $@ $(OBJECTS) $(LIBS) $(LDLIBS)
@@ -56,9 +58,9 @@ $(TESTS): $(LIBCOMMON)
 	$(call SAY,link)$(LINK) -o $@ $(OBJECTS) $(LIBS) -lcmocka $(LDLIBS)
 $(SOURCE_TESTS): %: %.o
 
-$(SOURCE_VARIANTS) $(VARIANTS): $(LIBCOMMON)
+$(SOURCE_VARIANTS) $(VARIANTS) $(DEMOS): $(LIBCOMMON)
 	$(call SAY,link)$(LINK) -o $@ $(OBJECTS) $(LIBS) $(LDLIBS)
-$(SOURCE_VARIANTS): %: %.o
+$(SOURCE_VARIANTS) $(DEMOS): %: %.o
 
 $(LIBCOMMON): $(LIBCOMMON_OBJS)
 	@rm -f $@
@@ -74,7 +76,7 @@ build/%.o: %.c build/flags
 # Holds the flags of the last build; changes, and so outdates every object, when they do.
 FLAGS := $(COMPILE) | $(LINK) $(LIBS) $(LDLIBS)
 build/flags: FORCE
-	@mkdir -p build/common build/tests build/variants
+	@mkdir -p build/common build/tests build/variants build/demos
 	@echo '$(FLAGS)' | cmp -s - $@ || echo '$(FLAGS)' > $@
 
 print-suite-args:

@@ -115,7 +115,7 @@ static long long monotonicNs(void)
     struct timespec now;
 
     clock_gettime(CLOCK_MONOTONIC, &now);
-    return now.tv_sec * 1000 * NS_PER_MS + now.tv_nsec;
+    return NS_PER_MS * 1000 * now.tv_sec + now.tv_nsec;
 }
 
 /* The time so many milliseconds from now; more than a century is as good as never. */
@@ -134,14 +134,6 @@ static void unlinkTimer(aeEventLoop *loop, aeTimeEvent *te)
     *(te == loop->timeEventTail ? &loop->timeEventTail : &te->next->prev) = te->prev;
 }
 
-static void linkTimerAfter(aeEventLoop *loop, aeTimeEvent *prev, aeTimeEvent *te)
-{
-    te->prev = prev;
-    te->next = prev != NULL ? prev->next : loop->timeEventHead;
-    *(prev != NULL ? &prev->next : &loop->timeEventHead) = te;
-    *(te->next != NULL ? &te->next->prev : &loop->timeEventTail) = te;
-}
-
 /* Searches from the end, where a timer belongs whose delay is like that of the others. */
 static void linkTimer(aeEventLoop *loop, aeTimeEvent *te, long long when)
 {
@@ -150,7 +142,10 @@ static void linkTimer(aeEventLoop *loop, aeTimeEvent *te, long long when)
     while (prev != NULL && prev->when > when)
         prev = prev->prev;
     te->when = when;
-    linkTimerAfter(loop, prev, te);
+    te->prev = prev;
+    te->next = prev != NULL ? prev->next : loop->timeEventHead;
+    *(prev != NULL ? &prev->next : &loop->timeEventHead) = te;
+    *(te->next != NULL ? &te->next->prev : &loop->timeEventTail) = te;
 }
 
 static void freeTimer(aeEventLoop *loop, aeTimeEvent *te)
@@ -187,9 +182,8 @@ int aeDeleteTimeEvent(aeEventLoop *loop, long long id)
         if (te->id != id || id == AE_DELETED_EVENT_ID)
             continue;
         te->id = AE_DELETED_EVENT_ID;
-        te->when = 0; /* due before all others: the next pass frees it */
         unlinkTimer(loop, te);
-        linkTimerAfter(loop, NULL, te);
+        linkTimer(loop, te, 0); /* due before all others: the next pass frees it */
         return AE_OK;
     }
     errno = ENOENT;
@@ -411,8 +405,7 @@ int aeResizeSetSize(aeEventLoop *loop, int setsize)
     if (!resized && setsize > loop->setsize)
         return AE_ERR; /* a table that stayed too large would do no harm */
     if (setsize < loop->setsize)
-        loop->lap++; /* this lap's reports may be beyond the tables now; the next repeats them
-                      */
+        loop->lap++; /* what was reported may be beyond the tables; it will be again */
     loop->setsize = setsize;
     return AE_OK;
 }

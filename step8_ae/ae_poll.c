@@ -2,6 +2,7 @@
  */
 #include "ae_backend.h"
 
+#include <fcntl.h>
 #include <poll.h>
 #include <stdlib.h>
 
@@ -55,8 +56,11 @@ int aeApiWatch(aeEventLoop *loop, int fd, int old, int mask)
 {
     struct apidata *api = loop->apidata;
 
-    if (old == AE_NONE)
+    if (old == AE_NONE) {
+        if (fcntl(fd, F_GETFD) == -1)
+            return -1;
         api->slot[fd] = api->n++;
+    }
 
     struct pollfd *place = &api->list[api->slot[fd]];
 

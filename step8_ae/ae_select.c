@@ -2,6 +2,7 @@
 #include "ae_backend.h"
 
 #include <errno.h>
+#include <fcntl.h>
 #include <stdlib.h>
 #include <sys/select.h>
 
@@ -38,11 +39,12 @@ int aeApiWatch(aeEventLoop *loop, int fd, int old, int mask)
 {
     struct apidata *api = loop->apidata;
 
-    AE_NOTUSED(old);
     if (fd >= FD_SETSIZE) { /* FD_SET would write past the set */
         errno = ERANGE;
         return -1;
     }
+    if (old == AE_NONE && fcntl(fd, F_GETFD) == -1)
+        return -1;
     FD_CLR(fd, &api->readable);
     FD_CLR(fd, &api->writable);
     if (mask & AE_READABLE)
@@ -52,17 +54,35 @@ int aeApiWatch(aeEventLoop *loop, int fd, int old, int mask)
     return 0;
 }
 
+/* One closed descriptor and select fails for all, without saying which it was: find it, tell
+ * its owner, and go on without it. */
+static int reportClosed(aeEventLoop *loop)
+{
+    struct apidata *api = loop->apidata;
+    int fired = 0;
+
+    for (int fd = 0; fd <= loop->maxfd; fd++) {
+        if (fcntl(fd, F_GETFD) != -1)
+            continue;
+        FD_CLR(fd, &api->readable);
+        FD_CLR(fd, &api->writable);
+        loop->fired[fired++] = (aeFiredEvent){.fd = fd, .mask = AE_READABLE | AE_WRITABLE};
+    }
+    return fired;
+}
+
 int aeApiPoll(aeEventLoop *loop, int timeout)
 {
     struct apidata *api = loop->apidata;
     struct timeval tv = {.tv_sec = timeout / 1000, .tv_usec = timeout % 1000 * 1000};
     fd_set readable = api->readable, writable = api->writable;
+    int n = select(loop->maxfd + 1, &readable, &writable, NULL, timeout < 0 ? NULL : &tv);
     int fired = 0;
 
+    if (n == -1 && errno == EBADF)
+        return reportClosed(loop);
     /* A hang-up or an error sets both bits, where they are wanted. */
-    if (select(loop->maxfd + 1, &readable, &writable, NULL, timeout < 0 ? NULL : &tv) <= 0)
-        return 0;
-    for (int fd = 0; fd <= loop->maxfd; fd++) {
+    for (int fd = 0; n > 0 && fd <= loop->maxfd; fd++) {
         int mask = (FD_ISSET(fd, &readable) ? AE_READABLE : AE_NONE) |
                    (FD_ISSET(fd, &writable) ? AE_WRITABLE : AE_NONE);
 

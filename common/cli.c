@@ -68,6 +68,13 @@ static void print_usage(FILE *out, const struct cli_option *more)
     }
 }
 
+static void complain(const char *format, va_list arguments)
+{
+    fprintf(stderr, "%s: ", program);
+    vfprintf(stderr, format, arguments);
+    fputc('\n', stderr);
+}
+
 static const struct cli_option *step_options; /* for the usage behind an error */
 
 __attribute__((format(printf, 1, 2))) _Noreturn static void die_usage(const char *format, ...)
@@ -75,9 +82,7 @@ __attribute__((format(printf, 1, 2))) _Noreturn static void die_usage(const char
     va_list arguments;
 
     va_start(arguments, format);
-    fprintf(stderr, "%s: ", program);
-    vfprintf(stderr, format, arguments);
-    fputc('\n', stderr);
+    complain(format, arguments);
     va_end(arguments);
     print_usage(stderr, step_options);
     exit(2);
@@ -88,9 +93,7 @@ void cli_die(const char *format, ...)
     va_list arguments;
 
     va_start(arguments, format);
-    fprintf(stderr, "%s: ", program);
-    vfprintf(stderr, format, arguments);
-    fputc('\n', stderr);
+    complain(format, arguments);
     va_end(arguments);
     exit(1);
 }

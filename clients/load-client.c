@@ -292,7 +292,8 @@ static struct tally await_connections(struct load *l, double begun)
         if (t.ready + t.idle != last.ready + last.idle || t.opened != last.opened)
             news = now;
         if (interrupted() || (t.opened == o->connections + o->idle && t.pending == 0) ||
-            all_hopeless(l) || now - news > (t.ready > 0 ? stall : PATIENCE))
+            all_hopeless(l) ||
+            now - news > (t.ready > 0 && t.connecting == 0 ? stall : PATIENCE))
             break;
         show_progress(l, &t, -1);
         worker_nap(l->workers[0], TICK);

@@ -252,10 +252,10 @@ void report_text(FILE *out, const struct load_result *r)
     fprintf(out, ", in %s; %" PRIu64 " thread%s, pipeline %" PRIu64 "\n",
             duration(r->opening * 1e9), o->threads, o->threads == 1 ? "" : "s", o->pipeline);
     if (result_waiting(r))
-        fprintf(out,
-                "             %s connections were never greeted: the server did not get"
-                " round to them\n",
-                grouped((double)result_waiting(r)));
+        fprintf(out, "             %s connections %s\n", grouped((double)result_waiting(r)),
+                o->mode == MODE_ECHO
+                    ? "were never greeted: the server did not get round to them"
+                    : "could not be made in time");
     const char *answers = three_digits(per_second(r, (double)r->tally.bytes / 1e6), "MB/s");
     const char *interrupted = r->interrupted ? " (interrupted)" : "";
     if (o->bulk)

@@ -93,6 +93,7 @@ static void lose(struct conn *c, enum load_error error, const char *why)
     c->fd = -1;
     if (c->state != READY) {
         t->pending--;
+        t->connecting -= c->state == CONNECTING;
     } else {
         t->lost++;
         change_flight(w, now_ns(), -(int64_t)c->in_flight);
@@ -373,6 +374,7 @@ static void fail_to_connect(struct conn *c, int error)
         w->address = w->address->ai_next;
         w->tally.opened--; /* to be opened once more */
         w->tally.pending--;
+        w->tally.connecting--;
         return;
     }
     if (first)
@@ -387,6 +389,7 @@ static void connected(struct conn *c)
     const struct load_plan *plan = c->worker->plan;
 
     c->state = GREETING;
+    c->worker->tally.connecting--;
     if (aeCreateFileEvent(c->worker->loop, c->fd, AE_READABLE, on_readable, c) != AE_OK)
         fail_to_connect(c, errno);
     else if (!plan->greeting)
@@ -480,6 +483,7 @@ static void open_next(struct worker *w)
     *c = (struct conn){.worker = w, .index = (uint32_t)w->tally.opened, .fd = -1};
     w->tally.opened++;
     w->tally.pending++;
+    w->tally.connecting++;
     try_connect(c);
 }
 
@@ -768,6 +772,7 @@ void tally_add(struct tally *sum, const struct tally *more)
     sum->ready += more->ready;
     sum->idle += more->idle;
     sum->pending += more->pending;
+    sum->connecting += more->connecting;
     sum->lost += more->lost;
     if (sum->ready_at < more->ready_at)
         sum->ready_at = more->ready_at;

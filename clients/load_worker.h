@@ -67,7 +67,8 @@ struct tally {
     size_t opened;       /* connections tried */
     size_t ready;        /* made, and greeted where the server speaks first */
     size_t idle;         /* of the silent ones: made and greeted */
-    size_t pending;      /* tried, and neither ready nor failed yet */
+    size_t connecting;   /* tried, and not through to the server yet */
+    size_t pending;      /* those, and the ones that wait for the greeting */
     size_t lost;         /* were ready, are no more */
     uint64_t ready_at;   /* when the last one so far became ready */
     uint64_t messages;   /* answered in the measured window */

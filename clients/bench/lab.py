@@ -65,7 +65,8 @@ def redis():
         probe.bind(("127.0.0.1", 0))
         port = probe.getsockname()[1]
     return Subject("redis PING", [program, "--port", str(port), "--bind", "127.0.0.1", "--save",
-                                  "", "--appendonly", "no", "--maxclients", "16000"],
+                                  "", "--appendonly", "no", "--maxclients", "16000",
+                                  "--tcp-backlog", "4096"],
                    "epoll (its own ae)", mode="redis")
 
 

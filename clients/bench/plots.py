@@ -32,16 +32,13 @@ class Panel:
             self.y = Axis((y for _, points in self.lines for _, y in points), 1.05)
 
     def labels(self):
-        """Name, x and y of each label, in shares of the picture. Beside the picture, where most
-        lines end, names are moved apart; a line that ends earlier has its name there."""
-        ends = sorted((self.y.share(points[-1][1]), self.x.share(points[-1][0]), name)
+        """The name of each line and how high beside the picture it stands: where the line ends,
+        but not too near the next name. A line that ends early says so."""
+        ends = sorted((self.y.share(points[-1][1]), points[-1][0], name)
                       for name, points in self.lines)
-        beside = [end for end in ends if end[1] > 0.99]
-        heights = spread_out([height for height, _, _ in beside])
-        for height, x, name in ends:
-            if (height, x, name) in beside:
-                height = heights[beside.index((height, x, name))]
-            yield NAMES.get(name, name), x + 0.02, height, style(name)[2]
+        for (_, x, name), height in zip(ends, spread_out([height for height, _, _ in ends])):
+            early = "" if self.x.share(x) > 0.99 else ", to {:,}".format(x)
+            yield NAMES.get(name, name) + early, height, style(name)[2]
 
     def script(self, data):
         commands = ["unset label", "set title %s" % quoted(self.title),
@@ -49,8 +46,8 @@ class Panel:
                     "set xrange [%r:%r]" % (self.x.low * 0.9999, self.x.high),
                     "set yrange [%r:%r]" % (self.y.low, self.y.high),
                     "set xtics (%s)" % self.x.tics(), "set ytics (%s)" % self.y.tics()]
-        commands += ["set label %s at graph %.4f, graph %.4f left textcolor rgb '%s'"
-                     % (quoted(name), x, y, colour) for name, x, y, colour in self.labels()]
+        commands += ["set label %s at graph 1.02, graph %.4f left textcolor rgb '%s'"
+                     % (quoted(name), height, colour) for name, height, colour in self.labels()]
         parts = []
         for name, points in self.lines:
             block = "$line%d" % len(data)
@@ -144,9 +141,9 @@ def script(panels, path):
     return "\n".join([
         "set encoding utf8",
         "set terminal svg size %d,460 font 'Helvetica,14' background '#ffffff'"
-        % (680 * len(panels)),
+        % (720 * len(panels)),
         "set output %s" % quoted(str(path)), "set logscale xy", "set border 3",
-        "set tics nomirror", "set grid back lc rgb '#d8d8d8' lw 0.5", "set rmargin 14",
+        "set tics nomirror", "set grid back lc rgb '#d8d8d8' lw 0.5", "set rmargin 19",
         *data, "set multiplot layout 1,%d" % len(panels), *plots, "unset multiplot", ""])
 
 

@@ -109,15 +109,15 @@ def costs(results):
     return align(rows, 2)
 
 
-def speeds(results):
-    rows = [["server"] + ["{:,}".format(point) for point in results.points("load")] * 3]
+def figures(results, *columns):
+    """A row per server; for each column of (key, how to show it) all numbers of connections."""
+    rows = [["server"] + ["{:,}".format(point) for point in results.points("load")]
+            * len(columns)]
     for server in results.servers:
         cells = [results.cell("load", point, server["name"])
                  for point in results.points("load")]
-        rows.append([server["name"]] +
-                    [figure_cell(cell, "rate", lambda v: three(v / 1000)) for cell in cells] +
-                    [figure_cell(cell, "p50_us", duration) for cell in cells] +
-                    [figure_cell(cell, "p99_us", duration) for cell in cells])
+        rows.append([server["name"]] + [figure_cell(cell, key, show)
+                                        for key, show in columns for cell in cells])
     return align(rows)
 
 
@@ -174,7 +174,11 @@ and as a multiple of the floor, the smallest epoll loop there can be
 
 %s
 
-Thousands of messages a second | median latency | 99th percentile, by connections
+Thousands of messages a second, by connections
+
+%s
+
+Median latency, and its 99th percentile, by connections
 
 %s
 
@@ -187,5 +191,7 @@ ones, also as a multiple of what it is with none
 %s
 
 Medians of %d rounds; within them the cost differed by +-%.0f %% in the middle, %.0f %% at most.
-""" % (raw["date"], raw["machine"], costs(results), speeds(results), 10, others(results),
+""" % (raw["date"], raw["machine"], costs(results),
+       figures(results, ("rate", lambda rate: three(rate / 1000))),
+       figures(results, ("p50_us", duration), ("p99_us", duration)), 10, others(results),
        engine(raw), raw["rounds"], 100 * middle, 100 * worst)

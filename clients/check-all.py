@@ -9,7 +9,8 @@ Each part is a program that speaks TAP on its standard output:
     */tests/check-*.py  checks of the tree itself
     step*/server        through check-server.py, with the lesson in tests/lesson.py; so are the
                         variants in build/variants/, with tests/lesson_NAME.py, but
-                        with --quick unless --full is asked for
+                        with --quick unless --full is asked for; and all of them through
+                        inject.py
 
 A part fails by what it reports, by reporting nothing or less than it planned, by its exit
 status, by a crash, by taking too long and by leaving processes behind. The others go on.
@@ -195,7 +196,7 @@ def find_parts(tree, steps, level):
     for area in step_areas:
         for server in [area / "server", *sorted(area.glob("build/variants/*"))]:
             if server.name == "server" or runnable(server):
-                yield suite(tree, area, server, level)
+                yield from suites(tree, area, server, level)
 
 
 def runnable(path):
@@ -216,7 +217,8 @@ def unit_tests(area):
             yield Part(area.name, program.name, [str(program)], 120)
 
 
-def suite(tree, area, server, level):
+def suites(tree, area, server, level):
+    """The suite, and the same server while its system calls fail."""
     variant = "" if server.name == "server" else server.name
     flags = subprocess.run(
         ["make", "-s", "--no-print-directory", "-C", str(area), "print-suite-args"]
@@ -231,8 +233,11 @@ def suite(tree, area, server, level):
     lesson = area / "tests" / ("lesson_%s.py" % variant if variant else "lesson.py")
     if lesson.is_file():
         command += ["--also", str(lesson)]
-    return Part(area.name, server.name, [*command, str(server), *options[split:]],
-                600 if level == "--full" else 180, alone=True)
+    yield Part(area.name, server.name, [*command, str(server), *options[split:]],
+               600 if level == "--full" else 180, alone=True)
+    yield Part(area.name, server.name + " under faults",
+               [sys.executable, str(tree / "clients/tests/inject.py"), str(server),
+                *options[split:]], 120)
 
 
 def tell(part):

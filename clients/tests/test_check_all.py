@@ -18,6 +18,7 @@ print("1..2")
 print("ok 1 - answers")
 print("ok 2 - crowd # SKIP one at a time")
 """
+INJECT = 'print("1..1\\nok 1 - survives")\n'
 
 
 class CheckAllTest(unittest.TestCase):
@@ -40,6 +41,7 @@ class CheckAllTest(unittest.TestCase):
     def step(self, number, flags=""):
         folder = "step%d_x" % number
         self.put("clients/check-server.py", SERVER)
+        self.put("clients/tests/inject.py", INJECT)
         self.put(folder + "/server")
         self.put(folder + "/tests/lesson.py")
         self.put(folder + "/Makefile", "print-suite-args:\n\t@echo $(FLAGS$(VARIANT))\n"
@@ -128,7 +130,7 @@ class CheckAllTest(unittest.TestCase):
         self.step(1)
         self.put("step8_ae/server")
         self.put("step8_ae/Makefile", "print-suite-args:\n")
-        self.expect(0, "4 passed, 0 failed, 2 skipped")
+        self.expect(0, "6 passed, 0 failed, 2 skipped")
 
     def test_cmocka_s_own_dialect(self):
         self.program("test_a", "1..2", "not ok 1 # SKIP b", "ok 2 - a", "# ok - g")
@@ -147,19 +149,21 @@ class CheckAllTest(unittest.TestCase):
         self.step(2)
         self.put("step2_x/build/variants/pool", "")
         said = self.run_it("--list", "--full")[1]
-        lines = [line.replace(str(self.tree) + "/", "") for line in said.splitlines()]
+        self.assertEqual(said.count("inject.py"), 3)
+        lines = [line.replace(str(self.tree) + "/", "") for line in said.splitlines()
+                 if "inject.py" not in line]
         self.assertEqual([line.partition(" --tap --ephemeral ")[2] for line in lines], [
             "--serial --full --also step1_x/tests/lesson.py step1_x/server",
             "--full --also step2_x/tests/lesson.py step2_x/server",
             "--capacity 4 --full step2_x/build/variants/pool"])
         self.assertIn("--capacity 4 --quick", self.run_it("--list")[1])
-        self.expect(0, "3 passed, 0 failed, 3 skipped", "3  one at a time")
+        self.expect(0, "6 passed, 0 failed, 3 skipped", "3  one at a time")
 
     def test_steps(self):
         for number in 1, 2, 3:
             self.step(number)
         self.program("test_a", "1..1", "ok 1")
-        said = self.expect(0, "2 passed, 0 failed, 2 skipped", arguments=("--steps", "1,3"))
+        said = self.expect(0, "4 passed, 0 failed, 2 skipped", arguments=("--steps", "1,3"))
         self.assertNotIn("step2_x", said)
 
     def test_a_server_that_was_not_built(self):
@@ -167,7 +171,7 @@ class CheckAllTest(unittest.TestCase):
         self.step(1)
         (self.tree / "step1_x/server").unlink()
         self.put("clients/check-server.py", "import sys\nsys.exit('not an executable file')\n")
-        self.expect(1, "0 passed, 1 failed, 0 skipped", "not an executable file")
+        self.expect(1, "1 passed, 1 failed, 0 skipped", "not an executable file")
 
     def test_junit(self):
         self.program("test_a", "1..2", "ok 2", "not ok 1 - a<b", "# \001")

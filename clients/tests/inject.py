@@ -1,0 +1,249 @@
+#!/usr/bin/env python3
+"""Lets a server's system calls fail, from outside, while clients talk to it.
+
+    inject.py PATH_TO_SERVER [-- SERVER_ARGS]
+
+strace puts an error in the place of a call, say of every second recv. Errors that only mean
+"again" must cost no client a byte; one that is fatal to a connection may cost that one client
+its connection, and nothing else. No client ever gets a wrong byte, none waits in vain, and the
+server serves on and ends with status 0. Faults in calls that the server does not make are left
+out. Writes TAP; without strace all is skipped or, with REQUIRE_ALL=1, fails.
+"""
+
+import os
+import pathlib
+import re
+import shutil
+import signal
+import socket
+import subprocess
+import sys
+import tempfile
+import threading
+import time
+from collections import namedtuple
+
+CLIENTS = 4
+PATIENCE = 10 * float(os.environ.get("CHECK_SLOW") or 1)
+SAYS = [b"^abc$de^abte$f", b"xyz^123", b"25$^ab0000$abab", b"^" + b"a" * 100000 + b"$"]
+HEARS = b"*" + b"bcdbcuf" + b"234" + b"36bc1111" + b"b" * 100000
+
+# What the servers call; libuv reads and writes where we receive and send.
+ACCEPT, RECV, SEND = "accept,accept4", "recvfrom,read", "sendto,write"
+WAIT = "epoll_wait,epoll_pwait,pselect6,select,poll,ppoll,clock_nanosleep,nanosleep"
+
+# `when` is strace's, and goes for each thread: 1+2 is the first call and every second one after
+# it. `lost` is how many clients each error may cost. `unless` is a trait of a server for which
+# the row makes no sense.
+Fault = namedtuple("Fault", "calls error when lost unless")
+FAULTS = [
+    Fault(RECV, "EINTR", "1+2", 0, None),
+    Fault(SEND, "EINTR", "1+2", 0, None),
+    Fault(WAIT, "EINTR", "1+2", 0, None),
+    Fault(RECV, "EAGAIN", "1+2", 0, "blocking"),
+    Fault(SEND, "EAGAIN", "1+2", 0, "blocking"),
+    Fault(ACCEPT, "EINTR", "1+2", 0, None),
+    Fault(ACCEPT, "ECONNABORTED", "1+2", 0, None),
+    Fault(ACCEPT, "EAGAIN", "1+2", 0, "blocking"),
+    Fault(ACCEPT, "ENOBUFS", "1+2", 0, None),
+    Fault(ACCEPT, "EMFILE", "1", CLIENTS, None),    # libuv shows out all who wait
+    Fault("setsockopt", "ENOPROTOOPT", "1+", 0, None),
+    Fault(RECV, "ECONNRESET", "1", 1, None),
+    Fault(RECV, "ETIMEDOUT", "3", 1, None),
+    Fault(RECV, "EAGAIN", "2", 1, "non-blocking"),      # a time limit has passed
+    Fault(SEND, "EPIPE", "1", 1, None),
+    Fault(SEND, "EPIPE", "2", 1, None),
+    Fault(SEND, "ECONNRESET", "4", 1, None),
+    Fault("fcntl", "EBADF", "1", 1, None),
+    Fault("fcntl", "EBADF", "3", 1, None),
+    Fault("epoll_ctl", "ENOSPC", "1", 1, "libuv"),  # there it is an abort(), by design
+    Fault("clone,clone3", "EAGAIN", "2", 1, None),
+    Fault("mmap", "ENOMEM", "1", 1, None),
+]
+
+
+class Wrong(Exception):
+    """What the server did that no fault excuses."""
+
+
+class NoStrace(Exception):
+    """It is there, but may not attach."""
+
+
+class Server:
+    """One server, and the strace that meddles with it."""
+
+    def __init__(self, command, folder):
+        self.log = folder / "strace"
+        self.process = subprocess.Popen(
+            [*command, "--port", "0", "--quiet"], stdin=subprocess.DEVNULL,
+            stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, encoding="utf-8")
+        self.strace = self.reader = None
+        line = self.process.stdout.readline()
+        if not re.match(r"Listening on .*:\d+$", line):
+            self.kill()
+            raise Wrong("it does not start: %r" % line)
+        self.port = int(line.rpartition(":")[2])
+
+    def traits(self):
+        """What `unless` may name. Asked while a client is connected, so that it is settled."""
+        proc = pathlib.Path("/proc/%d" % self.process.pid)
+        found = {"libuv"} if "/libuv" in (proc / "maps").read_text() else set()
+        with socket.create_connection(("127.0.0.1", self.port), PATIENCE) as connection:
+            connection.recv(1)
+            infos = [(proc / "fdinfo" / fd.name).read_text() for fd in (proc / "fd").iterdir()
+                     if os.readlink(str(fd)).startswith("socket:")]
+        flags = [int(re.search(r"flags:\s*(\d+)", info).group(1), 8) for info in infos]
+        sleepless = any(flag & os.O_NONBLOCK for flag in flags)
+        return found | {"non-blocking" if sleepless else "blocking"}
+
+    def meddle(self, fault):
+        self.strace = subprocess.Popen(
+            ["strace", "-f", "-o", str(self.log), "-p", str(self.process.pid),
+             "-e", "trace=" + fault.calls,
+             "-e", "inject=%s:error=%s:when=%s" % (fault.calls, fault.error, fault.when)],
+            stdin=subprocess.DEVNULL, stderr=subprocess.PIPE, encoding="utf-8")
+        said = ""
+        for line in self.strace.stderr:     # until it is attached, or gives up
+            said += line
+            if "attached" in line:
+                self.reader = threading.Thread(target=self.strace.stderr.read)
+                self.reader.start()     # or it might fall silent for want of room in the pipe
+                return
+        self.must_live(0.1)     # what is dying refuses strace, too
+        raise NoStrace(said.strip().replace("\n", " "))
+
+    def leave_alone(self):
+        """Returns how many calls were made to fail."""
+        self.strace.send_signal(signal.SIGINT)
+        self.strace.wait(PATIENCE)
+        return self.log.read_text(errors="replace").count("(INJECTED)")
+
+    def must_live(self, patience=0):
+        try:
+            raise Wrong("it died: status %d" % self.process.wait(patience))
+        except subprocess.TimeoutExpired:
+            pass
+
+    def stop(self):
+        self.must_live()
+        self.process.terminate()
+        try:
+            status = self.process.wait(PATIENCE)
+        except subprocess.TimeoutExpired:
+            raise Wrong("SIGTERM does not end it")
+        if status:
+            raise Wrong("it ended with status %d" % status)
+
+    def kill(self):
+        for process in self.strace, self.process:
+            if process is not None:
+                process.kill()
+                process.wait()
+        self.process.stdout.close()
+        if self.reader is not None:
+            self.reader.join()
+        if self.strace is not None:
+            self.strace.stderr.close()
+
+
+def talk(port, results):
+    """One client, from greeting to goodbye. Its result: "served", "lost" or what is wrong."""
+    heard, result = b"", "lost"
+    try:
+        with socket.create_connection(("127.0.0.1", port), PATIENCE) as connection:
+            for message in SAYS:
+                connection.sendall(message)
+                time.sleep(0.005)
+            connection.shutdown(socket.SHUT_WR)
+            while True:
+                more = connection.recv(1 << 16)
+                if not more:
+                    break
+                heard += more
+        result = "served" if heard == HEARS else "lost"
+    except socket.timeout:
+        result = "a client waits in vain"
+    except OSError:
+        pass
+    if not HEARS.startswith(heard):
+        at = len(os.path.commonprefix([heard, HEARS]))
+        result = "a client got a wrong byte, at %d: %r" % (at, heard[at:at + 20])
+    results.append(result)
+
+
+def crowd(port, size):
+    results = []
+    clients = [threading.Thread(target=talk, args=(port, results)) for _ in range(size)]
+    for client in clients:
+        client.start()
+    for client in clients:
+        client.join()
+    return results
+
+
+def try_fault(fault, command, folder):
+    """Returns whether the server made the calls that were to fail; raises Wrong."""
+    server = Server(command, folder)
+    try:
+        if fault.unless in server.traits():
+            return False
+        server.meddle(fault)
+        results = crowd(server.port, CLIENTS)
+        hits = server.leave_alone()
+        lost = results.count("lost")
+        for result in results:
+            if result not in ("served", "lost"):
+                raise Wrong(result)
+        if lost > fault.lost * hits:
+            raise Wrong("%d of %d clients lost, for %d errors" % (lost, CLIENTS, hits))
+        if crowd(server.port, 1) != ["served"]:
+            raise Wrong("afterwards a client is not served")
+        server.stop()
+        return hits > 0
+    finally:
+        server.kill()
+
+
+def unavailable(why):
+    demanded = os.environ.get("REQUIRE_ALL", "0") != "0"
+    print("1..1\n%s 1 - faults by strace # %s" % (
+        "not ok" if demanded else "ok", why if demanded else "SKIP " + why))
+    return 1 if demanded else 0
+
+
+def main():
+    arguments = sys.argv[1:]
+    if not arguments or arguments[1:2] not in ([], ["--"]):
+        print("usage: inject.py PATH_TO_SERVER [-- SERVER_ARGS]", file=sys.stderr)
+        return 2
+    command = [os.path.abspath(arguments[0]), *arguments[2:]]
+    if not os.access(command[0], os.X_OK):
+        print("inject.py: not an executable file: %s" % command[0], file=sys.stderr)
+        return 2
+    if shutil.which("strace") is None:
+        return unavailable("strace is not installed")
+    folder = pathlib.Path(tempfile.mkdtemp(prefix="inject-"))
+    number = failed = 0
+    try:
+        for fault in FAULTS:
+            name = "%s when=%s: %s" % (fault.calls, fault.when, fault.error)
+            try:
+                if not try_fault(fault, command, folder):
+                    continue
+                verdict = "ok"
+            except (Wrong, OSError) as wrong:
+                verdict, name = "not ok", "%s (%s)" % (name, wrong)
+                failed += 1
+            number += 1
+            print("%s %d - %s" % (verdict, number, name), flush=True)
+        print("1..%d" % number)
+    except NoStrace as error:
+        return unavailable(str(error))
+    finally:
+        shutil.rmtree(folder)
+    return 1 if failed else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

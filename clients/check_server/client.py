@@ -68,8 +68,9 @@ class Client:
             self.sock.connect(address)
         except OSError as error:
             self.sock.close()
-            raise Failure("cannot connect to %s port %d: %s"
-                          % (address[0], address[1], error)) from error
+            hint = " (is its backlog long enough?)" if isinstance(error, socket.timeout) else ""
+            raise Failure("cannot connect to %s port %d: %s%s"
+                          % (address[0], address[1], error, hint)) from error
 
     def __enter__(self):
         return self

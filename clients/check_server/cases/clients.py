@@ -57,7 +57,7 @@ def vanish_in_mid_send(t):
 @case("clients that connect and leave at once, by the thousand, leave no trace", limit=40)
 def connect_and_leave(t):
     with t.server() as s, s.bystander():
-        for number in t.rounds(t.scale(500, 4000, 20000), 20):
+        for number in t.rounds(t.scale(500, 4000, 20000), t.scale(3, 10, 20)):
             client = s.connect()
             client.reset() if number % 2 else client.close()
             s.clients.clear()
@@ -242,7 +242,7 @@ def fairness(t):
 # Everything at once.
 
 @case("what happens to one client never reaches another that has its descriptor since",
-      needs="concurrent", clients=60)
+      needs=("ours", "concurrent"), clients=60)
 def events_of_one_lap(t):
     with t.server() as s:
         for _ in t.rounds(t.scale(3, 10, 50)):

@@ -53,12 +53,6 @@ def nothing_is_kept(t):
 
 # A full house.
 
-def fill(s, count):
-    """So many newcomers at once: those admitted, and how many were turned away."""
-    admitted = [client for client in [s.connect() for _ in range(count)] if client.admitted()]
-    return admitted, count - len(admitted)
-
-
 def check_served(clients):
     for client in clients:
         client.send(b"^abc$")
@@ -68,13 +62,13 @@ def check_served(clients):
 
 def check_full_house(t, s, count):
     """Knock so often; those inside are served, others refused, then there is room again."""
-    inside, refused = fill(s, count)
+    inside, refused = s.fill(count)
     t.check(inside, "nobody at all was admitted")
     check_served(inside)
     s.check_calm()
     if refused:
         for _ in range(5):
-            inside += fill(s, 4)[0]     # where room was made meanwhile: no harm
+            inside += s.fill(4)[0]     # where room was made meanwhile: no harm
         check_served(inside)
         s.check_calm()
     leaving = inside[::2]
@@ -158,7 +152,7 @@ def no_memory_left(t):
       needs=("--max-clients", "concurrent"))
 def max_clients(t):
     with t.server("--max-clients", "3") as s:
-        inside, refused = fill(s, 3)
+        inside, refused = s.fill(3)
         t.check(refused == 0, "%d of 3 clients were refused" % refused)
         for _ in range(5):
             t.check(s.knock() is None, "a fourth client was admitted")
@@ -174,7 +168,7 @@ def refusals_in_the_log(t):
     with t.server("--max-clients", "1") as s:
         s.connect().greeting()
         before = len(s.log_text().splitlines())
-        _, refused = fill(s, 300)
+        _, refused = s.fill(300)
         t.check(refused == 300, "%d of 300 clients were refused" % refused)
         s.wait_log(r"(?i)refus|full|max.clients|turned away")
         lines = len(s.log_text().splitlines()) - before
@@ -196,7 +190,7 @@ def beyond_capacity(t):
         t.skip("no limit is declared (--capacity)")
     with t.server() as s:
         inside = s.crowd(capacity)
-        more, refused = fill(s, 100)
+        more, refused = s.fill(100)
         if refused:
             s.wait_log(r"(?i)refus|full|limit")
         check_served(inside + more)

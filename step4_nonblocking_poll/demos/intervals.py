@@ -1,0 +1,121 @@
+#!/usr/bin/env python3
+"""The dilemma of step 4 in numbers: its server with several intervals, and step 5's, which
+needs none, serve the same clients.
+
+Watch the column of CPU time and that of answer times: whatever the interval, one of the two is
+bad. Nearly every recv call is in vain, and select's row shows that none of them need be.
+"""
+
+import argparse
+import json
+import os
+import random
+import socket
+import statistics
+import subprocess
+import sys
+import tempfile
+import threading
+import time
+
+ROOT = os.path.join(os.path.dirname(os.path.abspath(__file__)), "..", "..")
+POLLING = os.path.join(ROOT, "step4_nonblocking_poll", "server")
+SELECT = os.path.join(ROOT, "step5_select", "server")
+PAUSE = 0.05, 0.25      # seconds, shortest and longest, between two messages of a client
+PATIENCE = 30
+
+
+def talk(address, seed, until, times):
+    """One client: a message every now and then; how long each answer took goes to times."""
+    chance = random.Random(seed)
+    with socket.create_connection(address, PATIENCE) as sock:
+        sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        sock.recv(1)    # the greeting
+        while True:
+            time.sleep(chance.uniform(*PAUSE))
+            if time.monotonic() > until:
+                return
+            began, owed = time.monotonic(), 3
+            sock.sendall(b"^abc$")
+            while owed > 0:
+                came = len(sock.recv(owed))
+                if came == 0:
+                    raise ConnectionError("the server closed the connection")
+                owed -= came
+            times.append(time.monotonic() - began)
+
+
+def crowd(address, clients, seconds):
+    """Let all clients talk for so long. Return the answer times."""
+    times, errors, until = [], [], time.monotonic() + seconds
+
+    def client(seed):
+        try:
+            talk(address, seed, until, times)
+        except OSError as error:
+            errors.append(error)
+
+    threads = [threading.Thread(target=client, args=(seed,)) for seed in range(clients)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    if errors:
+        raise errors[0]
+    return times
+
+
+def measure(command, clients, seconds):
+    """Run a server for the crowd. Return its costs and the answer times."""
+    with tempfile.TemporaryDirectory() as folder:
+        costs = os.path.join(folder, "stats.json")
+        server = subprocess.Popen([*command, "--quiet", "--stats", costs, "0"],
+                                  stdout=subprocess.PIPE, encoding="utf-8")
+        with server:
+            try:
+                host, _, port = server.stdout.readline().split()[-1].rpartition(":")
+                times = crowd((host.strip("[]"), int(port)), clients, seconds)
+            finally:
+                server.terminate()
+                server.stdout.read()
+        with open(costs, encoding="ascii") as file:
+            return json.load(file), times
+
+
+def row(name, cost, times, seconds):
+    cpu = cost["cpu_user_seconds"] + cost["cpu_system_seconds"]
+    in_vain = 100 * cost["recv_again"] / max(1, cost["recv_calls"])
+    return "%-16s %6.0f ms %4.0f %% %12d %8.1f %% %13.2f ms" % (
+        name, 1000 * cpu, 100 * cpu / seconds, cost["recv_calls"], in_vain,
+        1000 * statistics.median(times))
+
+
+def main():
+    parser = argparse.ArgumentParser(description="What does an interval cost?")
+    add = parser.add_argument
+    add("--clients", type=int, default=8, metavar="N", help="how many (default 8)")
+    add("--seconds", type=float, default=3, metavar="S", help="for each row (default 3)")
+    add("intervals", type=int, nargs="*", default=[0, 1, 20, 200], metavar="MS",
+        help="the intervals to try (default 0 1 20 200)")
+    options = parser.parse_args()
+    if options.clients < 1 or options.seconds < 1 or min(options.intervals) < 0:
+        parser.error("there must be a client, a second, and no negative interval")
+
+    print("%d clients, each with a message every %d to %d ms, for %g s:\n" % (
+        options.clients, 1000 * PAUSE[0], 1000 * PAUSE[1], options.seconds))
+    print("%-16s %16s %12s %10s %16s" % ("", "CPU time used", "recv calls", "EAGAIN",
+                                         "median answer"))
+    servers = [("interval %d ms" % ms, [POLLING, "--interval-ms", str(ms)])
+               for ms in options.intervals] + [("select (step 5)", [SELECT])]
+    for name, command in servers:
+        print(row(name, *measure(command, options.clients, options.seconds), options.seconds),
+              flush=True)
+
+
+if __name__ == "__main__":
+    try:
+        main()
+    except KeyboardInterrupt:
+        raise SystemExit(130)
+    except (OSError, IndexError, ValueError) as problem:
+        sys.exit("intervals: %s (are steps 4 and 5 built?)" % problem)

@@ -84,7 +84,8 @@ static bool strikes(enum call call)
     return true;
 }
 
-/* NOLINTBEGIN(bugprone-reserved-identifier,cert-dcl37-c): the linker wants these names */
+/* NOLINTBEGIN(bugprone-reserved-identifier,bugprone-macro-parentheses): the linker wants
+ * these names, and the macro's arguments are types and lists */
 #define WRAP(type, name, parameters, arguments, failed)                 \
     type __real_##name parameters;                                      \
     type __wrap_##name parameters;                                      \
@@ -180,7 +181,7 @@ void __wrap_free(void *block)
     blocks -= armed && block != NULL;
     __real_free(block);
 }
-/* NOLINTEND(bugprone-reserved-identifier,cert-dcl37-c) */
+/* NOLINTEND(bugprone-reserved-identifier,bugprone-macro-parentheses) */
 
 static int open_descriptors(void)
 {

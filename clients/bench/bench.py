@@ -33,7 +33,8 @@ class Plan:
     def __init__(self, quick):
         self.quick = quick
         self.rounds = 2 if quick else 3
-        self.budget = 50 if quick else 280      # seconds
+        self.budget = 45 if quick else 280      # seconds it is planned to take,
+        self.limit = 58 if quick else 340       # and may take: a round less, then
         self.points = {
             "load": (1, 100, 1000) if quick else (1, 10, 100, 1000, 10000),
             "idle": (0, 900, 5000) if quick else (0, 100, 900, 5000, 15000),
@@ -168,7 +169,14 @@ class Progress:
 
     def __init__(self, jobs, plan):
         self.costs = [0.01 if job.obstacle() else job.estimate(plan) for job in jobs]
-        self.began, self.done = time.monotonic(), 0
+        self.began = time.monotonic()
+
+    def overdue(self, number, plan, turn):
+        """Whether another round would take longer than it may."""
+        spent = time.monotonic() - self.began
+        pace = spent / sum(self.costs[:number])
+        coming = sum(self.costs[number:]) / (plan.rounds - turn)
+        return spent + pace * coming > plan.limit
 
     def show(self, number, job):
         if not sys.stderr.isatty():
@@ -191,6 +199,10 @@ def measure(jobs, plan):
     found = {}
     progress = Progress(jobs, plan)
     for number, job in enumerate(jobs):
+        begins_round = job.turn > jobs[number - 1].turn
+        if begins_round and progress.overdue(number, plan, job.turn):
+            plan.rounds = job.turn
+            break
         progress.show(number, job)
         key = job.experiment, job.point, job.subject.name
         runs = found.setdefault(key, [])

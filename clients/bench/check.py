@@ -37,7 +37,7 @@ class Bench:
                          for subject in [lab.the_floor(), *lab.find_subjects()]}
 
     def run(self, name, arguments=(), **options):
-        options = {"connections": 10, "duration": 0.3, "warmup": 0.1, **options}
+        options = {"connections": 10, "duration": 0.2, "warmup": 0.05, **options}
         with lab.Server(self.subjects[name], *arguments) as server:
             report = server.load(**options)
         if report["errors"]["total"]:
@@ -71,7 +71,7 @@ class Bench:
                 lab.Silent(server, clients):
             time.sleep(0.1)
             before, began = server.cpu_seconds(), time.monotonic()
-            time.sleep(0.5)
+            time.sleep(0.4)
             return (server.cpu_seconds() - before) / (time.monotonic() - began)
 
 
@@ -92,19 +92,19 @@ def polling_is_linear(bench):
     return bench.ratio(lambda: cpu(900), lambda: cpu(10)), 3, None
 
 
-@claim("epoll does not: 3000 idle connections cost nothing", "step6")
+@claim("epoll does not: 2000 idle connections cost nothing", "step6")
 def epoll_is_flat(bench):
-    return bench.with_idle("step6", 3000), None, 1.3
+    return bench.with_idle("step6", 2000), None, 1.3
 
 
 @claim("nor does libuv", "step7")
 def libuv_is_flat(bench):
-    return bench.with_idle("step7", 3000), None, 1.3
+    return bench.with_idle("step7", 2000), None, 1.3
 
 
 @claim("nor does ae", "step8")
 def ae_is_flat(bench):
-    return bench.with_idle("step8", 3000), None, 1.3
+    return bench.with_idle("step8", 2000), None, 1.3
 
 
 @claim("epoll costs little more than the floor", "step6")
@@ -134,7 +134,7 @@ def objects_take_little(bench):
 
 @claim("polling without a nap burns a CPU while nobody says a word", "step4")
 def polling_burns(bench):
-    return bench.idle_cpu("step4", "--interval-ms", "0"), 0.5, None
+    return bench.idle_cpu("step4", "--interval-ms", "0"), 0.2, None
 
 
 @claim("with a nap it burns less, and answers later: that is the dilemma", "step4")

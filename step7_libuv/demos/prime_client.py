@@ -1,0 +1,129 @@
+#!/usr/bin/env python3
+"""Asks prime_server small numbers all the time, while others ask it large ones.
+
+Without a port it starts the server itself, once in each mode. Watch the worst answer time of
+the small requests: in block mode it is that of all large ones together, and a single one is
+enough; in pool mode large ones do no harm, until they are as many as the pool has threads.
+"""
+
+import argparse
+import os
+import socket
+import statistics
+import subprocess
+import sys
+import threading
+import time
+
+SERVER = os.path.join(os.path.dirname(os.path.abspath(__file__)), "..", "build", "demos",
+                      "prime_server")
+LARGE = 99999999999999997       # the largest prime below 10^17
+CROWDS = 0, 1, 2, 4, 5          # so many large requests at a time
+PAUSE = 0.01                    # seconds between two small requests
+SHORTEST = 0.3                  # seconds of small requests, if there is nothing large
+
+
+class Asker:
+    def __init__(self, address, patience):
+        self.sock = socket.create_connection(address, patience)
+        self.sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        self.file = self.sock.makefile("r", encoding="ascii", newline="\n")
+
+    def ask(self, number, expected):
+        self.sock.sendall(b"%d\n" % number)
+        answer = self.file.readline()
+        if answer != expected + "\n":
+            raise ValueError("%d should be %s, not %r" % (number, expected, answer))
+
+    def __enter__(self):
+        return self
+
+    def __exit__(self, *_):
+        self.file.close()
+        self.sock.close()
+
+
+def small_requests(address, crowd, large, patience):
+    """Ask 7 and 9 until the large requests are answered. Return the answer times of the small
+    ones and of the large ones."""
+    times, large_times, errors = [], [], []
+
+    def ask_large(asker):
+        asked = time.monotonic()
+        try:
+            asker.ask(large, "prime")
+            large_times.append(time.monotonic() - asked)
+        except (OSError, ValueError) as error:
+            errors.append(error)
+
+    # All are connected before the first large number is sent: a busy server accepts nobody.
+    askers = [Asker(address, patience) for _ in range(crowd + 1)]
+    threads = [threading.Thread(target=ask_large, args=(asker,)) for asker in askers[1:]]
+    with askers[0] as small:
+        for number in 7, 9:     # now it has accepted us all
+            small.ask(number, "prime" if number == 7 else "composite")
+        for thread in threads:
+            thread.start()
+        time.sleep(PAUSE)
+        enough = time.monotonic() + SHORTEST
+        while (time.monotonic() < enough
+               or any(thread.is_alive() for thread in threads)):
+            asked = time.monotonic()
+            small.ask(*[(7, "prime"), (9, "composite")][len(times) % 2])
+            times.append(time.monotonic() - asked)
+            time.sleep(PAUSE)
+    for thread, asker in zip(threads, askers[1:]):
+        thread.join()
+        with asker:
+            pass
+    if errors:
+        raise errors[0]
+    return times, large_times
+
+
+def table(address, large, patience):
+    print("  large requests   the last after   small requests: answered    median     worst")
+    for crowd in CROWDS:
+        times, large_times = small_requests(address, crowd, large, patience)
+        print("  %14d %13s ms %26d %7.1f ms %6.0f ms" % (
+            crowd, "%.0f" % (1000 * max(large_times)) if large_times else "-", len(times),
+            1000 * statistics.median(times), 1000 * max(times)), flush=True)
+
+
+def run_server(mode, large, patience):
+    with subprocess.Popen([SERVER, "--mode", mode, "0"], stdout=subprocess.PIPE,
+                          encoding="ascii") as server:
+        try:
+            port = int(server.stdout.readline().rpartition(":")[2])
+            print("prime_server --mode %s" % mode)
+            table(("127.0.0.1", port), large, patience)
+        finally:
+            server.kill()
+
+
+def main():
+    parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
+    add = parser.add_argument
+    add("--large", type=int, default=LARGE, metavar="PRIME",
+        help="the large number (default %d)" % LARGE)
+    add("--patience", type=float, default=120, metavar="SECONDS",
+        help="the most an answer may take (default 120)")
+    add("host", metavar="HOST", nargs="?", default="127.0.0.1")
+    add("port", metavar="PORT", nargs="?", type=int, help="ask this server only")
+    options = parser.parse_args()
+    if options.port is None and options.host.isdigit():
+        options.host, options.port = "127.0.0.1", int(options.host)
+    if options.port is not None:
+        table((options.host, options.port), options.large, options.patience)
+    else:
+        for mode in "block", "pool":
+            run_server(mode, options.large, options.patience)
+
+
+if __name__ == "__main__":
+    try:
+        main()
+    except KeyboardInterrupt:
+        sys.exit(130)
+    except (OSError, ValueError) as problem:
+        sys.exit("prime_client: %s" % (getattr(problem, "strerror", None) or problem))

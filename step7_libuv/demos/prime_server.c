@@ -1,0 +1,271 @@
+/* prime_server - a server whose answers take long to compute.
+ *
+ *     prime_server [--mode block|pool] [--threads N] [PORT]
+ *
+ * Each line holds a decimal number below 2^64; the answer is `prime` or `composite`, found by
+ * trial division, or `error: ...`. Watch demos/prime_client.py ask small numbers while others
+ * ask large ones:
+ *
+ *     block    the loop divides: nobody is served, or even accepted, until it is done
+ *     pool     uv_queue_work: the loop goes on, and one of N threads (4 unless told) divides.
+ *              When all N are busy the next number queues, however small it is.
+ *
+ * A client belongs to exactly one of three at any time: to uv_read_start, while its next line
+ * is not complete; to the pool, while its number is tested; to uv_write, while its answer is
+ * sent. So its answers keep their order, nobody gets ahead of what he reads, and nothing is
+ * freed that another thread still uses.
+ */
+#include <getopt.h>
+#include <inttypes.h>
+#include <signal.h>
+#include <stdbool.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <uv.h>
+
+enum { LINE_SIZE = 64, FAILED = 1, USAGE = 2 };
+
+struct client {
+    uv_tcp_t tcp; /* first: a pointer to it is one to the client */
+    uv_work_t work;
+    uv_write_t write;
+    char in[LINE_SIZE]; /* what came and is not yet answered */
+    size_t used;
+    bool too_long; /* the rest of a line that did not fit is skipped */
+    bool ended;    /* no more will come */
+    uint64_t number;
+    bool prime; /* is it? */
+};
+
+static bool pool; /* --mode pool */
+
+static bool is_prime(uint64_t n)
+{
+    if (n < 4 || n % 2 == 0)
+        return n == 2 || n == 3;
+    for (uint64_t d = 3; d <= n / d; d += 2)
+        if (n % d == 0)
+            return false;
+    return true;
+}
+
+/* Returns NULL, or what is wrong with the line. */
+static const char *parse(const char *line, size_t length, uint64_t *number)
+{
+    *number = 0;
+    for (size_t i = 0; i < length; i++) {
+        if (line[i] < '0' || line[i] > '9')
+            return "error: not a decimal number\n";
+        uint64_t digit = (uint64_t)(line[i] - '0');
+        if (*number > (UINT64_MAX - digit) / 10)
+            return "error: larger than 18446744073709551615\n";
+        *number = *number * 10 + digit;
+    }
+    if (length == 0)
+        return "error: empty line\n";
+    return *number < 2 ? "error: 0 and 1 are neither prime nor composite\n" : NULL;
+}
+
+static void next_line(struct client *c);
+
+static void client_closed(uv_handle_t *handle)
+{
+    free(handle); /* the client: its handle comes first */
+}
+
+static void drop_client(struct client *c)
+{
+    uv_close((uv_handle_t *)&c->tcp, client_closed);
+}
+
+static void answer_sent(uv_write_t *request, int status)
+{
+    struct client *c = (struct client *)request->handle;
+
+    if (status < 0)
+        drop_client(c);
+    else
+        next_line(c);
+}
+
+/* The text must outlive the sending: it is static. */
+static void send_answer(struct client *c, const char *text)
+{
+    uv_buf_t buffer = uv_buf_init((char *)text, (unsigned)strlen(text));
+
+    if (uv_write(&c->write, (uv_stream_t *)&c->tcp, &buffer, 1, answer_sent) < 0)
+        drop_client(c);
+}
+
+static void test_number(uv_work_t *work) /* the only function another thread runs */
+{
+    struct client *c = work->data;
+
+    c->prime = is_prime(c->number);
+}
+
+static void number_tested(uv_work_t *work, int status)
+{
+    struct client *c = work->data;
+
+    (void)status; /* only uv_cancel, which nobody calls, makes it an error */
+    send_answer(c, c->prime ? "prime\n" : "composite\n");
+}
+
+static void answer_line(struct client *c, const char *line, size_t length)
+{
+    const char *error =
+        c->too_long ? "error: line too long\n" : parse(line, length, &c->number);
+
+    c->too_long = false;
+    if (error != NULL) {
+        send_answer(c, error);
+        return;
+    }
+    c->work.data = c;
+    if (!pool) {
+        test_number(&c->work);
+        number_tested(&c->work, 0);
+    } else if (uv_queue_work(c->tcp.loop, &c->work, test_number, number_tested) < 0) {
+        drop_client(c);
+    }
+}
+
+static void lend_room(uv_handle_t *handle, size_t suggested, uv_buf_t *buffer)
+{
+    struct client *c = (struct client *)handle;
+
+    (void)suggested;
+    *buffer = uv_buf_init(c->in + c->used, (unsigned)(sizeof c->in - c->used));
+}
+
+static void bytes_came(uv_stream_t *stream, ssize_t n, const uv_buf_t *buffer)
+{
+    struct client *c = (struct client *)stream;
+
+    (void)buffer; /* it is c->in */
+    if (n < 0 && n != UV_EOF) {
+        drop_client(c);
+        return;
+    }
+    c->used += n > 0 ? (size_t)n : 0;
+    c->ended = n == UV_EOF;
+    uv_read_stop(stream);
+    next_line(c);
+}
+
+/* Answers the next line; or reads on, if it is not complete; or drops a client who is done. */
+static void next_line(struct client *c)
+{
+    const char *end = memchr(c->in, '\n', c->used);
+    char line[LINE_SIZE];
+
+    if (end == NULL && c->used == sizeof c->in) {
+        c->too_long = true;
+        c->used = 0;
+    }
+    if (end == NULL && !c->ended) {
+        if (uv_read_start((uv_stream_t *)&c->tcp, lend_room, bytes_came) < 0)
+            drop_client(c);
+        return;
+    }
+    if (end == NULL && c->used == 0 && !c->too_long) {
+        drop_client(c);
+        return;
+    }
+    size_t length =
+        end != NULL ? (size_t)(end - c->in) : c->used; /* the last may lack its \n */
+    size_t taken = end != NULL ? length + 1 : length;
+    memcpy(line, c->in, length);
+    memmove(c->in, c->in + taken, c->used - taken);
+    c->used -= taken;
+    if (length > 0 && line[length - 1] == '\r')
+        length--;
+    answer_line(c, line, length);
+}
+
+static void accept_client(uv_stream_t *listener, int status)
+{
+    struct client *c = status < 0 ? NULL : calloc(1, sizeof *c);
+
+    if (c == NULL)
+        return;
+    uv_tcp_init(listener->loop, &c->tcp);
+    if (uv_accept(listener, (uv_stream_t *)&c->tcp) < 0) {
+        drop_client(c);
+        return;
+    }
+    uv_tcp_nodelay(&c->tcp, 1);
+    next_line(c);
+}
+
+static _Noreturn void usage(const char *what, const char *value)
+{
+    fprintf(stderr, "prime_server: %s%s\n", what, value);
+    fprintf(stderr, "usage: prime_server [--mode block|pool] [--threads N] [PORT]\n");
+    exit(USAGE);
+}
+
+static int whole_number(const char *text, int min, int max)
+{
+    char *end;
+    long n = strtol(text, &end, 10);
+
+    if (end == text || *end != '\0' || n < min || n > max)
+        usage("bad number: ", text);
+    return (int)n;
+}
+
+/* Returns the port. */
+static int parse_options(int argc, char **argv)
+{
+    static const struct option options[] = {
+        {"mode", required_argument, NULL, 'm'},
+        {"threads", required_argument, NULL, 't'},
+        {0},
+    };
+    int option;
+
+    while ((option = getopt_long(argc, argv, "", options, NULL)) != -1)
+        switch (option) {
+        case 'm':
+            pool = strcmp(optarg, "pool") == 0;
+            if (!pool && strcmp(optarg, "block") != 0)
+                usage("no such mode: ", optarg);
+            break;
+        case 't': /* libuv reads it when the first work is queued */
+            whole_number(optarg, 1, 1024);
+            setenv("UV_THREADPOOL_SIZE", optarg, 1);
+            break;
+        default:
+            usage("see above", "");
+        }
+    if (argc - optind > 1)
+        usage("one port only, not also ", argv[optind + 1]);
+    return optind < argc ? whole_number(argv[optind], 0, 65535) : 8080;
+}
+
+int main(int argc, char **argv)
+{
+    int port = parse_options(argc, argv), size;
+    uv_loop_t *loop = uv_default_loop();
+    struct sockaddr_in address;
+    uv_tcp_t listener;
+
+    signal(SIGPIPE, SIG_IGN);
+    uv_tcp_init(loop, &listener);
+    uv_ip4_addr("127.0.0.1", port, &address);
+    int error = uv_tcp_bind(&listener, (struct sockaddr *)&address, 0);
+    if (error == 0)
+        error = uv_listen((uv_stream_t *)&listener, SOMAXCONN, accept_client);
+    if (error != 0) {
+        fprintf(stderr, "prime_server: cannot listen: %s\n", uv_strerror(error));
+        return FAILED;
+    }
+    size = sizeof address;
+    uv_tcp_getsockname(&listener, (struct sockaddr *)&address, &size);
+    printf("Listening on 127.0.0.1:%d\n", ntohs(address.sin_port));
+    fflush(stdout);
+    return uv_run(loop, UV_RUN_DEFAULT);
+}

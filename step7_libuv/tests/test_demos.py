@@ -1,0 +1,133 @@
+"""The demonstrations in demos/ show what they claim to show."""
+
+import os
+import re
+import socket
+import subprocess
+import sys
+import unittest
+from contextlib import contextmanager
+
+STEP = os.path.join(os.path.dirname(os.path.abspath(__file__)), "..")
+DEMOS = os.path.join(STEP, "build", "demos")
+
+
+def run(*command, seconds=100):
+    result = subprocess.run([*map(str, command)], stdout=subprocess.PIPE,
+                            stderr=subprocess.PIPE, encoding="utf-8", timeout=seconds)
+    return result.returncode, result.stdout, result.stderr
+
+
+def demo(name, *arguments):
+    return run(os.path.join(DEMOS, name), *arguments)
+
+
+def script(name, *arguments):
+    return run(sys.executable, os.path.join(STEP, "demos", name), *arguments)
+
+
+@contextmanager
+def prime_server(*options):
+    """The server on a free port, which is yielded."""
+    server = subprocess.Popen([os.path.join(DEMOS, "prime_server"), *options, "0"],
+                              stdout=subprocess.PIPE, encoding="ascii")
+    with server:
+        try:
+            yield int(server.stdout.readline().rpartition(":")[2])
+        finally:
+            server.kill()
+
+
+def ask(port, *pieces):
+    """Send the pieces, then the end; return all lines that come."""
+    with socket.create_connection(("127.0.0.1", port), 20) as sock:
+        for piece in pieces:
+            sock.sendall(piece)
+        sock.shutdown(socket.SHUT_WR)
+        return sock.makefile("rb").read().decode("ascii").splitlines()
+
+
+class PrimeServer(unittest.TestCase):
+    def both_modes(self):
+        for mode in "block", "pool":
+            with self.subTest(mode), prime_server("--mode", mode) as port:
+                yield port
+
+    def test_answers_are_right_and_in_order(self):
+        def prime(n):
+            return all(n % d for d in range(2, int(n ** 0.5) + 1))
+
+        numbers = [*range(2, 1000), 2 ** 32, 65537 ** 2, 2147483647, 2 ** 64 - 2, 2 ** 64 - 1]
+        expected = ["prime" if prime(n) else "composite" for n in range(2, 1000)]
+        expected += ["composite", "composite", "prime", "composite", "composite"]
+        for port in self.both_modes():
+            self.assertEqual(ask(port, b"".join(b"%d\n" % n for n in numbers)), expected)
+
+    def test_bad_lines_get_an_error_not_a_guess(self):
+        for port in self.both_modes():
+            for line in (b"", b"-7", b"+7", b" 7", b"7 ", b"7.0", b"0x7", b"abc", b"7\0", b"0",
+                         b"1", b"18446744073709551616", b"9" * 30, b"7" * 64, b"7" * 1000):
+                answers = ask(port, line + b"\n7\n")
+                self.assertEqual((line, len(answers), answers[-1]), (line, 2, "prime"))
+                self.assertRegex(answers[0], "^error: [a-z0-9 ]+$")
+
+    def test_lines_come_in_any_pieces(self):
+        for port in self.both_modes():
+            for size in range(1, 70):
+                seven = b"7".rjust(size, b"0")
+                answer = "prime" if size < 64 else "error: line too long"
+                self.assertEqual(ask(port, seven + b"\n8\n"), [answer, "composite"])
+            self.assertEqual(ask(port, b"1", b"1\n1", b"2\r\n\n"),
+                             ["prime", "composite", "error: empty line"])
+            self.assertEqual(ask(port, b"10\n11"), ["composite", "prime"])
+            self.assertEqual(ask(port), [])
+
+    def test_usage(self):
+        for options in (["--mode", "fast"], ["--threads", "0"], ["--threads"], ["--what"],
+                        ["http"], ["1", "2"], ["65536"]):
+            self.assertEqual(demo("prime_server", *options)[:2], (2, ""), options)
+
+
+class PrimeClient(unittest.TestCase):
+    LARGE = 9999999999999937        # a tenth of the default's divisions, or so
+
+    def rows(self, *arguments):
+        """For each server, for each crowd: when the last large number was answered and the
+        worst answer time of the small ones, in milliseconds."""
+        status, said, wrong = script("prime_client.py", "--large", self.LARGE, *arguments)
+        self.assertEqual((status, wrong), (0, ""))
+        rows = [(int(crowd), float(last.replace("-", "0")), float(worst)) for crowd, last, worst
+                in re.findall(r"^ +(\d) +(\d+|-) ms +\d+ +[\d.]+ ms +(\d+) ms$", said, re.M)]
+        self.assertEqual([row[0] for row in rows[:5]], [0, 1, 2, 4, 5])
+        return [{crowd: rest for crowd, *rest in rows[i:i + 5]}
+                for i in range(0, len(rows), 5)]
+
+    def test_frozen_by_one_in_block_mode_and_by_four_in_pool_mode(self):
+        block, pool = self.rows()
+        for crowd in 1, 2, 4, 5:
+            last, worst = block[crowd]
+            self.assertGreater(worst, 0.6 * last, "block, %d" % crowd)
+        for crowd in 1, 2:
+            last, worst = pool[crowd]
+            self.assertLess(worst, 0.6 * last, "pool, %d" % crowd)
+        for crowd in 4, 5:
+            last, worst = pool[crowd]
+            self.assertGreater(worst, 0.3 * last, "pool, %d" % crowd)
+
+    def test_a_smaller_pool_is_full_sooner(self):
+        with prime_server("--mode", "pool", "--threads", "1") as port:
+            (small,) = self.rows("127.0.0.1", port)
+        last, worst = small[1]
+        self.assertGreater(worst, 0.6 * last)
+
+    def test_complaints(self):
+        self.assertEqual(script("prime_client.py", "127.0.0.1", "http")[0], 2)
+        with prime_server() as port:
+            pass
+        status, said, wrong = script("prime_client.py", port)
+        self.assertEqual(status, 1)
+        self.assertRegex(wrong, r"^prime_client: [^\n]+\n$")
+
+
+if __name__ == "__main__":
+    unittest.main()

@@ -15,8 +15,10 @@ import sys
 SAME = [
     ("accept_client", "1 3"),
     ("serve_client", "1 2"),
-    ("drop_client", "4 5"),
-    ("main", "1 2 5 6 8"),
+    ("drop_client", "4 5 5/poll"),
+    ("drop_client", "6 6/edge"),
+    ("pump_client", "5 5/poll"),
+    ("main", "1 2 5 5/poll 6 6/edge 8"),
 ]
 
 

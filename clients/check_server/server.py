@@ -341,17 +341,17 @@ class Server:
             self.process.send_signal(signal.SIGCONT)
 
     @contextmanager
-    def stopped_and_continued(self):
-        """It is stopped and continued every few milliseconds: calls are interrupted."""
+    def storm(self, *signals):
+        """The signals come in turn every few milliseconds: its calls are interrupted."""
         over = threading.Event()
 
-        def storm():
-            while not over.wait(0.003):
-                self.process.send_signal(signal.SIGSTOP)
-                over.wait(0.002)
-                self.process.send_signal(signal.SIGCONT)
+        def send():
+            while not over.is_set():
+                for signum in signals:
+                    self.process.send_signal(signum)
+                    over.wait(0.002)
 
-        thread = threading.Thread(target=storm, daemon=True)
+        thread = threading.Thread(target=send, daemon=True)
         thread.start()
         try:
             yield

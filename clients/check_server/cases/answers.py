@@ -1,5 +1,8 @@
 """Bytes: for any input in any fragmentation exactly the protocol's answer, in order."""
 
+import statistics
+import time
+
 from ..client import exchange_all
 from ..protocol import KNOWN_EXCHANGE, message, naive_answer, random_input
 from ..registry import case
@@ -86,6 +89,22 @@ def many_messages_in_one_packet(t):
         data = b"".join(b"^%d$-" % number for number in range(5000))
         client = s.connect().greeting()
         client.exchange(data).exchange(b"^$" * 30000 + b"^end$").finish()
+
+
+@case("the answers to one packet come together, not 40 ms apart (Nagle, delayed ACK)")
+def answers_come_together(t):
+    with t.server() as s:
+        client = s.connect().greeting()
+        gaps = []
+        for _ in range(30):     # delayed acknowledgements begin after a while only
+            client.send(b"^abc$").expect(b"b")
+            began = time.monotonic()
+            client.expect(b"cd")
+            gaps.append(time.monotonic() - began)
+        gap = statistics.median(gaps[-10:])
+        t.check(gap < 0.02 * t.slow, "the last answer to `^abc$` came %.0f ms (median) after "
+                "the first" % (1e3 * gap))
+        client.finish()
 
 
 @case("a message ends with its `$`, not with its packet or its client's neighbour")

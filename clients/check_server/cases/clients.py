@@ -1,5 +1,6 @@
 """A client can only hurt itself: the others are served meanwhile, or next if serial."""
 
+import signal
 import socket
 import statistics
 import time
@@ -271,13 +272,26 @@ def events_of_one_lap(t):
 def stopped_and_continued(t):
     with t.server() as s:
         clients = s.crowd(1 if t.serial else 5)
-        with s.stopped_and_continued():
+        with s.storm(signal.SIGSTOP, signal.SIGCONT):
             end = time.monotonic() + t.scale(0.5, 1.5, 6)
             while time.monotonic() < end:
                 exchange_all([(client, message(t.rng.randrange(1, 100000), t.rng))
                               for client in clients])
         for client in clients:
             client.finish()
+
+
+@case("interrupted by SIGUSR1 again and again, even in mid-send, it loses no byte",
+      needs="--stats")
+def interrupted(t):
+    with t.server() as s, s.bystander():
+        client = s.connect(rcvbuf=32768).greeting()
+        with s.storm(signal.SIGUSR1):
+            client.exchange_slowly(message(t.scale(1, 4, 16) * MIB), pause=0.002)
+            for _ in range(20):
+                client.send(b"^abc$").settle()
+            s.serves_others()
+        client.finish()
 
 
 @case("whatever a random crowd does, each gets its own answers and nobody else's",

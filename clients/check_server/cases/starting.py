@@ -4,6 +4,7 @@ import json
 import os
 import resource
 import select
+import signal
 import socket
 import subprocess
 import tempfile
@@ -143,22 +144,34 @@ def quiet(t):
         t.check(after == before, "with --quiet it said %r" % after[len(before):])
 
 
-@case("--stats FILE: at exit the cost counters as one flat JSON object", needs="--stats")
+@case("--stats FILE: on SIGUSR1 and at exit the cost counters as one flat JSON object",
+      needs="--stats")
 def stats_file(t):
+    def stats():
+        with open(path, encoding="utf-8") as file:
+            text = file.read()
+        return json.loads(text) if text.endswith("\n") else None
+
     with tempfile.TemporaryDirectory() as folder:
         path = os.path.join(folder, "stats.json")
         with t.server("--stats", path) as s:
             s.serves()
+            s.signal(signal.SIGUSR1)
+            check_stats(t, s.eventually(stats), 1)
             s.serves()
             s.stop()
-        with open(path, encoding="utf-8") as file:
-            stats = json.load(file)
+        check_stats(t, stats(), 2)
+
+
+def check_stats(t, stats, clients):
+    t.check(stats, "nothing was written")
     missing = [key for key in STATS_KEYS if key not in stats]
     t.check(not missing, "missing in the statistics: %s" % ", ".join(missing))
     t.check(all(isinstance(stats[key], (int, float)) for key in STATS_KEYS),
             "not all statistics are numbers: %r" % stats)
-    for key, wanted in (("clients_served", 2), ("clients_max", 1), ("clients_refused", 0),
-                        ("bytes_in", 2 * 36), ("bytes_out", 2 * 19)):
+    for key, wanted in (("clients_served", clients), ("clients_max", 1),
+                        ("clients_refused", 0), ("bytes_in", 36 * clients),
+                        ("bytes_out", 19 * clients)):
         t.check(stats[key] == wanted, "%s is %r, not %d" % (key, stats[key], wanted))
 
 

@@ -138,6 +138,15 @@ class RefusesLongMessages(Server):
             return super().feed(data)
 
 
+@bug("answers-come-together")
+class SendsByteByByte(Server):
+    def write(self, conn):
+        conn.sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 0)
+        for at in range(len(conn.unsent)):
+            conn.sock.send(conn.unsent[at:at + 1])
+        conn.unsent = b""
+
+
 @bug("greeting")
 class GreetsNobody(Server):
     greeting = b""
@@ -299,10 +308,11 @@ class StarvesOthers(Server):
             super().pump(conn, selectors.EVENT_READ | selectors.EVENT_WRITE)
 
 
-@bug("stopped-and-continued")
+@bug("stopped-and-continued", "interrupted")
 class TakesAnInterruptForTheEnd(Server):
     def run(self):
         signal.signal(signal.SIGCONT, self.hang_up)
+        signal.signal(signal.SIGUSR1, self.hang_up)
         super().run()
 
     def hang_up(self, *_):
@@ -335,6 +345,15 @@ class LeaksMemory(Server):
 
     def drop(self, conn):
         self.kept.append(os.urandom(2000))
+        super().drop(conn)
+
+
+@bug("nothing-is-kept")
+class LeaksWhatItOwed(Server):
+    kept = []
+
+    def drop(self, conn):
+        self.kept.append(conn.unsent)
         super().drop(conn)
 
 

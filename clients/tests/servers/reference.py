@@ -127,6 +127,7 @@ class Server:
         signal.set_wakeup_fd(self.wake_writer.fileno(), warn_on_full_buffer=False)
         for signum in (signal.SIGTERM, signal.SIGINT):
             signal.signal(signum, self.stop)
+        signal.signal(signal.SIGUSR1, lambda *_: self.write_stats())
 
     def run(self):
         while not self.stopping:
@@ -296,8 +297,11 @@ class Server:
                 "threads_max": 1, "cpu_user_seconds": usage.ru_utime,
                 "cpu_system_seconds": usage.ru_stime,
                 "peak_rss_bytes": usage.ru_maxrss * 1024})
+            if self.options.stats != "-":   # a second report replaces the first
+                self.stats_file.seek(0)
+                self.stats_file.truncate()
             self.stats_file.write(json.dumps(self.counters) + "\n")
-            self.stats_file.close()
+            self.stats_file.flush()
 
 
 def port_number(text):

@@ -129,5 +129,40 @@ class PrimeClient(unittest.TestCase):
         self.assertRegex(wrong, r"^prime_client: [^\n]+\n$")
 
 
+class Timers(unittest.TestCase):
+    SCALE = 0.2
+
+    def gaps(self, name):
+        """Between the ticks, in units of the period; and whether the work ended in a gap."""
+        status, said, wrong = demo(name, "--time-scale", self.SCALE)
+        self.assertEqual((status, wrong), (0, ""))
+        parts = re.split(r"tick \d+, ([\d.]+) s.*\n", said)
+        gaps = [float(gap) / self.SCALE for gap in parts[1::2]]
+        self.assertEqual(len(gaps), 9)
+        self.assertEqual(said.count("work begins"), 2)
+        self.assertEqual(said.count("work is done"), 2)
+        longest = float(re.search(r"longest gap .*: ([\d.]+) s\n$", said).group(1))
+        self.assertAlmostEqual(longest / self.SCALE, max(gaps), 1)
+        return gaps, parts[2::2]
+
+    def test_a_callback_that_sleeps_stops_the_clock(self):
+        gaps, _ = self.gaps("timer_sleep")
+        self.assertGreater(min(gaps[3], gaps[6]), 2.9)
+        self.assertLess(max(gaps[:3] + gaps[4:6] + gaps[7:]), 2)
+
+    def test_the_pool_lets_it_tick_on(self):
+        gaps, between = self.gaps("timer_work")
+        self.assertLess(max(gaps), 2)
+        for start in 3, 6:      # ticks come while the work goes on
+            self.assertIn("work begins", between[start - 1])
+            self.assertNotIn("work is done", between[start - 1])
+            self.assertNotIn("work is done", between[start])
+
+    def test_usage(self):
+        for options in ["1"], ["--time-scale"], ["--time-scale", "0"], ["--time-scale", "1x"]:
+            for name in "timer_sleep", "timer_work":
+                self.assertEqual(demo(name, *options)[:2], (2, ""), options)
+
+
 if __name__ == "__main__":
     unittest.main()

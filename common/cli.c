@@ -208,7 +208,7 @@ static void parse_options(int argc, char **argv, const struct cli_option *more)
             puts("echo server 1.0");
             exit(0);
         default:
-            if (code < MORE_FIRST)
+            if (code < MORE_FIRST || more == NULL)
                 die_bad_option(code, argv, options);
             set_more(&more[code - MORE_FIRST], optarg);
         }

@@ -11,12 +11,12 @@ static void *reserve;
 
 static void *reallocate(void *memory, size_t size)
 {
-    void *more = realloc(memory, size);
+    void *more = realloc(memory, size > 0 ? size : 1);
 
-    if (more == NULL && size > 0) {
+    if (more == NULL) {
         free(reserve);
         reserve = NULL;
-        more = realloc(memory, size);
+        more = realloc(memory, size > 0 ? size : 1);
     }
     return more;
 }
@@ -25,7 +25,9 @@ static void *allocate_zeroed(size_t count, size_t size)
 {
     void *memory = count > 0 && size > SIZE_MAX / count ? NULL : setup_malloc(count * size);
 
-    return memory ? memset(memory, 0, count * size) : NULL;
+    if (memory != NULL)
+        memset(memory, 0, count * size);
+    return memory;
 }
 
 void *setup_malloc(size_t size)

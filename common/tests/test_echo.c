@@ -150,7 +150,7 @@ static void random_input(void **state)
         size_t pieces[64];
         int largest = rand() % 2 ? 4 : 5000;
         for (size_t i = 0; i < 64; i++)
-            pieces[i] = (size_t)(rand() % largest + 1);
+            pieces[i] = (size_t)rand() % (size_t)largest + 1;
         check_split(in, n, pieces, 64);
     }
 }

@@ -130,7 +130,7 @@ static int fill_descriptors(int *fds, int most)
 static void full_house(void **state)
 {
     struct net_listener listener = listen_somewhere("127.0.0.1");
-    int clients[3], fds[64], n;
+    int clients[3], fds[64] = {0}, n;
     struct rlimit before, low;
     struct peer peer;
     char byte;

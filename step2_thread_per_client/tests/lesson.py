@@ -17,7 +17,7 @@ def a_thread_for_each_client(t):
             t.check(s.eventually(lambda: s.threads() == 1), "threads are left behind")
 
 
-@case("its stacks are small: a hundred silent clients cost well under a MiB each, even on paper",
+@case("its stacks are small: a silent client reserves well under a MiB of addresses",
       needs="linux", clients=100)
 def small_stacks(t):
     with t.server() as s:

@@ -18,7 +18,7 @@ def second_client_waits(t):
         second.greeting().expect(b"bcd")
 
 
-@case("it says of each recv how long it slept, which is nearly all the time, and the CPU it used")
+@case("it says of each recv how long it slept, and how little CPU it used meanwhile")
 def recv_is_narrated(t):
     with t.server() as s:
         client = s.connect().greeting()

@@ -1,4 +1,4 @@
-"""The lesson of step 5: one call asks about everybody, and everybody must be named each time."""
+"""The lesson of step 5: one call asks about everybody, and names everybody each time."""
 
 import json
 import os

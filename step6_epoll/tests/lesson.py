@@ -28,7 +28,7 @@ def thousands_are_silent(t):
             "%d calls of epoll_ctl for %d clients" % (cost["interest_changes"], silent + 1))
 
 
-@case("its CPU time for a message is nearly the same with ten and with two thousand silent clients",
+@case("its CPU time for a message is the same with ten and with two thousand silent clients",
       level="normal", needs="linux", clients=2001)
 def the_silent_cost_nothing(t):
     with t.server("--quiet") as s:

@@ -164,5 +164,29 @@ class Timers(unittest.TestCase):
                 self.assertEqual(demo(name, *options)[:2], (2, ""), options)
 
 
+class FileRead(unittest.TestCase):
+    def rows(self):
+        """Of both ways to read: what it took, longest stall, answers, worst answer."""
+        status, said, wrong = demo("file_read", "--mebibytes", 128)
+        self.assertEqual((status, wrong), (0, ""))
+        return [list(map(float, re.search(
+            "  " + name + r" +(\d+) ms +([\d.]+) ms +(\d+) +([\d.]+) ms\n", said).groups()))
+            for name in (r"read\(\) in the loop", "uv_fs_read")]
+
+    def test_only_the_pool_keeps_the_loop_going(self):
+        kept_going = False
+        for _ in range(3):      # a busy machine may hold up any loop
+            (took, stall, answers, worst), (pool_took, pool_stall, _, pool_worst) = self.rows()
+            self.assertGreater(stall, 0.9 * took)
+            self.assertGreater(worst, 0.7 * took)
+            self.assertGreater(answers, 5)
+            kept_going = kept_going or max(pool_stall, pool_worst) < 0.5 * pool_took
+        self.assertTrue(kept_going)
+
+    def test_usage(self):
+        for options in ["1"], ["--mebibytes"], ["--mebibytes", "0"], ["--mebibytes", "many"]:
+            self.assertEqual(demo("file_read", *options)[:2], (2, ""), options)
+
+
 if __name__ == "__main__":
     unittest.main()

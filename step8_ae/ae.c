@@ -259,7 +259,7 @@ static int dispatch(aeEventLoop *loop, aeFiredEvent fired)
 {
     const unsigned lap = loop->lap;
     aeFileEvent *fe = &loop->events[fired.fd];
-    const int mask = fe->lap == lap ? AE_NONE : fe->mask & fired.mask;
+    const int mask = fe->mask & fired.mask;
     const int first = fe->mask & AE_BARRIER ? AE_WRITABLE : AE_READABLE;
     aeFileProc *called = NULL;
 

@@ -22,6 +22,7 @@
 #include <sys/resource.h>
 #include <sys/select.h>
 #include <sys/socket.h>
+#include <sys/syscall.h>
 #include <sys/time.h>
 #include <time.h>
 #include <unistd.h>
@@ -107,6 +108,30 @@ static void on_finalize(aeEventLoop *l, void *data)
     note("f", ((struct actor *)data)->name);
 }
 
+/* The clock as the loop sees it: counted, and stopped where a test wants two events at exactly
+ * the same time. */
+static int clock_calls;
+static bool clock_stopped;
+
+#ifdef SYS_clock_gettime /* where it is a system call we can stand before it */
+enum { OUR_CLOCK = true };
+
+int clock_gettime(clockid_t clock_id, struct timespec *tp)
+{
+    static struct timespec last;
+
+    if (clock_id != CLOCK_MONOTONIC)
+        return (int)syscall(SYS_clock_gettime, clock_id, tp);
+    clock_calls++;
+    if (!clock_stopped)
+        syscall(SYS_clock_gettime, clock_id, &last);
+    *tp = last;
+    return 0;
+}
+#else
+enum { OUR_CLOCK = false };
+#endif
+
 static double now_ms(void)
 {
     struct timespec now;
@@ -173,6 +198,7 @@ static int set_up(void **state)
 {
     (void)state;
     trace[0] = '\0';
+    clock_stopped = false;
     loop = aeCreateEventLoop(256);
     return loop == NULL;
 }
@@ -415,6 +441,33 @@ static void test_reports_half_a_close(void **state)
     close_pair(p);
 }
 
+static void test_finds_the_rest_when_some_go(void **state)
+{
+    struct pair p = open_pair(), q = open_pair(), s = open_pair();
+    struct actor a = {.name = "a"}, b = {.name = "b"}, c = {.name = "c"};
+
+    (void)state;
+    watch(p.ours, AE_READABLE, &a);
+    watch(q.ours, AE_READABLE, &b);
+    watch(s.ours, AE_READABLE, &c);
+    poke(p.theirs);
+    poke(q.theirs);
+    poke(s.theirs);
+    aeDeleteFileEvent(loop, p.ours, AE_READABLE);
+    assert_int_equal(aeProcessEvents(loop, LOOK), 2);
+    trace[0] = '\0';
+    aeDeleteFileEvent(loop, s.ours, AE_READABLE);
+    assert_int_equal(aeProcessEvents(loop, LOOK), 1);
+    assert_trace("rb");
+    watch(s.ours, AE_READABLE, &c);
+    aeDeleteFileEvent(loop, q.ours, AE_READABLE);
+    assert_int_equal(aeProcessEvents(loop, LOOK), 1);
+    assert_trace("rc");
+    close_pair(p);
+    close_pair(q);
+    close_pair(s);
+}
+
 static void test_survives_a_close_without_delete(void **state)
 {
     struct pair p = open_pair(), q = open_pair();
@@ -626,6 +679,20 @@ static void test_nests_without_telling_twice(void **state)
     close_pair(p);
     close_pair(q);
     close_pair(s);
+}
+
+static void test_nests_between_reading_and_writing(void **state)
+{
+    struct pair p = open_pair();
+    struct actor a = {.name = "a", .act = swallow_and_nest};
+
+    (void)state;
+    assert_int_equal(aeCreateFileEvent(loop, p.ours, AE_READABLE, on_readable, &a), AE_OK);
+    assert_int_equal(aeCreateFileEvent(loop, p.ours, AE_WRITABLE, on_writable, &a), AE_OK);
+    poke(p.theirs);
+    assert_int_equal(aeProcessEvents(loop, LOOK), 1);
+    assert_trace("rawa"); /* the inner lap has written, so the outer does not */
+    close_pair(p);
 }
 
 /* ------------------------------------------------------------------------ sizes */
@@ -868,6 +935,8 @@ static void test_takes_a_signal_for_nothing_fired(void **state)
     aeDeleteFileEvent(loop, p.ours, AE_WRITABLE);
     start_timer(TOO_LONG_MS, &a);
     assert_int_equal(aeProcessEvents(loop, AE_ALL_EVENTS), 0);
+    assert_int_equal(aeWait(p.ours, AE_READABLE, 1LL << 32), AE_ERR);
+    assert_int_equal(errno, EINTR);
     setitimer(ITIMER_REAL, &never, NULL);
     sigaction(SIGALRM, &old, NULL);
     assert_true(now_ms() - start < TOO_LONG_MS);
@@ -992,6 +1061,54 @@ static void test_leaves_new_timers_to_the_next_lap(void **state)
     drop_timers();
 }
 
+static void test_ends_a_lap_though_time_stands_still(void **state)
+{
+    struct actor a = {.name = "a", .act = create_timer, .again = AE_NOMORE};
+    struct actor b = {.name = "b", .again = 0}, c = {.name = "c", .again = -5};
+
+    (void)state;
+    if (!OUR_CLOCK)
+        skip();
+    clock_stopped = true;
+    start_timer(0, &b);
+    assert_int_equal(aeProcessEvents(loop, LOOK), 1);
+    assert_trace("tb");
+    clock_stopped = false;
+    drop_timers();
+    assert_trace("fb");
+    clock_stopped = true;
+    start_timer(0, &a);
+    start_timer(0, &b);
+    start_timer(0, &c);
+    assert_int_equal(aeProcessEvents(loop, LOOK), 3);
+    clock_stopped = false;
+    assert_trace("tafatbtc"); /* of the same time: in the order of creation */
+    assert_int_equal(aeProcessEvents(loop, AE_ALL_EVENTS), 3);
+    assert_trace("tafatbtc");
+    drop_timers();
+}
+
+static void test_asks_for_the_time_only_if_it_must(void **state)
+{
+    struct pair p = open_pair();
+    struct actor a = {.name = "a"};
+
+    (void)state;
+    if (!OUR_CLOCK)
+        skip();
+    watch(p.ours, AE_READABLE, &a);
+    poke(p.theirs);
+    clock_calls = 0;
+    assert_int_equal(aeProcessEvents(loop, AE_ALL_EVENTS), 1);
+    assert_int_equal(clock_calls, 0);
+    start_timer(TOO_LONG_MS, &a);
+    clock_calls = 0;
+    assert_int_equal(aeProcessEvents(loop, AE_FILE_EVENTS), 1);
+    assert_int_equal(clock_calls, 0);
+    close_pair(p);
+    drop_timers();
+}
+
 static void delete_timer(struct actor *self, int fd, int mask)
 {
     (void)fd, (void)mask;
@@ -1018,7 +1135,7 @@ static void test_deletes_timers(void **state)
 
 static void test_lets_a_timer_delete_itself(void **state)
 {
-    struct actor a = {.name = "a", .act = delete_timer, .again = 0, .other = &a};
+    struct actor a = {.name = "a", .act = delete_timer, .again = TOO_LONG_MS, .other = &a};
 
     (void)state;
     a.id = start_timer(0, &a);
@@ -1123,6 +1240,7 @@ int main(void)
         TEST(reports_a_closed_pipe),
         TEST(reports_a_reset),
         TEST(reports_half_a_close),
+        TEST(finds_the_rest_when_some_go),
         TEST(survives_a_close_without_delete),
         TEST(holds_thousands),
         TEST(spares_whom_another_deleted),
@@ -1130,6 +1248,7 @@ int main(void)
         TEST(keeps_old_news_from_a_newcomer),
         TEST(keeps_old_news_from_its_own_successor),
         TEST(nests_without_telling_twice),
+        TEST(nests_between_reading_and_writing),
         TEST(resizes),
         TEST(grows_in_a_callback),
         TEST(shrinks_in_a_callback),
@@ -1145,6 +1264,8 @@ int main(void)
         TEST(sleeps_until_the_timer_is_due),
         TEST(repeats_as_the_callback_says),
         TEST(leaves_new_timers_to_the_next_lap),
+        TEST(ends_a_lap_though_time_stands_still),
+        TEST(asks_for_the_time_only_if_it_must),
         TEST(deletes_timers),
         TEST(lets_a_timer_delete_itself),
         TEST(lets_a_timer_delete_another),

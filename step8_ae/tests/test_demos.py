@@ -1,0 +1,128 @@
+"""The demonstrations in demos/ show what they claim to show."""
+
+import os
+import re
+import signal
+import socket
+import subprocess
+import sys
+import threading
+import unittest
+from contextlib import contextmanager
+
+STEP = os.path.join(os.path.dirname(os.path.abspath(__file__)), "..")
+SLOW_COMMAND = os.path.join(STEP, "build", "demos", "slow_command")
+MODES = "block", "slices", "worker"
+
+
+def run(*command):
+    result = subprocess.run([*map(str, command)], stdout=subprocess.PIPE,
+                            stderr=subprocess.PIPE, encoding="utf-8", timeout=60)
+    return result.returncode, result.stdout, result.stderr
+
+
+def slow_client(*arguments):
+    return run(sys.executable, os.path.join(STEP, "demos", "slow_client.py"), *arguments)
+
+
+@contextmanager
+def slow_command(mode):
+    """The server on a free port, which is yielded."""
+    server = subprocess.Popen([SLOW_COMMAND, "--mode", mode, "0"], stdout=subprocess.PIPE,
+                              encoding="ascii")
+    with server:
+        try:
+            yield int(server.stdout.readline().rpartition(":")[2])
+        finally:
+            server.send_signal(signal.SIGTERM)
+
+
+def ask(port, *pieces):
+    """Send the pieces and a last line; return all lines that come before its answer."""
+    with socket.create_connection(("127.0.0.1", port), 20) as sock:
+        for piece in pieces:
+            sock.sendall(piece)
+        sock.sendall(b"end\n")
+        lines = []
+        for line in sock.makefile("r", encoding="latin-1", newline="\n"):
+            if line == "end\n":
+                return lines
+            lines.append(line.rstrip("\n"))
+        return lines + ["closed"]
+
+
+class SlowCommand(unittest.TestCase):
+    def each_mode(self, check):
+        for mode in MODES:
+            with self.subTest(mode), slow_command(mode) as port:
+                check(port)
+
+    def test_answers_keep_their_order(self):
+        lines = b"".join(b"SLOW %d\nline %d\n" % (n % 4, n) for n in range(100))
+        expected = [word for n in range(100) for word in ("done", "line %d" % n)]
+        self.each_mode(lambda port: self.assertEqual(ask(port, lines), ["hello", *expected]))
+
+    def test_lines_come_in_any_pieces(self):
+        def check(port):
+            self.assertEqual(ask(port, b"SL", b"OW 1", b"\nx\n", b"\nSLOW\n"),
+                             ["hello", "done", "x", "", "SLOW"])
+            for bad in b"-1", b"", b" 1", b"+1", b"1 ", b"1x", b"60001", b"9" * 99:
+                self.assertEqual(ask(port, b"SLOW " + bad + b"\n"),
+                                 ["hello", "error: SLOW takes 0 to 60000"], bad)
+            self.assertEqual(ask(port, b"x" * 127 + b"\n"), ["hello", "x" * 127])
+            self.assertEqual(ask(port, b"x" * 128), ["hello", "error: line too long", "closed"])
+
+        self.each_mode(check)
+
+    def test_many_commands_at_once_and_clients_that_leave(self):
+        def check(port):
+            for _ in range(10):
+                with socket.create_connection(("127.0.0.1", port)) as sock:
+                    sock.sendall(b"SLOW 10\nSLOW 10\n")
+            answers = []
+            threads = [threading.Thread(
+                target=lambda: answers.append(ask(port, b"SLOW 10\nx\n"))) for _ in range(10)]
+            for thread in threads:
+                thread.start()
+            for thread in threads:
+                thread.join()
+            self.assertEqual(answers, 10 * [["hello", "done", "x"]])
+
+        self.each_mode(check)
+
+    def test_usage(self):
+        for options in ["--mode", "fast"], ["--mode"], ["--what"], ["1", "2"]:
+            self.assertEqual(run(SLOW_COMMAND, *options)[:2], (2, ""), options)
+
+
+class SlowClient(unittest.TestCase):
+    MS = 600
+
+    def test_a_bystander_waits_for_all_of_it_for_a_slice_or_not_at_all(self):
+        status, said, wrong = slow_client("--ms", self.MS)
+        self.assertEqual((status, wrong), (0, ""))
+        rows = {mode: [float(ms) for ms in re.findall(r"([\d.]+) ms", re.search(
+            r"^%s +(.*)$" % mode, said, re.M).group(1))] for mode in MODES}
+        for mode, (before, during, after, connected, greeted, took) in rows.items():
+            self.assertGreaterEqual(took, self.MS, mode)
+            self.assertLess(connected, 0.3 * self.MS, mode)
+            self.assertLess(max(before, after), 0.3 * self.MS, mode)
+            if mode == "block":
+                self.assertGreater(during, 0.8 * self.MS)
+                self.assertGreater(greeted, 0.6 * self.MS)
+            else:
+                self.assertLess(during, 0.3 * self.MS, mode)
+                self.assertLess(greeted, 0.3 * self.MS, mode)
+
+    def test_complaints(self):
+        self.assertEqual(slow_client("--ms", "-1")[0], 2)
+        self.assertEqual(slow_client("localhost", "http")[0], 2)
+        with slow_command("block") as port:
+            pass
+        status, _, wrong = slow_client(port)
+        self.assertEqual(status, 1)
+        self.assertRegex(wrong, r"^slow_client: [^\n]+\n$")
+
+
+if __name__ == "__main__":
+    unittest.main()

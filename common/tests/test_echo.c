@@ -98,8 +98,7 @@ static void every_split_point(void **state)
     static const char *const inputs[] = {
         "^abc$de^abte$fxyz^12325$^ab0000$abab",
         "$^^$$^a^$x^^^$",
-        "^a message longer than the sixteen bytes that a plain loop answers, and than a "
-        "block$b^c",
+        "^a message longer than sixteen bytes, and than a block of sixty-four$b^c",
     };
 
     (void)state;

@@ -40,15 +40,14 @@ def slow_command(mode):
 def ask(port, *pieces):
     """Send the pieces and a last line; return all lines that come before its answer."""
     with socket.create_connection(("127.0.0.1", port), 20) as sock:
-        for piece in pieces:
+        for piece in [*pieces, b"end\n"]:
             sock.sendall(piece)
-        sock.sendall(b"end\n")
         lines = []
-        for line in sock.makefile("r", encoding="latin-1", newline="\n"):
+        for line in sock.makefile("r"):
             if line == "end\n":
                 return lines
             lines.append(line.rstrip("\n"))
-        return lines + ["closed"]
+    raise AssertionError("closed after %r" % lines)
 
 
 class SlowCommand(unittest.TestCase):
@@ -69,8 +68,9 @@ class SlowCommand(unittest.TestCase):
             for bad in b"-1", b"", b" 1", b"+1", b"1 ", b"1x", b"60001", b"9" * 99:
                 self.assertEqual(ask(port, b"SLOW " + bad + b"\n"),
                                  ["hello", "error: SLOW takes 0 to 60000"], bad)
-            self.assertEqual(ask(port, b"x" * 127 + b"\n"), ["hello", "x" * 127])
-            self.assertEqual(ask(port, b"x" * 128), ["hello", "error: line too long", "closed"])
+            for size, answer in (127, "x" * 127), (128, "error: line too long"), \
+                    (1000, "error: line too long"):
+                self.assertEqual(ask(port, b"x" * size + b"\ny\n"), ["hello", answer, "y"])
 
         self.each_mode(check)
 

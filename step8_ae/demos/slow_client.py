@@ -1,0 +1,151 @@
+#!/usr/bin/env python3
+"""Has slow_command compute for a second, and measures what others notice of it.
+
+Without a port it starts the server itself, once in each mode. A bystander sends a line every
+20 ms; watch its answer times before, during and after the command. Meanwhile a newcomer
+connects: that always succeeds at once, since the kernel does it; watch when it is greeted.
+"""
+
+import argparse
+import os
+import socket
+import subprocess
+import sys
+import threading
+import time
+
+SERVER = os.path.join(os.path.dirname(os.path.abspath(__file__)), "..", "build", "demos",
+                      "slow_command")
+PAUSE = 0.02        # seconds between two lines of the bystander
+LEAD = 0.3          # seconds of peace before the command, and after it
+PATIENCE = 120
+
+
+class Client:
+    def __init__(self, address):
+        """Connect; the greeting is left for read_line."""
+        began = time.monotonic()
+        self.sock = socket.create_connection(address, PATIENCE)
+        self.connect_time = time.monotonic() - began
+        self.sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        self.file = self.sock.makefile("r", encoding="ascii", newline="\n")
+
+    def read_line(self, expected):
+        line = self.file.readline()
+        if line != expected + "\n":
+            raise ValueError("expected %r, got %r" % (expected, line))
+
+    def ask(self, line, expected):
+        """Return how long the answer took."""
+        began = time.monotonic()
+        self.sock.sendall(line.encode("ascii") + b"\n")
+        self.read_line(expected)
+        return time.monotonic() - began
+
+    def __enter__(self):
+        return self
+
+    def __exit__(self, *_):
+        self.file.close()
+        self.sock.close()
+
+
+class Bystander(threading.Thread):
+    """Sends a line every now and then; `answers` holds when each was asked and its time."""
+
+    def __init__(self, client):
+        super().__init__()
+        self.client, self.answers, self.enough, self.error = client, [], threading.Event(), None
+
+    def run(self):
+        try:
+            while not self.enough.wait(PAUSE):
+                now = time.monotonic()
+                self.answers.append((now, self.client.ask("ping", "ping")))
+        except (OSError, ValueError) as error:
+            self.error = error
+
+    def worst(self, begin, end):
+        """The worst answer time of what was asked between the two moments."""
+        return max((took for asked, took in self.answers if begin <= asked < end), default=0)
+
+
+def measure(address, ms):
+    """Return times in seconds: the bystander's worst before, during and after the command, the
+    newcomer's until connected and until greeted, and the command's own."""
+    slow_took = []
+    with Client(address) as slow, Client(address) as beside:
+        slow.read_line("hello")
+        beside.read_line("hello")
+        bystander = Bystander(beside)
+        command = threading.Thread(
+            target=lambda: slow_took.append(slow.ask("SLOW %d" % ms, "done")))
+        bystander.start()
+        try:
+            time.sleep(LEAD)
+            begin = time.monotonic()
+            command.start()
+            time.sleep(ms / 1000 / 10)
+            asked = time.monotonic()
+            with Client(address) as newcomer:
+                newcomer.read_line("hello")
+                greeted = time.monotonic() - asked
+            command.join()
+            end = time.monotonic()
+            time.sleep(LEAD)
+        finally:
+            bystander.enough.set()
+            bystander.join()
+        if bystander.error or not slow_took:
+            raise bystander.error or ValueError("the command was not answered")
+        # What was asked while the command was on its way may be before or after it.
+        return (bystander.worst(0, begin - PAUSE), bystander.worst(begin - PAUSE, end),
+                bystander.worst(end, end + PATIENCE), newcomer.connect_time, greeted,
+                slow_took[0])
+
+
+def print_row(name, times):
+    print("%-8s" % name + "%10.1f ms%10.1f ms%10.1f ms%11.1f ms%10.1f ms%11.1f ms"
+          % tuple(1000 * seconds for seconds in times), flush=True)
+
+
+def run_server(mode, ms):
+    with subprocess.Popen([SERVER, "--mode", mode, "0"], stdout=subprocess.PIPE,
+                          encoding="ascii") as server:
+        try:
+            port = int(server.stdout.readline().rpartition(":")[2])
+            print_row(mode, measure(("127.0.0.1", port), ms))
+        finally:
+            server.kill()
+
+
+def main():
+    parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
+    add = parser.add_argument
+    add("--ms", type=int, default=1000, metavar="MS", help="of computing (default 1000)")
+    add("host", metavar="HOST", nargs="?", default="127.0.0.1")
+    add("port", metavar="PORT", nargs="?", type=int, help="ask this server only")
+    options = parser.parse_args()
+    if options.port is None and options.host.isdigit():
+        options.host, options.port = "127.0.0.1", int(options.host)
+    if not 0 <= options.ms <= 60000:
+        parser.error("--ms takes 0 to 60000")
+
+    print("%-8s%39s%26s%14s" % ("", "a bystander's worst answer time", "a newcomer meanwhile",
+                                "SLOW %d" % options.ms))
+    print("%-8s%13s%13s%13s%14s%13s%14s" % ("", "before", "during", "after", "connected",
+                                            "greeted", "took"))
+    if options.port is not None:
+        print_row("", measure((options.host, options.port), options.ms))
+    else:
+        for mode in "block", "slices", "worker":
+            run_server(mode, options.ms)
+
+
+if __name__ == "__main__":
+    try:
+        main()
+    except KeyboardInterrupt:
+        sys.exit(130)
+    except (OSError, ValueError) as problem:
+        sys.exit("slow_client: %s" % (getattr(problem, "strerror", None) or problem))

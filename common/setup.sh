@@ -25,7 +25,6 @@ full    clang-format  clang-format          clang-tools-extra    clang-extra-too
 full    cppcheck      cppcheck              cppcheck             cppcheck            cppcheck     cppcheck
 full    shellcheck    shellcheck            ShellCheck           shellcheck          shellcheck   shellcheck
 full    flake8        flake8                python3-flake8       py3-flake8          flake8       flake8
-full    gcovr         gcovr                 gcovr                gcovr               -            gcovr
 full    valgrind      valgrind,libc6-dbg    valgrind             valgrind            valgrind     -
 full    strace        strace                strace               strace              strace       -
 full    musl-gcc      musl-tools            musl-gcc             -                   musl         -

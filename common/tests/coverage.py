@@ -1,0 +1,128 @@
+#!/usr/bin/env python3
+"""Which lines do the tests reach? What `make coverage` calls.
+
+    coverage.py [--keep] [PART...]
+
+Builds a copy of the tree in build/coverage/ with gcc's --coverage, runs the tests there (the
+suites with --quick; PARTs as check-all.py takes them) and prints for each file the share of
+lines that ran, and which did not. Exit status 1 if a test failed or a file falls short of its
+limit.
+"""
+
+import argparse
+import fnmatch
+import json
+import os
+import pathlib
+import shutil
+import subprocess
+import sys
+
+TREE = pathlib.Path(__file__).resolve().parents[2]
+COPY = TREE / "build" / "coverage"
+FLAGS = "-O0 -g --coverage -fprofile-update=atomic"
+PARTS = ["common/test_c", "common/test_echo", "common/test_faults", "common/test_net",
+         "common/replay_", "clients/test_hist", "clients/test_load", "step"]
+LIMITS = [      # the first pattern decides; per cent of lines
+    ("*/tests/*", None),    # not even listed
+    ("*/demos/*", 0),
+    ("clients/*.c", 0),
+    ("common/*.c", 95),
+    ("step8_ae/ae*.c", 95),
+    ("step*.c", 90),
+]
+
+
+def copy_tree():
+    shutil.rmtree(COPY, ignore_errors=True)
+    COPY.mkdir(parents=True)
+    for path in TREE.glob("*"):
+        if path.is_dir() and path.name != "build":
+            shutil.copytree(str(path), str(COPY / path.name),
+                            ignore=shutil.ignore_patterns("build", "server", "__pycache__"))
+        elif path.is_file():
+            shutil.copy2(str(path), str(COPY))
+
+
+def ranges(numbers):
+    """[3, 4, 5, 9] as "3-5 9"."""
+    spans = []
+    for number in numbers:
+        if spans and spans[-1][1] == number - 1:
+            spans[-1][1] = number
+        else:
+            spans.append([number, number])
+    return " ".join("%d" % a if a == b else "%d-%d" % (a, b) for a, b in spans)
+
+
+def limit_of(name):
+    return next((limit for pattern, limit in LIMITS
+                 if fnmatch.fnmatchcase(name, pattern)), None)
+
+
+def collect():
+    """{file: {line: how often it ran}}, added up over all programs a source went into."""
+    counts = {}
+    for data in COPY.glob("*/build/**/*.gcda"):
+        told = subprocess.run(["gcov", "--json-format", "--stdout", str(data)], cwd=str(COPY),
+                              stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, check=True)
+        told = json.loads(told.stdout)
+        for entry in told["files"]:
+            path = pathlib.Path(told["current_working_directory"], entry["file"]).resolve()
+            if COPY in path.parents:
+                lines = counts.setdefault(str(path.relative_to(COPY)), {})
+                for line in entry["lines"]:
+                    number = line["line_number"]
+                    lines[number] = lines.get(number, 0) + max(line["count"], 0)
+    return counts
+
+
+def report(counts):
+    """Prints the table; returns the names of the files that fall short."""
+    short = []
+    print("\n%-36s %6s %8s   %s" % ("", "lines", "reached", "not reached"))
+    for name, lines in sorted(counts.items()):
+        limit = limit_of(name)
+        if limit is None or not lines:
+            continue
+        missed = [number for number, count in sorted(lines.items()) if not count]
+        share = 100 * (len(lines) - len(missed)) / len(lines)
+        print("%-36s %6d %7.1f%%   %s%s" % (
+            name, len(lines), share, ranges(missed),
+            "   BELOW %d %%" % limit if share < limit else ""))
+        if share < limit:
+            short.append(name)
+    return short
+
+
+def main():
+    parser = argparse.ArgumentParser(prog="coverage.py", description=__doc__.partition("\n")[0])
+    parser.add_argument("parts", metavar="PART", nargs="*", default=PARTS,
+                        help="run only the parts of the tests with this in their name")
+    parser.add_argument("--keep", action="store_true",
+                        help="do not copy and build again, and add to what ran before")
+    settings = parser.parse_args()
+    for tool in "gcc", "gcov":
+        if shutil.which(tool) is None:
+            demanded = os.environ.get("REQUIRE_ALL", "0") != "0"
+            print("%s  coverage: %s is not installed" % ("FAIL" if demanded else "skip", tool))
+            return 1 if demanded else 0
+    os.umask(0)     # servers that gave up their rights are to add to the counts as well
+    if not settings.keep:
+        copy_tree()
+        make = ["make", "-s", "-C", str(COPY), "-j2", "CC=gcc", "CFLAGS=" + FLAGS]
+        for goals in ["all"], ["tests"]:
+            if subprocess.run(make + goals, stdout=subprocess.DEVNULL).returncode:
+                print("FAIL  coverage: the build failed")
+                return 1
+    tests = subprocess.run(
+        [sys.executable, str(COPY / "clients/check-all.py"), "--quick", *settings.parts],
+        env={**os.environ, "CHECK_SLOW": os.environ.get("CHECK_SLOW", "2")})
+    short = report(collect())
+    print("\n%s" % ("below the limit: " + ", ".join(short) if short else
+                    "every file reaches its limit"))
+    return 1 if short or tests.returncode else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -7,6 +7,7 @@
 #include <stdio.h>
 #include <string.h>
 #include <time.h>
+#include <unistd.h>
 
 static FILE *open_proc(pid_t pid, const char *file)
 {
@@ -41,7 +42,8 @@ const char *process_obstacle(pid_t pid)
     return NULL;
 }
 
-/* Calls visit for the process itself (child false) and for each process it has forked. */
+/* Calls visit for the process itself (child false) and for each process it has forked; for us not,
+ * if it is the server that has started us. */
 static void each_process(pid_t pid, void (*visit)(pid_t, bool child, void *), void *data)
 {
     char file[64];
@@ -51,7 +53,8 @@ static void each_process(pid_t pid, void (*visit)(pid_t, bool child, void *), vo
     snprintf(file, sizeof file, "task/%ld/children", (long)pid);
     FILE *f = open_proc(pid, file);
     while (f && fscanf(f, "%ld", &child) == 1)
-        visit((pid_t)child, true, data);
+        if (child != getpid())
+            visit((pid_t)child, true, data);
     if (f)
         fclose(f);
 }

@@ -161,7 +161,7 @@ class Server:
             if self.process.poll() is not None:
                 break
             time.sleep(0.005)
-        raise Trouble("%s does not start: %s" % (self.subject.name, self.output().strip()))
+        raise Trouble("%s does not start: %s" % (self.subject.name, self.output().partition("\n")[0]))
 
     def cpu_seconds(self):
         """User and system so far, by the CPU clocks of the process and of those it forked:

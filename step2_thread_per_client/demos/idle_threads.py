@@ -1,0 +1,148 @@
+#!/usr/bin/env python3
+"""What N idle connections cost a server: threads, and memory reserved and used.
+
+Watch, from row to row, the virtual memory: what a stack reserves depends on who chose its
+size. Watch how little of it becomes resident: nobody pays for a page before touching it. Then
+watch silent clients take all the room there is, and --max-clients and --idle-timeout deal
+with them. Needs Linux's /proc.
+"""
+
+import argparse
+import os
+import resource
+import socket
+import subprocess
+import sys
+import time
+
+HERE = os.path.dirname(os.path.abspath(__file__))
+STEP2 = os.path.join(HERE, "..", "server")
+DEFAULT_STACKS = os.path.join(HERE, "..", "build", "demos", "default_stacks")
+STEP6 = os.path.join(HERE, "..", "..", "step6_epoll", "server")
+PATIENCE = 60
+
+
+class Server:
+    """A running server: `with Server(PROGRAM, OPTION...) as server`."""
+
+    def __init__(self, *command):
+        self.process = subprocess.Popen([*command, "--quiet", "0"], stdout=subprocess.PIPE,
+                                        encoding="utf-8")
+        words = self.process.stdout.readline().rpartition(":")
+        if not words[2].strip().isdigit():
+            raise OSError("%s does not start" % command[0])
+        self.port = int(words[2])
+
+    def __enter__(self):
+        return self
+
+    def __exit__(self, *_):
+        self.process.terminate()
+        self.process.stdout.read()
+        self.process.stdout.close()
+        self.process.wait()
+
+    def connect(self):
+        return socket.create_connection(("127.0.0.1", self.port), PATIENCE)
+
+    def crowd(self, count):
+        """So many clients who were greeted, and are silent."""
+        clients = [self.connect() for _ in range(count)]
+        for client in clients:
+            if client.recv(1) != b"*":
+                raise OSError("a client was not greeted")
+        return clients
+
+    def status(self):
+        """Of /proc/PID/status: the number of threads, and memory in KiB."""
+        with open("/proc/%d/status" % self.process.pid, encoding="ascii") as file:
+            lines = dict(line.split(":", 1) for line in file)
+        return [int(lines[key].split()[0]) for key in ("Threads", "VmSize", "VmRSS", "VmPTE")]
+
+
+def close_all(clients):
+    for client in clients:
+        client.close()
+
+
+def cost_row(name, program, count):
+    with Server(program) as server:
+        close_all(server.crowd(1))      # whatever is set up only once is set up now
+        before = server.status()
+        clients = server.crowd(count)
+        after = server.status()
+        close_all(clients)
+    memory = [(b - a) / count for a, b in zip(before[1:], after[1:])]
+    print("  %-34s %7d %10.1f KiB %9.1f KiB %9.1f KiB" % (name, after[0], *memory), flush=True)
+
+
+def cost_table(count):
+    print("%d idle connections:\n" % count)
+    print("  %-34s %7s %14s %13s %13s" % ("", "threads", "reserved", "resident", "page tables"))
+    print("  %-34s %7s %14s %13s %13s" % ("", "", "each", "each", "each"))
+    for name, program in (("step 2, stacks by default", DEFAULT_STACKS),
+                          ("step 2, stacks of 256 KiB", STEP2), ("step 6, no thread", STEP6)):
+        if os.access(program, os.X_OK):
+            cost_row(name, program, count)
+        else:
+            print("  %-34s is not built" % name)
+
+
+def attack(most, seconds):
+    print("\nSilent clients against step 2 with --max-clients %d --idle-timeout %d:\n"
+          % (most, seconds))
+    with Server(STEP2, "--max-clients", str(most), "--idle-timeout", str(seconds)) as server:
+        def tell(what, reason=""):
+            print(("  %-36s %4d threads   %s" % (what, server.status()[0], reason)).rstrip(),
+                  flush=True)
+
+        began = time.monotonic()
+        silent = server.crowd(most)
+        tell("%d are in, and never say a word" % most)
+        with server.connect() as client:
+            tell("the next is " + ("in" if client.recv(1) else "turned away"),
+                 "<- --max-clients")
+        for client in silent:
+            if client.recv(1) != b"":
+                raise OSError("a silent client was sent something")
+        gone = time.monotonic() - began
+        while server.status()[0] > 1 and time.monotonic() < began + PATIENCE:
+            time.sleep(0.01)    # a thread closes its client before it ends
+        tell("after %.1f s all of them are dropped" % gone, "<- --idle-timeout")
+        close_all(silent)
+        with server.connect() as client:
+            client.recv(1)
+            client.sendall(b"^abc$")
+            answer = client.recv(3, socket.MSG_WAITALL)
+            tell("the next is " + ("served" if answer == b"bcd" else "not served"))
+
+
+def allow_descriptors(count):
+    """For us and the servers, which inherit it."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    if hard != resource.RLIM_INFINITY and hard < count:
+        raise OSError("%d connections need more descriptors than ulimit -Hn allows" % count)
+    if soft != resource.RLIM_INFINITY and soft < count:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (count, hard))
+
+
+def main():
+    parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
+    add = parser.add_argument
+    add("-n", "--connections", type=int, default=1000, metavar="N",
+        help="how many (default 1000)")
+    options = parser.parse_args()
+    if options.connections < 1:
+        parser.error("there must be a connection")
+    allow_descriptors(options.connections + 64)
+    cost_table(options.connections)
+    attack(50, 1)
+
+
+if __name__ == "__main__":
+    try:
+        main()
+    except KeyboardInterrupt:
+        sys.exit(130)
+    except OSError as problem:
+        sys.exit("idle_threads: %s" % problem)

@@ -1,0 +1,78 @@
+"""The demonstration in demos/ shows what it claims to show."""
+
+import os
+import re
+import resource
+import subprocess
+import sys
+import unittest
+
+STEP = os.path.join(os.path.dirname(os.path.abspath(__file__)), "..")
+STEP6 = os.path.join(STEP, "..", "step6_epoll", "server")
+COUNT = 200
+
+
+def idle_threads(*arguments):
+    result = subprocess.run(
+        [sys.executable, os.path.join(STEP, "demos", "idle_threads.py"), *map(str, arguments)],
+        stdout=subprocess.PIPE, stderr=subprocess.PIPE, encoding="utf-8", timeout=100)
+    return result.returncode, result.stdout, result.stderr
+
+
+@unittest.skipUnless(os.path.isdir("/proc/self"), "no /proc here")
+class IdleThreads(unittest.TestCase):
+    @classmethod
+    def setUpClass(cls):
+        status, cls.said, wrong = idle_threads("-n", COUNT)
+        if status != 0:
+            raise AssertionError(wrong)
+
+    def row(self, name):
+        """Threads; KiB reserved, resident and in page tables for each connection."""
+        return list(map(float, re.search(
+            "  " + name + r" +(\d+) +([\d.-]+) KiB +([\d.-]+) KiB +([\d.-]+) KiB\n",
+            self.said).groups()))
+
+    def test_a_stack_reserves_much_and_uses_little(self):
+        threads, reserved, resident, _ = self.row("step 2, stacks by default")
+        self.assertEqual(threads, COUNT + 1)
+        self.assertLess(resident, 0.1 * reserved)
+        limit = resource.getrlimit(resource.RLIMIT_STACK)[0]
+        if limit != resource.RLIM_INFINITY:
+            self.assertGreater(reserved, 0.9 * limit / 1024)
+
+    def test_the_small_stack_reserves_less_and_uses_the_same(self):
+        _, reserved, resident, _ = self.row("step 2, stacks by default")
+        threads, less, same, _ = self.row("step 2, stacks of 256 KiB")
+        self.assertEqual(threads, COUNT + 1)
+        self.assertGreater(less, 250)
+        self.assertLess(less, 0.3 * reserved)
+        self.assertLess(abs(same - resident), 0.5 * resident)
+
+    @unittest.skipUnless(os.access(STEP6, os.X_OK), "step 6 is not built")
+    def test_without_threads_a_connection_costs_far_less(self):
+        threads, reserved, resident, _ = self.row("step 6, no thread")
+        _, thread_reserved, thread_resident, _ = self.row("step 2, stacks of 256 KiB")
+        self.assertEqual(threads, 1)
+        self.assertLess(reserved, 0.1 * thread_reserved)
+        self.assertLess(resident, 0.2 * thread_resident)
+
+    def test_silent_clients_are_bounded_and_cleared_out(self):
+        told = re.findall(r"^  (\S.*\S) +(\d+) threads", self.said, re.M)
+        told = [(re.sub(r"\d+\.\d+ s", "a time", what), int(threads))
+                for what, threads in told]
+        self.assertEqual(told, [("50 are in, and never say a word", 51),
+                                ("the next is turned away", 51),
+                                ("after a time all of them are dropped", 1),
+                                ("the next is served", 2)])
+        self.assertGreaterEqual(float(re.search(r"after ([\d.]+) s", self.said).group(1)), 0.9)
+
+
+class Complaints(unittest.TestCase):
+    def test_usage(self):
+        for arguments in ["-n", "0"], ["-n", "many"], ["what"]:
+            self.assertEqual(idle_threads(*arguments)[0], 2)
+
+
+if __name__ == "__main__":
+    unittest.main()

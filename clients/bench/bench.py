@@ -9,6 +9,7 @@ where gnuplot is installed) to a folder.
 """
 
 import argparse
+import contextlib
 import datetime
 import json
 import pathlib
@@ -33,13 +34,12 @@ class Plan:
     def __init__(self, quick):
         self.quick = quick
         self.rounds = 2 if quick else 3
-        self.budget = 45 if quick else 280      # seconds it is planned to take,
+        self.budget = 40 if quick else 260      # seconds it is planned to take,
         self.limit = 58 if quick else 340       # and may take: a round less, then
         self.points = {
             "load": (1, 100, 1000) if quick else (1, 10, 100, 1000, 10000),
             "idle": (0, 900, 5000) if quick else (0, 100, 900, 5000, 15000),
             "bulk": (65536,),
-            "silent": (SILENT,),
             "interval": (1, 20, 200) if quick else (0, 1, 5, 20, 50, 200),
         }
         self.window = 0.3                       # seconds; see fit()
@@ -70,14 +70,11 @@ class Job:
         self.turn = turn
 
     def connections(self):
-        return {"load": self.point, "idle": self.point + ACTIVE, "bulk": 1, "silent": SILENT,
+        return {"load": self.point, "idle": self.point + ACTIVE, "bulk": 1,
                 "interval": SILENT}[self.experiment]
 
     def obstacle(self):
-        """Why it cannot be run, or None. A server for one client may well be left alone by a
-        hundred."""
-        if self.experiment == "silent":
-            return None
+        """Why it cannot be run, or None."""
         return self.subject.cannot_take(self.connections())
 
     def estimate(self, plan):
@@ -99,14 +96,23 @@ class Job:
                 return server.load(connections=self.point, **options)
             if self.experiment == "idle":
                 return server.load(connections=ACTIVE, idle=self.point, **options)
-            if self.experiment == "bulk":
-                return server.load(bulk=self.point, **options)
-            with lab.Silent(server, SILENT):
-                time.sleep(0.05)
-                before, began = server.cpu_seconds(), time.monotonic()
-                time.sleep(window)
-                share = (server.cpu_seconds() - before) / (time.monotonic() - began)
-                return {"cpu_share": share}
+            return server.load(bulk=self.point, **options)
+
+
+def silence(subjects):
+    """The CPU that each server uses while its clients are silent: of all at the same time, for
+    they should not disturb each other."""
+    with contextlib.ExitStack() as stack:
+        servers = [stack.enter_context(lab.Server(subject)) for subject in subjects]
+        for server in servers:
+            stack.enter_context(lab.Silent(server, SILENT))
+        time.sleep(0.5)
+        before, began = [server.cpu_seconds() for server in servers], time.monotonic()
+        time.sleep(1)
+        seconds = time.monotonic() - began
+        return {("silent", SILENT, server.subject.name):
+                [{"cpu_share": (server.cpu_seconds() - earlier) / seconds}]
+                for server, earlier in zip(servers, before)}
 
 
 def rotated(subjects, turn):
@@ -118,8 +124,6 @@ def applies(experiment, subject, turn):
     """The other experiments say nothing of some servers, or the same each time."""
     if experiment == "interval":
         return subject.name == "step4" and turn == 0
-    if experiment == "silent":
-        return subject.is_step and turn == 0
     if experiment == "idle":
         return subject.capacity != 1
     if experiment == "bulk":
@@ -136,8 +140,6 @@ def outcome(job, plan):
         report = job.run(plan)
     except lab.Trouble as trouble:
         return {"reason": str(trouble)}
-    if job.experiment == "silent":
-        return report
     return flat(report)
 
 
@@ -280,6 +282,7 @@ def engine():
 def main():
     settings = parse(sys.argv[1:])
     try:
+        lab.raise_limit()
         lab.need(lab.LOAD_CLIENT, lab.FLOOR, lab.ENGINE)
         subjects = choose(settings)
         settings.output.mkdir(parents=True, exist_ok=True)
@@ -287,7 +290,8 @@ def main():
         jobs = plan.jobs(subjects)
         plan.fit(jobs)
         began = time.monotonic()
-        found = measure(jobs, plan)
+        found = silence(subjects)
+        found.update(measure(jobs, plan))
     except (lab.Trouble, OSError) as trouble:
         print("bench.py: %s" % trouble, file=sys.stderr)
         return 1

@@ -101,12 +101,15 @@ def cpus():
     return allowed[-1], allowed[0]
 
 
+def raise_limit():
+    """Of open files, for us and what we start: as far as needed and allowed."""
+    hard = resource.getrlimit(resource.RLIMIT_NOFILE)[1]
+    soft = DESCRIPTORS if hard == resource.RLIM_INFINITY else min(hard, DESCRIPTORS)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
+
+
 def on_cpu(cpu):
     def prepare():
-        hard = resource.getrlimit(resource.RLIMIT_NOFILE)[1]
-        if hard == resource.RLIM_INFINITY or hard > DESCRIPTORS:
-            hard = DESCRIPTORS
-        resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
         if cpu is not None:
             os.sched_setaffinity(0, {cpu})
     return prepare
@@ -161,7 +164,8 @@ class Server:
             if self.process.poll() is not None:
                 break
             time.sleep(0.005)
-        raise Trouble("%s does not start: %s" % (self.subject.name, self.output().partition("\n")[0]))
+        raise Trouble("%s does not start: %s" % (self.subject.name,
+                                                 self.output().partition("\n")[0]))
 
     def cpu_seconds(self):
         """User and system so far, by the CPU clocks of the process and of those it forked:

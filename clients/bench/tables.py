@@ -90,8 +90,8 @@ def cost_cell(cell):
         return NOTHING
     if "reason" in cell:
         return cell["reason"]
-    text = three(cell["cpu_us"])
-    return text + (" %4.2fx" % cell["cpu_us_x"] if cell.get("cpu_us_x") else "")
+    return three(cell["cpu_us"]) + " ±%d%%" % round(100 * cell["cpu_us_spread"]) + (
+        " %.2fx" % cell["cpu_us_x"] if cell.get("cpu_us_x") else "")
 
 
 def figure_cell(cell, key, show):
@@ -146,11 +146,11 @@ def idle_cell(results, point, name):
     return three(cell["cpu_us"]) + (" %.2fx" % (cell["cpu_us"] / own) if own and point else "")
 
 
-def spread(results):
-    """How far apart the rounds were, in the middle and at worst."""
-    spreads = sorted(cell["cpu_us_spread"] for cell in results.cells.values()
-                     if cell["experiment"] == "load" and cell.get("cpu_us_spread") is not None)
-    return (spreads[len(spreads) // 2], spreads[-1]) if spreads else (0, 0)
+def disturbance(results):
+    """The share of the time that the load client waited for its CPU, in the middle."""
+    delays = sorted(cell["client_delay"] for cell in results.cells.values()
+                    if cell.get("client_delay") is not None)
+    return delays[len(delays) // 2] if delays else 0
 
 
 def engine(raw):
@@ -163,35 +163,42 @@ def engine(raw):
                 best["engine_gb_per_s"] / best["bytewise_gb_per_s"]))
 
 
-def terminal(raw):
-    results = Results(raw)
-    middle, worst = spread(results)
-    return """\
-%s, %s
+TERMINAL = """\
+{date}, {machine}
 
-CPU of the server per message of 32 bytes in µs, closed loop, by connections;
-and as a multiple of the floor, the smallest epoll loop there can be
+CPU of the server per message of 32 bytes in µs, closed loop, by connections:
+the median of {rounds} rounds, how far apart these were, and the median multiple of the floor, the
+smallest epoll loop there can be
 
-%s
+{costs}
 
 Thousands of messages a second, by connections
 
-%s
+{rates}
 
 Median latency, and its 99th percentile, by connections
 
-%s
+{latencies}
 
 Memory resident at start and for each silent connection, CPU used while 100 connections are
-silent, a stream through one connection, and CPU per message in µs of %d connections among idle
+silent, a stream through one connection, and CPU per message in µs of 10 connections among idle
 ones, also as a multiple of what it is with none
 
-%s
+{others}
 
-%s
+{engine}
+"""
+BUSY = """
+The machine was busy with other things: the load client waited {:.0f} % of the time for its CPU.
+"""
 
-Medians of %d rounds; within them the cost differed by +-%.0f %% in the middle, %.0f %% at most.
-""" % (raw["date"], raw["machine"], costs(results),
-       figures(results, ("rate", lambda rate: three(rate / 1000))),
-       figures(results, ("p50_us", duration), ("p99_us", duration)), 10, others(results),
-       engine(raw), raw["rounds"], 100 * middle, 100 * worst)
+
+def terminal(raw):
+    results = Results(raw)
+    delay = disturbance(results)
+    return TERMINAL.format(
+        date=raw["date"], machine=raw["machine"], rounds=raw["rounds"], costs=costs(results),
+        rates=figures(results, ("rate", lambda rate: three(rate / 1000))),
+        latencies=figures(results, ("p50_us", duration), ("p99_us", duration)),
+        others=others(results), engine=engine(raw)) + (
+            BUSY.format(100 * delay) if delay > 0.05 else "")

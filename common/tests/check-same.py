@@ -14,11 +14,11 @@ import sys
 # function: the steps, or STEP/VARIANT, that share it
 SAME = [
     ("accept_client", "1 3"),
-    ("serve_client", "1 2"),
+    ("serve_client", "1 2 2/fork 2/pool"),
     ("drop_client", "4 5 5/poll"),
     ("drop_client", "6 6/edge"),
     ("pump_client", "5 5/poll"),
-    ("main", "1 2 5 5/poll 6 6/edge 8"),
+    ("main", "1 2 2/fork 5 5/poll 6 6/edge 8"),
 ]
 
 

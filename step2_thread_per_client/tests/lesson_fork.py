@@ -1,0 +1,72 @@
+"""The lesson of fork: a process for each client, and each must be buried."""
+
+import os
+import signal
+
+from check_server import case
+
+
+def children(pid):
+    """The state of each child process, by its number."""
+    found = {}
+    for entry in os.listdir("/proc"):
+        try:
+            with open("/proc/%s/stat" % entry, encoding="utf-8", errors="replace") as stat:
+                state, parent = stat.read().rpartition(")")[2].split()[:2]
+        except OSError:
+            continue
+        if int(parent) == pid:
+            found[int(entry)] = state
+    return found
+
+
+@case("it has a process for each client, and no zombie when they have gone", needs="linux",
+      clients=50)
+def a_process_for_each_client(t):
+    with t.server() as s:
+        for count in 1, 10, 50:
+            clients = s.crowd(count)
+            t.check(len(children(s.pid)) == count,
+                    "%d processes for %d clients" % (len(children(s.pid)), count))
+            for client in clients:
+                client.close()
+            t.check(s.eventually(lambda: not children(s.pid)),
+                    "left behind: %s" % children(s.pid))
+
+
+@case("a process has the descriptor of its own client and of nobody else", needs="linux",
+      clients=20)
+def no_descriptor_leaks(t):
+    with t.server() as s:
+        clients = s.crowd(20)
+        for pid in children(s.pid):
+            folder = "/proc/%d/fd" % pid
+            sockets = [fd for fd in os.listdir(folder)
+                       if os.readlink(os.path.join(folder, fd)).startswith("socket:")]
+            t.check(len(sockets) == 1, "process %d has %d sockets" % (pid, len(sockets)))
+        clients[0].close()
+        clients[-1].send(b"^abc").expect(b"bcd")
+
+
+@case("a process that is killed takes its own client along and nobody else", needs="linux")
+def only_one_dies(t):
+    with t.server() as s:
+        first = s.connect().greeting()
+        victim, = children(s.pid)
+        second = s.connect().greeting()
+        os.kill(victim, signal.SIGKILL)
+        first.expect_closed()
+        second.send(b"^abc$").expect(b"bcd")
+        t.check(s.eventually(lambda: victim not in children(s.pid)), "it became a zombie")
+
+
+@case("told to stop it stops all its processes, one that was stopped (SIGSTOP) too",
+      needs="linux")
+def all_stop(t):
+    with t.server() as s:
+        s.crowd(10)
+        started = children(s.pid)
+        os.kill(min(started), signal.SIGSTOP)
+        s.stop()
+        left = [pid for pid in started if os.path.exists("/proc/%d" % pid)]
+        t.check(not left, "left behind: %s" % left)

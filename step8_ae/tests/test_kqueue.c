@@ -1,5 +1,10 @@
-/* test_kqueue_double.c - is the double like kqueue(2) in what code written for kqueue relies
- * on? */
+/* test_kqueue.c - what ae_kqueue.c, and code like it, relies on in kqueue(2).
+ *
+ * On BSD and macOS this asks the real one, elsewhere the double in tests/kqueue, which has to
+ * be like it.
+ */
+#include <sys/types.h>
+
 #include <sys/event.h>
 
 #include <errno.h>
@@ -52,6 +57,15 @@ static int look(void)
     return kevent(kq, NULL, 0, seen, ROOM, &at_once);
 }
 
+/* What look() saw of a filter; NULL if nothing. In which order they come is left open. */
+static const struct kevent *find(int n, short filter)
+{
+    for (int i = 0; i < n; i++)
+        if (seen[i].filter == filter)
+            return &seen[i];
+    return NULL;
+}
+
 static void assert_fails(int result, int reason)
 {
     assert_int_equal(result, -1);
@@ -64,16 +78,19 @@ static void test_reports_each_filter_by_itself(void **state)
     assert_int_equal(change(ours, EVFILT_READ, EV_ADD), 0);
     assert_int_equal(change(ours, EVFILT_WRITE, EV_ADD), 0);
     assert_int_equal(look(), 1);
-    assert_int_equal(seen[0].filter, EVFILT_WRITE);
+    assert_non_null(find(1, EVFILT_WRITE));
     assert_int_equal(write(theirs, "abc", 3), 3);
     for (int again = 0; again < 2; again++) { /* level-triggered */
         assert_int_equal(look(), 2);
-        assert_int_equal(seen[0].filter, EVFILT_READ);
-        assert_int_equal(seen[0].ident, ours);
-        assert_int_equal(seen[0].data, 3);
-        assert_int_equal(seen[0].flags & EV_EOF, 0);
-        assert_ptr_equal(seen[0].udata, &theirs);
-        assert_int_equal(seen[1].filter, EVFILT_WRITE);
+        assert_non_null(find(2, EVFILT_WRITE));
+
+        const struct kevent *ke = find(2, EVFILT_READ);
+
+        assert_non_null(ke);
+        assert_int_equal(ke->ident, ours);
+        assert_int_equal(ke->data, 3);
+        assert_int_equal(ke->flags & EV_EOF, 0);
+        assert_ptr_equal(ke->udata, &theirs);
     }
 }
 
@@ -90,8 +107,10 @@ static void test_deletes_and_disables(void **state)
     assert_int_equal(look(), 0);
     assert_fails(change(ours, EVFILT_WRITE, EV_DELETE), ENOENT);
     assert_fails(change(ours, EVFILT_WRITE, EV_ENABLE), ENOENT);
+#ifdef KQUEUE_DOUBLE_SYS_EVENT_H /* what it cannot do it must refuse */
     assert_fails(change(ours, EVFILT_WRITE, EV_ADD | EV_CLEAR), EINVAL);
     assert_fails(change(ours, -3, EV_ADD), EINVAL);
+#endif
     assert_fails(change(-1, EVFILT_READ, EV_ADD), EBADF);
     assert_fails(kevent(-1, NULL, 0, seen, ROOM, &at_once), EBADF);
 }
@@ -134,12 +153,12 @@ static void test_reports_the_end(void **state)
     assert_int_equal(write(theirs, "abc", 3), 3);
     shutdown(theirs, SHUT_WR);
     assert_int_equal(look(), 2);
-    assert_int_equal(seen[0].flags & EV_EOF, EV_EOF);
-    assert_int_equal(seen[0].data, 3); /* what was sent before can still be read */
-    assert_int_equal(seen[1].flags & EV_EOF, 0);
+    assert_int_equal(find(2, EVFILT_READ)->flags & EV_EOF, EV_EOF);
+    assert_int_equal(find(2, EVFILT_READ)->data, 3); /* sent before, and still there to read */
+    assert_int_equal(find(2, EVFILT_WRITE)->flags & EV_EOF, 0);
     close(theirs);
     assert_int_equal(look(), 2);
-    assert_int_equal(seen[1].flags & EV_EOF, EV_EOF);
+    assert_int_equal(find(2, EVFILT_WRITE)->flags & EV_EOF, EV_EOF);
     assert_int_equal(change(ours, EVFILT_READ, EV_DISABLE), 0);
     assert_int_equal(change(ours, EVFILT_WRITE, EV_DELETE), 0);
     assert_int_equal(look(), 0);
@@ -182,5 +201,5 @@ int main(void)
         TEST(goes_round_when_room_is_short),
     };
 
-    return cmocka_run_group_tests_name("kqueue double", tests, NULL, NULL);
+    return cmocka_run_group_tests_name("kqueue", tests, NULL, NULL);
 }

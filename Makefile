@@ -6,8 +6,11 @@
 ##                       these steps, VARIANTS=1: their variants too
 ## make check          test everything; STEP=6 or STEP=1,2: only these steps
 ## make check-full     the same, and all that takes long
+## make bench          measure everything, in five minutes; QUICK=1 under one, STEPS=5,6, PEERS=1
+## make bench-check    assert the course's claims about cost, as ratios
 ## make diff A=5 B=6   what changes from one step's server to another's
 ## make lint           every analyser at hand; make format, make format-check: the layout
+## make coverage       which lines the tests reach; make memcheck: valgrind; make fuzz: libFuzzer
 ## make clean          remove whatever was built
 ##
 ## Variables: CC, CFLAGS (-O2 -g), CPPFLAGS, LDFLAGS; SAN=address,undefined or SAN=thread: build
@@ -15,17 +18,17 @@
 ## NO_INSTALL=1. In a step's directory: make, make run ARGS=..., make check, make clean; in
 ## step8_ae also BACKEND=epoll, kqueue, poll or select.
 
-STEPS := $(sort $(wildcard step[0-9]*_*))
-STEP ?= $(foreach s,$(STEPS),$(patsubst step%,%,$(firstword $(subst _, ,$s))))
+DIRECTORIES := $(sort $(wildcard step[0-9]*_*))
+STEP ?= $(foreach s,$(DIRECTORIES),$(patsubst step%,%,$(firstword $(subst _, ,$s))))
 comma := ,
-CHOSEN := $(foreach n,$(subst $(comma), ,$(STEP)),$(filter step$(n)_%,$(STEPS)))
+CHOSEN := $(foreach n,$(subst $(comma), ,$(STEP)),$(filter step$(n)_%,$(DIRECTORIES)))
 
-.PHONY: all $(STEPS) clients tests demo check check-full diff clean help need-build setup-build \
-        setup-check lint format format-check
+.PHONY: all $(DIRECTORIES) clients tests demo check check-full bench bench-check coverage memcheck \
+        fuzz lint format format-check diff clean help need-build setup-build setup-check
 
-all: $(STEPS) clients
+all: $(DIRECTORIES) clients
 
-$(STEPS) clients: need-build
+$(DIRECTORIES) clients: need-build
 	@$(MAKE) --no-print-directory -C $@
 
 # Builds nothing and installs nothing where something is missing: says what, and stops.
@@ -60,6 +63,22 @@ diff:
 	@test -n "$(A)" -a -n "$(B)" || { echo "usage: make diff A=5 B=6" >&2; exit 2; }
 	@diff -u $(wildcard step$(A)_*)/server.c $(wildcard step$(B)_*)/server.c || test $$? = 1
 
+bench: setup-build
+	@$(MAKE) --no-print-directory all
+	@clients/bench/bench.py $(if $(QUICK),--quick) $(if $(STEPS),--steps $(STEPS)) \
+	    $(if $(PEERS),--peers)
+bench-check: setup-build
+	@$(MAKE) --no-print-directory all
+	@clients/bench/check.py
+
+coverage: setup-check
+	@common/tests/coverage.py
+memcheck: setup-check
+	@$(MAKE) --no-print-directory tests
+	@common/tests/memcheck.py
+fuzz:
+	@common/tests/fuzz.sh $(SECONDS)
+
 lint:
 	@common/tests/lint.sh
 format:
@@ -68,7 +87,7 @@ format-check:
 	@common/tests/lint.sh format
 
 clean:
-	@for part in $(STEPS) common clients; do $(MAKE) -s -C $$part clean; done
+	@for part in $(DIRECTORIES) common clients; do $(MAKE) -s -C $$part clean; done
 	rm -rf build
 
 help:

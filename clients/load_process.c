@@ -42,8 +42,8 @@ const char *process_obstacle(pid_t pid)
     return NULL;
 }
 
-/* Calls visit for the process itself (child false) and for each process it has forked; for us not,
- * if it is the server that has started us. */
+/* Calls visit for the process itself (child false) and for each process it has forked. Not for
+ * us, if it is the server that has started us. */
 static void each_process(pid_t pid, void (*visit)(pid_t, bool child, void *), void *data)
 {
     char file[64];

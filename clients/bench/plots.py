@@ -154,10 +154,11 @@ def draw(raw, folder):
         return "no plots: gnuplot is not installed (Debian: gnuplot-nox)"
     drawn = []
     for name, panels in pictures(tables.Results(raw)):
+        path = folder / (name + ".svg")
+        path.unlink(missing_ok=True)        # of an earlier run, which measured other things
         panels = [panel for panel in panels if panel.lines]
         if not panels:
             continue
-        path = folder / (name + ".svg")
         run = subprocess.run([program], input=script(panels, path), encoding="utf-8",
                              stdout=subprocess.PIPE, stderr=subprocess.STDOUT)
         if run.returncode:

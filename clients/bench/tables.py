@@ -167,8 +167,8 @@ TERMINAL = """\
 {date}, {machine}
 
 CPU of the server per message of 32 bytes in µs, closed loop, by connections:
-the median of {rounds} rounds, how far apart these were, and the median multiple of the floor, the
-smallest epoll loop there can be
+the median of {rounds} rounds, how far apart these were, and the median multiple of the floor,
+the smallest epoll loop there can be
 
 {costs}
 

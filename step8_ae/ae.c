@@ -349,23 +349,18 @@ char *aeGetApiName(void)
 
 aeEventLoop *aeCreateEventLoop(int setsize)
 {
-    aeEventLoop *loop;
+    aeEventLoop *loop = calloc(1, sizeof *loop);
 
-    if (setsize < 1) {
-        errno = EINVAL;
-        return NULL;
-    }
-    loop = calloc(1, sizeof *loop);
     if (loop == NULL)
         return NULL;
     loop->maxfd = -1;
-    loop->setsize = setsize;
-    loop->events = malloc((size_t)setsize * sizeof *loop->events);
-    loop->fired = malloc((size_t)setsize * sizeof *loop->fired);
-    if (loop->events == NULL || loop->fired == NULL || aeApiCreate(loop) == -1) {
-        free(loop->fired);
-        free(loop->events);
+    if (aeApiCreate(loop) == -1) {
         free(loop);
+        return NULL;
+    }
+    if (aeResizeSetSize(loop, setsize) ==
+        AE_ERR) { /* a loop begins without tables, and grows */
+        aeDeleteEventLoop(loop);
         return NULL;
     }
     return loop;

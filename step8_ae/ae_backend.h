@@ -6,11 +6,11 @@
 
 #include "ae.h"
 
-/* Allocates loop->apidata for loop->setsize descriptors. 0, or -1 with errno. */
+/* Allocates loop->apidata, without room for any descriptor. 0, or -1 with errno. */
 int aeApiCreate(aeEventLoop *loop);
 
-/* Makes room for setsize descriptors, of which those up to loop->maxfd are in use. On -1 the
- * room is as it was. */
+/* Makes room for setsize descriptors, of which those up to loop->maxfd are in use. On -1 there
+ * is still enough room for the smaller of both sizes. */
 int aeApiResize(aeEventLoop *loop, int setsize);
 
 void aeApiFree(aeEventLoop *loop);
@@ -21,7 +21,7 @@ void aeApiFree(aeEventLoop *loop);
 int aeApiWatch(aeEventLoop *loop, int fd, int old, int mask);
 
 /* Sleeps until a descriptor is ready, at most timeout milliseconds (-1: for ever). Fills
- * loop->fired, one entry a descriptor, and returns how many; 0 if a signal came. */
+ * loop->fired, one entry a descriptor, and returns how many; 0 or -1 if a signal came. */
 int aeApiPoll(aeEventLoop *loop, int timeout);
 
 char *aeApiName(void);

@@ -13,15 +13,16 @@ struct apidata {
 
 int aeApiCreate(aeEventLoop *loop)
 {
-    int epoll = epoll_create1(EPOLL_CLOEXEC);
+    struct apidata *api = malloc(sizeof *api);
 
-    if (epoll == -1)
+    if (api == NULL)
         return -1;
-    if (aeApiResize(loop, loop->setsize) == -1) {
-        close(epoll);
+    api->epoll = epoll_create1(EPOLL_CLOEXEC);
+    if (api->epoll == -1) {
+        free(api);
         return -1;
     }
-    ((struct apidata *)loop->apidata)->epoll = epoll;
+    loop->apidata = api;
     return 0;
 }
 
@@ -73,7 +74,7 @@ int aeApiPoll(aeEventLoop *loop, int timeout)
             mask |= AE_WRITABLE;
         loop->fired[i] = (aeFiredEvent){.fd = api->events[i].data.fd, .mask = mask};
     }
-    return n > 0 ? n : 0;
+    return n;
 }
 
 char *aeApiName(void)

@@ -26,13 +26,13 @@ int aeApiCreate(aeEventLoop *loop)
 
     if (api == NULL)
         return -1;
-    loop->apidata = api;
-    api->kq = -1;
-    if (aeApiResize(loop, loop->setsize) == -1 || (api->kq = kqueue()) == -1) {
-        aeApiFree(loop);
+    api->kq = kqueue();
+    if (api->kq == -1) {
+        free(api);
         return -1;
     }
     fcntl(api->kq, F_SETFD, FD_CLOEXEC);
+    loop->apidata = api;
     return 0;
 }
 
@@ -58,8 +58,7 @@ void aeApiFree(aeEventLoop *loop)
 {
     struct apidata *api = loop->apidata;
 
-    if (api->kq != -1)
-        close(api->kq);
+    close(api->kq);
     free(api->events);
     free(api->pending);
     free(api);

@@ -1,15 +1,13 @@
-/* ae_poll.c - the back-end for everywhere else: we keep the list, the kernel walks all of it.
- */
+/* ae_poll.c - the back-end for anywhere: we keep the list, the kernel walks all of it. */
 #include "ae_backend.h"
 
 #include <fcntl.h>
 #include <poll.h>
 #include <stdlib.h>
 
-/* poll wants its list without gaps, we want to find a descriptor in it: so we note where it is.
- */
+/* poll wants a list without gaps, and we want to find a descriptor in it. */
 struct apidata {
-    int n;
+    int n;               /* descriptors watched */
     struct pollfd *list; /* [n], room for setsize */
     int *slot;           /* [setsize], by descriptor: its place in list */
 };
@@ -17,13 +15,7 @@ struct apidata {
 int aeApiCreate(aeEventLoop *loop)
 {
     loop->apidata = calloc(1, sizeof(struct apidata));
-    if (loop->apidata == NULL)
-        return -1;
-    if (aeApiResize(loop, loop->setsize) == -1) {
-        aeApiFree(loop);
-        return -1;
-    }
-    return 0;
+    return loop->apidata == NULL ? -1 : 0;
 }
 
 int aeApiResize(aeEventLoop *loop, int setsize)

@@ -39,7 +39,8 @@ def recv_is_narrated(t):
 def once(t):
     with t.server("--once") as s:
         s.serves()
-        s.must_exit_0(None)
+        status, _ = s.wait()
+        t.check(status == 0, "it ended with status %s" % status)
 
 
 @case("--quiet: it does not tell of each recv")

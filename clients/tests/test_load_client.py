@@ -164,7 +164,7 @@ class ClosedLoop(LoadTest):
 
     def test_a_message_larger_than_all_buffers(self):
         with Server() as server:
-            report = self.measure(server, connections=1, size="8M", duration=2)
+            report = self.measure(server, connections=1, size="8M", duration=1)
         self.assertGreater(report["bytes"], 8 << 20)
 
     def test_threads_share_the_connections(self):

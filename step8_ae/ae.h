@@ -114,7 +114,8 @@ void aeDeleteEventLoop(aeEventLoop *loop);
 /* Runs lap after lap, with hooks, until aeStop. */
 void aeMain(aeEventLoop *loop);
 
-/* Makes aeMain return at the end of the lap under way. */
+/* Makes aeMain return at the end of the lap under way. Asked for before aeMain, it is
+ * forgotten. */
 void aeStop(aeEventLoop *loop);
 
 /* Runs one lap of what flags ask for and returns how many descriptors and timers were called
@@ -142,9 +143,10 @@ char *aeGetApiName(void);
 /* ------------------------------------------------------------------------ descriptors */
 
 /* Watches fd for mask (AE_READABLE, AE_WRITABLE or both; AE_BARRIER may be added) on top of
- * what it is watched for already, and calls proc then. clientData replaces what was given
- * before for fd. AE_ERR: ERANGE if fd is outside the loop or the back-end, else what the kernel
- * said. */
+ * what it is watched for already, and calls proc then; if fd is new to the loop, from the next
+ * lap on. clientData replaces what was given before for fd. AE_ERR: ERANGE if fd is outside the
+ * loop or the back-end, EBADF if it is not open, EINVAL without a mask, or what else the kernel
+ * says. */
 int aeCreateFileEvent(aeEventLoop *loop, int fd, int mask, aeFileProc *proc, void *clientData);
 
 /* Watches fd for mask no longer; without AE_WRITABLE, AE_BARRIER goes too. Never fails. Delete

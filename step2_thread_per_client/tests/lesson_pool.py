@@ -22,8 +22,11 @@ def threads_are_bounded(t):
     with t.server("--workers", "5") as s:
         t.check(s.threads() == 1, "%d threads without a client" % s.threads())
         for _ in range(3):
-            clients = [s.connect() for _ in range(40)]
-            for client in clients:      # each gets its turn when those before it have left
+            served = s.crowd(5)
+            waiting = [s.connect() for _ in range(40)]
+            for client in served:
+                client.close()
+            for client in waiting:      # each gets its turn when one before it has left
                 client.greeting().close()
             t.check(s.threads() == 6, "%d threads with 5 workers" % s.threads())
 

@@ -197,7 +197,7 @@ static void call_in_children(void)
 
 static void run_server(struct net_listener *listener)
 {
-    struct sigaction action = {.sa_handler = reap_children, .sa_flags = SA_RESTART};
+    struct sigaction action = {.sa_handler = reap_children};
 
     from_children = mmap(NULL, sizeof *from_children, PROT_READ | PROT_WRITE,
                          MAP_SHARED | MAP_ANONYMOUS, -1, 0);

@@ -1,0 +1,15 @@
+#!/bin/sh
+# What a container of common/Dockerfile runs: docker-entry.sh STEP [OPTION]... [PORT]
+#
+# STEP may also be the path of a variant. The server listens on all of the container's addresses,
+# for a published port does not arrive at its 127.0.0.1.
+cd "$(dirname "$0")/.." || exit 1
+program=${1-}
+[ -d "$program" ] && program=$program/server
+if [ ! -f "$program" ] || [ ! -x "$program" ]; then
+    echo "usage: docker run -p 8080:8080 IMAGE STEP [OPTION]... [PORT]; STEP is one of" >&2
+    printf '%s\n' step*_* >&2
+    exit 2
+fi
+shift
+exec "$program" --bind 0.0.0.0 "$@"

@@ -32,6 +32,27 @@ def resident_bytes(pid):
     return _kib(_read(pid, "smaps_rollup"), "Rss:")
 
 
+def own_bytes(pid):
+    """Memory that exists because of the processes of a group: what they wrote themselves."""
+    total = 0
+    for member in members(pid):
+        try:
+            total += _kib(_read(member, "smaps_rollup"), "Private_Dirty:")
+        except OSError:
+            pass    # it ended meanwhile
+    return total
+
+
+def members(group):
+    """The processes of a group, which a server that forks may fill."""
+    for pid in filter(str.isdigit, os.listdir("/proc")):
+        try:
+            if os.getpgid(int(pid)) == group:
+                yield int(pid)
+        except OSError:
+            pass
+
+
 def virtual_bytes(pid):
     return _kib(_read(pid, "status"), "VmSize:")
 

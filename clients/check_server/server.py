@@ -248,6 +248,13 @@ class Server:
         self.clients.remove(client)
         return True
 
+    def serves_soon(self):
+        """As serves(), but it may turn clients away until it has seen others leave."""
+        client = self.eventually(self.knock)
+        if not client:
+            raise Failure("with all clients gone it turns a new one away")
+        return self.serves(client)
+
     def serves_others(self):
         """Where it is meant to serve many at once, somebody else is served now."""
         return self.serial or self.serves()
@@ -303,6 +310,10 @@ class Server:
     def rss(self):
         return self._from_proc(proc.resident_bytes)
 
+    def memory(self):
+        """Bytes it has written, its children's included: rss() without what is shared."""
+        return self._from_proc(proc.own_bytes)
+
     def sanitized(self):
         return self._from_proc(proc.uses_sanitizer)
 
@@ -332,13 +343,20 @@ class Server:
     @contextmanager
     def frozen(self):
         """It does not run meanwhile, and finds all that happened at once."""
-        self.signal(signal.SIGSTOP)
+        self._signal_all(signal.SIGSTOP)
         if proc.AVAILABLE:
             self.eventually(lambda: proc.is_stopped(self.pid))
         try:
             yield
         finally:
-            self.process.send_signal(signal.SIGCONT)
+            self._signal_all(signal.SIGCONT)
+
+    def _signal_all(self, signum):
+        """The server and whatever processes it started."""
+        try:
+            os.killpg(self.pid, signum)
+        except ProcessLookupError:
+            pass    # the check-up will tell
 
     @contextmanager
     def storm(self, *signals):
@@ -348,7 +366,7 @@ class Server:
         def send():
             while not over.is_set():
                 for signum in signals:
-                    self.process.send_signal(signum)
+                    self._signal_all(signum)
                     over.wait(0.002)
 
         thread = threading.Thread(target=send, daemon=True)
@@ -368,10 +386,7 @@ class Server:
         self.clients.clear()
         if not self.alive():
             raise Failure("it ended on its own: %s" % self.describe())
-        client = self.eventually(self.knock)    # it may not have seen yet that all have left
-        if not client:
-            raise Failure("with all clients gone it turns a new one away")
-        self.serves(client)
+        self.serves_soon()
         if not proc.AVAILABLE:
             return
         # A few more than at the start are allowed: a library opens what it needs when it does.

@@ -84,8 +84,8 @@ class Trial:
             yield number
 
     def batches(self, items, size=100):
-        """The items in groups for as many clients at once: one by one if serial."""
-        size = 1 if self.serial else size
+        """The items in groups for as many clients as it takes at once: one if serial."""
+        size = 1 if self.serial else min(size, self.settings.capacity or size)
         for start in range(0, len(items), size):
             yield items[start:start + size]
 

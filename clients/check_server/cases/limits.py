@@ -14,7 +14,7 @@ KIB, MIB = 1 << 10, 1 << 20
 # Nothing is left behind.
 
 @case("after thousands of clients it has the descriptors, threads and memory it had",
-      level="normal", needs="linux", clients=100, limit=60)
+      level="normal", needs="linux", clients=20, limit=60)
 def nothing_is_kept(t):
     def visits(s, count):
         for number in t.rounds(count, 15):
@@ -38,20 +38,20 @@ def nothing_is_kept(t):
     with t.server() as s:
         start = s.fd_count(), s.threads()
         if not t.serial:
-            for client in s.crowd(100):
+            for client in s.crowd(20):
                 client.close()
         visits_unread(s, 10)
         visits(s, 300)
         before = at_rest(s, start)
         for visit, count, bound in ((visits, t.scale(500, 3000, 20000), 128 * KIB),
                                     (visits_unread, t.scale(25, 25, 100), 256 * KIB)):
-            memory = s.rss()
+            memory = s.memory()
             visit(s, count)
             after = at_rest(s, before)
             for what, had, has in zip(("descriptors", "threads"), before, after):
                 t.check(has <= had, "%d %s before %d clients came and went, %d after"
                         % (had, what, count, has))
-            grown = s.rss() - memory
+            grown = s.memory() - memory
             t.check(grown <= bound or s.sanitized(),
                     "%d clients came and went, and %d KiB of memory stayed"
                     % (count, grown // KIB))

@@ -211,7 +211,7 @@ def unread_output(t):
                 for client in [s.connect() for _ in range(100)]:
                     client.reset()
                 s.clients.clear()
-                s.serves()
+                s.serves_soon()
     finally:
         os.close(reader)
         os.close(writer)

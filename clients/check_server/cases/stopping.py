@@ -54,7 +54,7 @@ def stop_with_a_deaf_client(t):
 
 
 @case("SIGTERM among clients that send without pause: exit 0 within two seconds",
-      level="normal")
+      level="normal", clients=60)
 def stop_under_load(t):
     with t.server() as s:
         with Flood(s.address, 1 if t.serial else 4):
@@ -64,7 +64,8 @@ def stop_under_load(t):
             s.stop()
 
 
-@case("SIGTERM with the house full: exit 0 within two seconds", needs=("ours", "linux"))
+@case("SIGTERM with the house full: exit 0 within two seconds", needs=("ours", "linux"),
+      clients=40)
 def stop_with_the_house_full(t):
     with t.server(rlimits={resource.RLIMIT_NOFILE: 32}) as s:
         if t.serial:

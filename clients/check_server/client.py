@@ -46,7 +46,7 @@ class Client:
     expect() compares with the bytes given. All return the client, to be chained.
     """
 
-    def __init__(self, address, patience=5.0, rcvbuf=None, sndbuf=None, source=None):
+    def __init__(self, address, patience=5.0, rcvbuf=None):
         self.patience = patience
         self.model = Model()
         self.sent = Excerpt()
@@ -59,10 +59,6 @@ class Client:
             # Before connecting: the receive buffer decides the window that is offered.
             if rcvbuf:
                 self.sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, rcvbuf)
-            if sndbuf:
-                self.sock.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, sndbuf)
-            if source:
-                self.sock.bind((source, 0))
             self.sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
             self.sock.settimeout(patience)
             self.sock.connect(address)
@@ -85,7 +81,7 @@ class Client:
 
     def send(self, data):
         """Send it all; the server must take it without being read from meanwhile."""
-        self._note_sent(data)
+        self.sent.add(data)
         self.owed += self.model.feed(data)
         self.sock.settimeout(self.patience)
         try:
@@ -101,7 +97,7 @@ class Client:
         try:
             while rest:
                 gone = self.sock.send(rest[:CHUNK])
-                self._note_sent(rest[:gone])
+                self.sent.add(rest[:gone])
                 rest = rest[gone:]
         except OSError as error:
             if not isinstance(error, socket.timeout):
@@ -250,9 +246,6 @@ class Client:
 
     # The two halves exchange_all() drives.
 
-    def _note_sent(self, data):
-        self.sent.add(data)
-
     def _begin(self, data):
         self.outbox = memoryview(data)
         self.owed += self.model.feed(data)
@@ -265,7 +258,7 @@ class Client:
             return
         except OSError as error:
             self.fail("sending failed: %s" % error)
-        self._note_sent(self.outbox[:gone])
+        self.sent.add(self.outbox[:gone])
         self.outbox = self.outbox[gone:]
 
     def _read_some(self):

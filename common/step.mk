@@ -26,7 +26,7 @@ NEEDED += -fsanitize=$(SAN) -fno-omit-frame-pointer $(if $(findstring undefined,
 endif
 
 # `make V=1` shows the commands, else there is one short line for each.
-SAY = $(if $(V),,@echo "  $(1)  $(notdir $(CURDIR))/$@";)
+SAY = $(if $(V),,@echo "  $(1)  $(lastword $(notdir $(CURDIR)))/$@";)
 COMPILE = $(CC) $(NEEDED) $(WARNINGS) $(CPPFLAGS) $(CFLAGS)
 LINK = $(CC) $(NEEDED) $(CFLAGS) $(LDFLAGS)
 LIBCOMMON := build/libcommon.a
@@ -52,7 +52,7 @@ run: server
 tests: $(TESTS) ; @:
 
 check: all tests
-	$(ROOT)/clients/check-all.py $(notdir $(CURDIR))
+	$(ROOT)/clients/check-all.py $(lastword $(notdir $(CURDIR)))
 
 $(TESTS): $(LIBCOMMON)
 	$(call SAY,link)$(LINK) -o $@ $(OBJECTS) $(LIBS) -lcmocka $(LDLIBS)

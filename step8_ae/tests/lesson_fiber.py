@@ -1,0 +1,48 @@
+"""The lesson of fibers: straight-line code for each client, and still only one thread."""
+
+from check_server import case
+
+
+@case("thousands of clients have a stack each, and there is one thread", level="normal",
+      needs="linux", clients=3000)
+def one_thread(t):
+    with t.server("--quiet") as s:
+        clients, before = s.crowd(10), s.rss()
+        clients += s.crowd(2990)
+        t.check(s.threads() == 1 or s.sanitized(), "%d threads" % s.threads())
+        each = (s.rss() - before) / 2990
+        t.check(each < 16 << 10 or s.sanitized(), "%d bytes for a silent client" % each)
+        for client in clients[::100]:
+            client.send(b"^abc$").expect(b"bcd")
+
+
+@case("each stack has a guard page below it", needs="linux", clients=20)
+def guard_pages(t):
+    with t.server() as s:
+        before = guards(s.pid)
+        s.crowd(20)
+        t.check(guards(s.pid) - before == 20,
+                "%d guard pages for 20 clients" % (guards(s.pid) - before))
+
+
+@case("a client that never stops sending lets the others run")
+def one_turn_a_lap(t):
+    with t.server() as s:
+        flood = s.connect().greeting()
+        other = s.connect().greeting()
+        with s.frozen():
+            flood.push(b"^" + b"a" * (8 << 20), until_stuck=0.1)
+            other.send(b"^a$")
+        other.expect(b"b")
+        flood.settle()
+
+
+def guards(pid):
+    """How many pages of memory may not be touched: mapped, without a file, a page long."""
+    count = 0
+    with open("/proc/%d/maps" % pid, encoding="ascii") as maps:
+        for line in maps:
+            addresses, access, rest = line.split(None, 2)
+            first, end = (int(word, 16) for word in addresses.split("-"))
+            count += access == "---p" and end - first == 4096 and rest.split()[2] == "0"
+    return count

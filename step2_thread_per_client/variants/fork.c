@@ -61,11 +61,11 @@ _Noreturn static void client_process(int fd, const struct peer *peer)
     cli_connected(peer);
     memset(&stats, 0, sizeof stats); /* so far all is a copy of what the parent counts itself */
     serve_client(fd);
+#define GIVE(name) atomic_fetch_add(&from_children->name, stats.name);
+    STATS_COUNTERS(GIVE) /* before the client can see that it is over, and ask for a report */
+#undef GIVE
     close(fd);
     cli_disconnected(peer);
-#define GIVE(name) atomic_fetch_add(&from_children->name, stats.name);
-    STATS_COUNTERS(GIVE)
-#undef GIVE
     _exit(0); /* not exit: what the parent has yet to write is not ours to write */
 }
 

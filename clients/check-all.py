@@ -226,8 +226,8 @@ def suites(tree, area, server, level):
         stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, encoding="utf-8")
     options = shlex.split(flags.stdout)
     split = options.index("--") if "--" in options else len(options)
-    command = [sys.executable, str(tree / "clients/check-server.py"), "--tap", "--ephemeral",
-               *options[:split]]
+    command = [sys.executable, str(tree / "clients/check-server.py"), "--contract", "full",
+               "--tap", "--ephemeral", *options[:split]]
     if level or variant:        # so that a run of all variants stays below ten minutes
         command.append(level or "--quick")
     lesson = area / "tests" / ("lesson_%s.py" % variant if variant else "lesson.py")

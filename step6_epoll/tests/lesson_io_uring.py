@@ -1,0 +1,43 @@
+"""The lesson of io_uring: one system call for many requests, and a kernel may refuse it."""
+
+import json
+import os
+import shutil
+import subprocess
+import tempfile
+
+from check_server import case
+
+
+@case("for many clients it needs fewer waits than it receives messages", clients=50)
+def fewer_calls_than_messages(t):
+    with tempfile.TemporaryDirectory() as folder:
+        path = os.path.join(folder, "stats.json")
+        with t.server("--quiet", "--stats", path, health=False) as s:
+            clients = s.crowd(50)
+            for _ in range(40):
+                with s.frozen():    # so that all are ready at once
+                    for client in clients:
+                        client.send(b"^a$")
+                for client in clients:
+                    client.expect(b"b")
+            s.stop()
+        with open(path, encoding="ascii") as file:
+            cost = json.load(file)
+    t.check(cost["recv_calls"] >= 2000, "%d messages received" % cost["recv_calls"])
+    t.check(cost["wait_calls"] < cost["recv_calls"] / 2,
+            "%d waits for %d messages" % (cost["wait_calls"], cost["recv_calls"]))
+
+
+@case("where the kernel refuses io_uring it says so and exits with status 1", needs="linux")
+def refused_by_the_kernel(t):
+    if not shutil.which("strace"):
+        t.skip("strace, which refuses in the kernel's place, is not installed")
+    ended = subprocess.run(
+        ["strace", "-o", "/dev/null", "-e", "trace=io_uring_setup",
+         "-e", "inject=io_uring_setup:error=EPERM", t.settings.server, "0"],
+        stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.PIPE,
+        timeout=t.patience, encoding="utf-8", check=False)
+    t.check(ended.returncode == 1, "exit status %d" % ended.returncode)
+    t.check("does not allow io_uring" in ended.stderr, "it said %r" % ended.stderr)
+    t.check("Listening" not in ended.stdout, "it said that it listens")

@@ -16,7 +16,7 @@
 #endif
 #if defined __SANITIZE_ADDRESS__ || __has_feature(address_sanitizer)
 #define SWITCH_TELL_ASAN
-#include <sanitizer/common_interface_defs.h>
+#include <sanitizer/asan_interface.h>
 #elif defined __SANITIZE_THREAD__ || __has_feature(thread_sanitizer)
 #define SWITCH_TELL_TSAN
 #include <sanitizer/tsan_interface.h>
@@ -39,7 +39,9 @@ static inline void stack_prepare(struct stack *s, void *bottom, size_t size, voi
     s->context.uc_link = NULL;
     s->bottom = bottom;
     s->size = size;
-#ifdef SWITCH_TELL_TSAN
+#ifdef SWITCH_TELL_ASAN
+    __asan_unpoison_memory_region(bottom, size); /* another stack may have been here */
+#elif defined SWITCH_TELL_TSAN
     s->books = __tsan_create_fiber(0);
 #endif
     makecontext(&s->context, run, 0);
@@ -65,7 +67,16 @@ static inline void stack_switch(struct stack *here, struct stack *to, bool for_g
     __tsan_switch_to_fiber(to->books, 0);
 #endif
     (void)for_good;
+#ifdef SWITCH_TELL_ASAN /* its swapcontext warns of what we tell it here */
+    volatile bool back = false;
+    getcontext(&here->context);
+    if (!back) {
+        back = true;
+        setcontext(&to->context);
+    }
+#else
     swapcontext(&here->context, &to->context);
+#endif
     stack_arrived(here, to);
 }
 

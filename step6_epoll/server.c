@@ -106,6 +106,7 @@ static void run_server(struct net_listener *listener)
             knocked = accept_client(listener, &clients, epoll);
     }
     close(epoll);
+    net_unlisten(listener); /* from here on nobody new */
     conn_drain(&clients, CLI_QUIET_MS, CLI_GRACE_MS, cli_disconnected);
 }
 
@@ -116,6 +117,5 @@ int main(int argc, char **argv)
     cli_start(argc, argv, NULL);
     cli_listen(&listener);
     run_server(&listener);
-    net_unlisten(&listener);
     return cli_finish();
 }

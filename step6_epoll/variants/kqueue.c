@@ -125,6 +125,7 @@ static void run_server(struct net_listener *listener)
             knocked = accept_client(listener, &clients, kq);
     }
     close(kq);
+    net_unlisten(listener); /* from here on nobody new */
     conn_drain(&clients, CLI_QUIET_MS, CLI_GRACE_MS, cli_disconnected);
 }
 
@@ -135,6 +136,5 @@ int main(int argc, char **argv)
     cli_start(argc, argv, NULL);
     cli_listen(&listener);
     run_server(&listener);
-    net_unlisten(&listener);
     return cli_finish();
 }

@@ -21,6 +21,7 @@
 DIRECTORIES := $(sort $(wildcard step[0-9]*_*))
 STEP ?= $(foreach s,$(DIRECTORIES),$(patsubst step%,%,$(firstword $(subst _, ,$s))))
 comma := ,
+STEP_LIST = $(subst $() ,$(comma),$(strip $(subst $(comma), ,$(STEP))))
 CHOSEN := $(foreach n,$(subst $(comma), ,$(STEP)),$(filter step$(n)_%,$(DIRECTORIES)))
 
 .PHONY: all $(DIRECTORIES) clients tests demo check check-full bench bench-check coverage memcheck \
@@ -43,7 +44,7 @@ setup-check:
 demo: setup-build
 	@$(MAKE) --no-print-directory $(CHOSEN)
 	@clients/demo.py --clients $(or $(N),5) --scale $(or $(SCALE),0.2) \
-	    --steps $(subst $() ,$(comma),$(strip $(subst $(comma), ,$(STEP)))) \
+	    --steps $(STEP_LIST) \
 	    $(if $(VARIANTS),--variants)
 
 tests: $(CHOSEN) clients
@@ -52,16 +53,18 @@ tests: $(CHOSEN) clients
 
 check: setup-check
 	@$(MAKE) --no-print-directory tests STEP="$(STEP)"
-	@clients/check-all.py $(if $(filter command line environment,$(origin STEP)),--steps $(STEP))
+	@clients/check-all.py $(if $(filter command line environment,$(origin STEP)),--steps $(STEP_LIST))
 
 check-full: setup-check
 	@sh common/setup.sh full
 	@$(MAKE) --no-print-directory tests
 	@clients/check-all.py --full
 
+DIFF_A = $(if $(A),$(wildcard step$(A)_*/server.c))
+DIFF_B = $(if $(B),$(wildcard step$(B)_*/server.c))
 diff:
-	@test -n "$(A)" -a -n "$(B)" || { echo "usage: make diff A=5 B=6" >&2; exit 2; }
-	@diff -u $(wildcard step$(A)_*)/server.c $(wildcard step$(B)_*)/server.c || test $$? = 1
+	@test -n "$(and $(DIFF_A),$(DIFF_B))" || { echo "usage: make diff A=5 B=6" >&2; exit 2; }
+	@diff -u $(DIFF_A) $(DIFF_B) || test $$? = 1
 
 bench: setup-build
 	@$(MAKE) --no-print-directory all

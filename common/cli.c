@@ -18,8 +18,8 @@
 #include <unistd.h>
 
 enum {
-    LINE_SIZE = 1024,       /* longest log line; less than PIPE_BUF, see write_stdout */
-    REPORT_SIZE = 4096,     /* the same, for the reports */
+    LINE_SIZE = 512, /* longest log line: PIPE_BUF is no less (POSIX), see write_stdout */
+    REPORT_SIZE = 4096,
     LOW_DESCRIPTORS = 1024, /* below this the number of clients is worth a word */
     MORE_MAX = 4,           /* options of its own a step may have */
     MORE_FIRST = 256,       /* their codes for getopt_long begin here */
@@ -120,8 +120,9 @@ static int parse_seconds(const char *option, const char *value)
     char *end;
     double seconds = strtod(value, &end);
 
-    if (!isdigit((unsigned char)*value) || *end != '\0' ||
-        !(seconds >= 0 && seconds <= MAX_SECONDS) || (seconds > 0 && seconds < 0.001))
+    if (!isdigit((unsigned char)*value) || value[strspn(value, "0123456789.")] != '\0' ||
+        *end != '\0' || !(seconds >= 0 && seconds <= MAX_SECONDS) ||
+        (seconds > 0 && seconds < 0.001))
         die_usage("%s: '%s' is not a number of seconds from 0.001 to %d, or 0 for never",
                   option, value, MAX_SECONDS);
     return (int)(seconds * 1000);
@@ -140,8 +141,15 @@ static void set_stats(const char *value)
     stats_path = value;
 }
 
-static void set_bind(const char *value)
+/* Takes "[::1]" too: that is how addresses are printed. */
+static void set_bind(char *value)
 {
+    size_t n = strlen(value);
+
+    if (n > 2 && value[0] == '[' && value[n - 1] == ']') {
+        value[n - 1] = '\0';
+        value++;
+    }
     if (*value == '\0')
         die_usage("--bind: the address is empty");
     cli.bind = value;
@@ -260,7 +268,7 @@ static void on_report(int signal_number)
     wake_up();
 }
 
-static void catch (int signal_number, void (*handler)(int))
+static void handle_signal(int signal_number, void (*handler)(int))
 {
     struct sigaction action = {.sa_handler = handler}; /* no SA_RESTART: calls are to return */
     sigset_t set;
@@ -279,7 +287,7 @@ static void on_interrupt(int signal_number)
 
 void cli_interrupt_on(int signal_number)
 {
-    catch (signal_number, on_interrupt);
+    handle_signal(signal_number, on_interrupt);
 }
 
 bool cli_stopping(void)
@@ -315,16 +323,19 @@ int cli_wakeup_fd(void)
 
 /* ---- The log ----------------------------------------------------------------------------- */
 
-/* poll calls a pipe writable when PIPE_BUF bytes fit, so a shorter write cannot block. The
- * lock keeps two threads from both seeing the same room. */
+/* poll calls a pipe writable when PIPE_BUF bytes fit, so that a write of no more cannot block.
+ * The lock keeps two threads from both seeing the same room. */
 static void write_stdout(const char *text, size_t n)
 {
     static pthread_mutex_t lock = PTHREAD_MUTEX_INITIALIZER;
     struct pollfd out = {.fd = STDOUT_FILENO, .events = POLLOUT};
+    ssize_t written = 1;
 
     pthread_mutex_lock(&lock);
-    ssize_t ignored = poll(&out, 1, 0) == 1 ? write(STDOUT_FILENO, text, n) : 0;
-    (void)ignored; /* nobody reads it any more: so be it */
+    for (; n > 0 && written > 0; text += written, n -= (size_t)written)
+        written = poll(&out, 1, 0) == 1
+                      ? write(STDOUT_FILENO, text, n < LINE_SIZE ? n : LINE_SIZE)
+                      : 0; /* nobody reads it any more: so be it */
     pthread_mutex_unlock(&lock);
 }
 
@@ -425,17 +436,18 @@ void cli_start(int argc, char **argv, const struct cli_option *more)
     step_options = more;
     parse_options(argc, argv, more);
     if (stats_path != NULL && strcmp(stats_path, "-") != 0) {
-        stats_fd = open(stats_path, O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC, 0666);
+        stats_fd =
+            open(stats_path, O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC | O_NONBLOCK, 0666);
         if (stats_fd == -1)
             cli_die("cannot write '%s': %s", stats_path, strerror(errno));
     }
     first_thread = pthread_self();
     signal(SIGPIPE, SIG_IGN);
     signal(SIGXFSZ, SIG_IGN); /* a log that may not grow is no reason to die either */
-    catch (SIGINT, on_stop);
-    catch (SIGTERM, on_stop);
-    catch (SIGALRM, on_alarm);
-    catch (SIGUSR1, on_report);
+    handle_signal(SIGINT, on_stop);
+    handle_signal(SIGTERM, on_stop);
+    handle_signal(SIGALRM, on_alarm);
+    handle_signal(SIGUSR1, on_report);
 }
 
 void cli_cannot_listen(const char *why)
@@ -453,9 +465,10 @@ void cli_listening(const struct peer *address)
     struct rlimit limit;
 
     if (getrlimit(RLIMIT_NOFILE, &limit) == 0 && limit.rlim_cur < LOW_DESCRIPTORS)
-        fprintf(stderr,
-                "%s: room for fewer than %d clients: %d descriptors are allowed (ulimit -n)\n",
-                program, (int)limit.rlim_cur, (int)limit.rlim_cur);
+        fprintf(
+            stderr,
+            "%s: room for fewer than %d clients: as many descriptors are allowed (ulimit -n)\n",
+            program, (int)limit.rlim_cur);
     cli_log("Listening on %s%s%s:%u\n", ipv6 ? "[" : "", host, ipv6 ? "]" : "",
             (unsigned)address->port);
 }
@@ -469,31 +482,44 @@ void cli_listen(struct net_listener *listener)
     cli_listening(&listener->address);
 }
 
-static void write_stats(const char *json, size_t n)
+static bool write_all(int fd, const char *text, size_t n)
 {
-    if (stats_path == NULL)
-        return;
-    if (stats_fd == -1) {
-        write_stdout(json, n);
-        return;
+    while (n > 0) {
+        ssize_t written = write(fd, text, n);
+        if (written == -1 && errno != EINTR)
+            return false;
+        text += written > 0 ? written : 0;
+        n -= written > 0 ? (size_t)written : 0;
     }
-    /* A second report replaces the first. On a pipe neither call works, nor has to. */
-    if (lseek(stats_fd, 0, SEEK_SET) == 0 && ftruncate(stats_fd, 0) == -1)
-        return;
-    if (write(stats_fd, json, n) == -1)
-        fprintf(stderr, "%s: cannot write '%s': %s\n", program, stats_path, strerror(errno));
+    return true;
 }
 
-void cli_report(void)
+static bool write_stats(const char *json, size_t n)
+{
+    if (stats_path == NULL)
+        return true;
+    if (stats_fd == -1) {
+        write_stdout(json, n);
+        return true;
+    }
+    /* A second report replaces the first, where there is something to replace. */
+    if (lseek(stats_fd, 0, SEEK_SET) == 0 && ftruncate(stats_fd, 0) == -1 && errno != EINVAL)
+        return false;
+    return write_all(stats_fd, json, n);
+}
+
+bool cli_report(void)
 {
     char text[REPORT_SIZE];
 
     write_stdout(text, (size_t)stats_text(text, sizeof text));
-    write_stats(text, (size_t)stats_json(text, sizeof text));
+    if (write_stats(text, (size_t)stats_json(text, sizeof text)))
+        return true;
+    fprintf(stderr, "%s: cannot write '%s': %s\n", program, stats_path, strerror(errno));
+    return false;
 }
 
 int cli_finish(void)
 {
-    cli_report();
-    return 0;
+    return cli_report() ? 0 : 1;
 }

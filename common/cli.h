@@ -79,10 +79,11 @@ void cli_interrupt_on(int signal_number);
  * Linux lets a masked signal in only when no descriptor is ready. */
 int cli_wakeup_fd(void);
 
-/* Prints the cost so far, and writes it to the file --stats named. Any number of times. */
-void cli_report(void);
+/* Prints the cost so far, and writes it to the file --stats named. Any number of times. Returns
+ * whether it could be written; if not, that was said on stderr. */
+bool cli_report(void);
 
-/* The last words: the report. Returns the exit status. */
+/* The last words: the report. Returns the exit status: 0, or 1 if it could not be written. */
 int cli_finish(void);
 
 #endif

@@ -124,6 +124,11 @@ struct conn *conn_open(struct conn_list *list, int fd, const struct peer *peer)
     c->peer = *peer;
     echo_init(&c->echo);
     c->want = WANT_READ;
+    /* A socket is writable again when a good part of its buffer is free. In one that had grown
+     * to megabytes that can take a steady reader longer than the limit, and he is not silent.
+     */
+    if (list->idle_limit > 0)
+        setsockopt(fd, SOL_SOCKET, SO_SNDBUF, &(int){SCRATCH_SIZE}, sizeof(int));
     list_append(list, c);
     list->count++;
     touch(list, c);

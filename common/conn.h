@@ -28,9 +28,9 @@ struct conn_list {
     int idle_limit; /* milliseconds of silence allowed; 0 = for ever, and no clock is read */
 };
 
-/* Makes a client of fd, a non-blocking socket that is the conn's from now on, and puts it at the
- * end of the list, wanting to read. Returns it; or NULL with errno ENOMEM, and then fd is still
- * the caller's. */
+/* Makes a client of fd, a non-blocking socket that is the conn's from now on, and puts it at
+ * the end of the list, wanting to read. Returns it; or NULL with errno ENOMEM, and then fd is
+ * still the caller's. */
 struct conn *conn_open(struct conn_list *list, int fd, const struct peer *peer);
 
 /* Sends the greeting: once, when the client is sure to stay. Returns what to wait for. */

@@ -3,7 +3,7 @@
 #   PKGS        libraries by their pkg-config names ("libuv")
 #   OBJS        the server's objects beyond server.o
 #   STEP_FLAGS  compiler flags of its own
-#   VARIANTS    beyond one for each variants/*.c: other servers, as build/variants/NAME
+#   EXTRA_VARIANTS  beyond one for each variants/*.c: other servers, as build/variants/NAME
 #   ABSENT      build/variants/NAME and build/demos/NAME that cannot be built here
 #   TESTS       the unit tests, if not one for each tests/test_*.c
 #   SUITE       flags for clients/check-server.py ("--serial"), and after "--" for the server;
@@ -16,11 +16,12 @@ COMMON := $(patsubst %/,%,$(dir $(lastword $(MAKEFILE_LIST))))
 ROOT := $(COMMON)/..
 
 CFLAGS ?= -O2 -g
+PKG_CONFIG ?= pkg-config
 WARNINGS := -Wall -Wextra -Wpedantic -Wshadow -Wconversion
 # The code cannot do without these, so they do not stand in CFLAGS.
 NEEDED := -std=c11 -D_POSIX_C_SOURCE=200809L -D_DEFAULT_SOURCE -D_DARWIN_C_SOURCE \
-          -pthread -I. -I$(COMMON) $(STEP_FLAGS) $(if $(PKGS),$(shell pkg-config --cflags $(PKGS)))
-LIBS := $(if $(PKGS),$(shell pkg-config --libs $(PKGS)))
+          -pthread -I. -I$(COMMON) $(STEP_FLAGS) $(if $(PKGS),$(shell $(PKG_CONFIG) --cflags $(PKGS)))
+LIBS := $(if $(PKGS),$(shell $(PKG_CONFIG) --libs $(PKGS)))
 ifneq ($(SAN),)
 NEEDED += -fsanitize=$(SAN) -fno-omit-frame-pointer $(if $(findstring undefined,$(SAN)),-fno-sanitize-recover=undefined)
 endif
@@ -41,7 +42,7 @@ DEMOS := $(filter-out $(ABSENT),$(patsubst %.c,build/%,$(wildcard demos/*.c)))
 .PHONY: all run tests check clean print-suite-args FORCE
 .DELETE_ON_ERROR:
 .SECONDARY:
-all: $(if $(wildcard server.c),server $(SOURCE_VARIANTS) $(VARIANTS) $(DEMOS),tests)
+all: $(if $(wildcard server.c),server $(SOURCE_VARIANTS) $(EXTRA_VARIANTS) $(DEMOS),tests)
 
 server: $(addprefix build/,server.o $(OBJS)) $(LIBCOMMON)
 	$(call SAY,link)$(LINK) -o $@ $(OBJECTS) $(LIBS) $(LDLIBS)
@@ -58,7 +59,7 @@ $(TESTS): $(LIBCOMMON)
 	$(call SAY,link)$(LINK) -o $@ $(OBJECTS) $(LIBS) -lcmocka $(LDLIBS)
 $(SOURCE_TESTS): %: %.o
 
-$(SOURCE_VARIANTS) $(VARIANTS) $(DEMOS): $(LIBCOMMON)
+$(SOURCE_VARIANTS) $(EXTRA_VARIANTS) $(DEMOS): $(LIBCOMMON)
 	$(call SAY,link)$(LINK) -o $@ $(OBJECTS) $(LIBS) $(LDLIBS)
 $(SOURCE_VARIANTS) $(DEMOS): %: %.o
 
@@ -74,7 +75,7 @@ build/%.o: %.c build/flags
 	$(call SAY,cc  )$(COMPILE) -MMD -MP -c -o $@ $<
 
 # Holds the flags of the last build; changes, and so outdates every object, when they do.
-FLAGS := $(COMPILE) | $(LINK) $(LIBS) $(LDLIBS)
+FLAGS := $(COMPILE) | $(LINK) $(LIBS) $(LDLIBS) | $(OBJS)
 build/flags: FORCE
 	@mkdir -p build/common build/tests build/variants build/demos
 	@echo '$(FLAGS)' | cmp -s - $@ || echo '$(FLAGS)' > $@

@@ -8,6 +8,7 @@
  * variables of serve_client.
  *
  *   Wait happens in   accept, then recv: always exactly one call
+ *                     (and in send, for a client that does not read)
  *   Breaks when       a second client comes: it waits for the first, however idle that is
  */
 #include "cli.h"
@@ -63,6 +64,7 @@ static void run_server(struct net_listener *listener)
         close(fd);
         cli_disconnected(&peer);
     }
+    net_unlisten(listener);
 }
 
 int main(int argc, char **argv)
@@ -72,6 +74,5 @@ int main(int argc, char **argv)
     cli_start(argc, argv, NULL);
     cli_listen(&listener);
     run_server(&listener);
-    net_unlisten(&listener);
     return cli_finish();
 }

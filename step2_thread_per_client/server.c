@@ -156,6 +156,7 @@ static void run_server(struct net_listener *listener)
     cli_interrupt_on(WAKE_SIGNAL);
     while (!cli_stopping())
         accept_client(listener);
+    net_unlisten(listener); /* from here on nobody new */
     call_in_threads();
 }
 
@@ -166,6 +167,5 @@ int main(int argc, char **argv)
     cli_start(argc, argv, NULL);
     cli_listen(&listener);
     run_server(&listener);
-    net_unlisten(&listener);
     return cli_finish();
 }

@@ -26,7 +26,7 @@ static int once; /* --once: exit after the first client */
 
 /* What the recv calls of one client cost, in milliseconds. */
 struct cost {
-    double wall, cpu;
+    double asleep, cpu;
 };
 
 static double clock_ms(clockid_t clock)
@@ -47,11 +47,11 @@ static ssize_t narrated_recv(int fd, void *bytes, size_t size, struct cost *cost
     int error = errno;
     wall = clock_ms(CLOCK_MONOTONIC) - wall;
     cpu = clock_ms(CLOCK_PROCESS_CPUTIME_ID) - cpu;
-    cost->wall += wall;
+    double asleep = wall > cpu ? wall - cpu : 0;
+    cost->asleep += asleep;
     cost->cpu += cpu;
     if (n > 0)
-        cli_log("recv returned %zd bytes (slept %.1f ms, %.1f ms CPU)\n", n,
-                wall > cpu ? wall - cpu : 0, cpu);
+        cli_log("recv returned %zd bytes (slept %.1f ms, %.1f ms CPU)\n", n, asleep, cpu);
     else if (n == 0)
         cli_log("recv returned 0: peer disconnected\n");
     else
@@ -104,12 +104,12 @@ static void run_server(struct net_listener *listener)
         serve_client(fd, &cost);
         close(fd);
         if (!cli.quiet)
-            cli_log("asleep in recv for %.1f ms, using %.1f ms CPU\n", cost.wall - cost.cpu,
-                    cost.cpu);
+            cli_log("asleep in recv for %.1f ms, using %.1f ms CPU\n", cost.asleep, cost.cpu);
         cli_disconnected(&peer);
         if (once)
-            return;
+            break;
     }
+    net_unlisten(listener);
 }
 
 int main(int argc, char **argv)
@@ -123,6 +123,5 @@ int main(int argc, char **argv)
     cli_start(argc, argv, options);
     cli_listen(&listener);
     run_server(&listener);
-    net_unlisten(&listener);
     return cli_finish();
 }

@@ -88,6 +88,7 @@ static void run_server(struct net_listener *listener)
         if (busy == 0)
             nap();
     }
+    net_unlisten(listener); /* from here on nobody new */
     conn_drain(&clients, CLI_QUIET_MS, CLI_GRACE_MS, cli_disconnected);
 }
 
@@ -103,6 +104,5 @@ int main(int argc, char **argv)
     cli_start(argc, argv, options);
     cli_listen(&listener);
     run_server(&listener);
-    net_unlisten(&listener);
     return cli_finish();
 }

@@ -7,7 +7,7 @@
  *              +--- accept
  *
  * The nap of step 4 becomes a sleep that ends the moment there is work. One system call asks
- * about everybody. The struct conn of step 4 has not changed; neither has pump_client.
+ * about everybody. The struct conn of step 4 has not changed; neither has drop_client.
  *
  *   Wait happens in   pselect, for all clients at once
  *   Breaks when       there are many: each lap names them all, and FD_SETSIZE ends the sets
@@ -104,6 +104,7 @@ static void run_server(struct net_listener *listener)
             for (int i = 0; i < ACCEPTS_PER_LAP && accept_client(listener, &clients); i++)
                 ;
     }
+    net_unlisten(listener); /* from here on nobody new */
     conn_drain(&clients, CLI_QUIET_MS, CLI_GRACE_MS, cli_disconnected);
 }
 
@@ -114,6 +115,5 @@ int main(int argc, char **argv)
     cli_start(argc, argv, NULL);
     cli_listen(&listener);
     run_server(&listener);
-    net_unlisten(&listener);
     return cli_finish();
 }

@@ -41,7 +41,9 @@ static uv_loop_t loop;
 static uv_tcp_t listener;
 static uv_timer_t timer; /* for --idle-timeout, then for the end */
 static uv_signal_t signals[3];
-static uint64_t stopped; /* when the stop was asked for, by uv_now */
+static uint64_t stopped;        /* when the stop was asked for, by uv_now */
+static struct client refused;   /* to accept into when there is no memory, and close */
+static bool refusing, knocking; /* it is in use; somebody waits until it is not */
 static struct client clients = {.prev = &clients, .next = &clients};
 
 static void list_remove(struct client *c)
@@ -58,12 +60,20 @@ static void list_append(struct client *c)
     c->prev->next = c->next->prev = c;
 }
 
+static void accept_client(uv_stream_t *stream, int status);
+
 static void client_closed(uv_handle_t *handle)
 {
     struct client *c = (struct client *)handle;
 
-    free(c->owed);
-    free(c);
+    if (c != &refused) {
+        free(c->owed);
+        free(c);
+        return;
+    }
+    refusing = false;
+    if (knocking && !uv_is_closing((uv_handle_t *)&listener))
+        accept_client((uv_stream_t *)&listener, 0);
 }
 
 static void drop_client(struct client *c)
@@ -92,8 +102,12 @@ static void owed_sent(uv_write_t *request, int status)
 
     free(c->owed);
     c->owed = NULL;
-    if (status < 0 || uv_read_start(request->handle, lend_scratch, pump_client) < 0)
+    if (status < 0 || uv_read_start(request->handle, lend_scratch, pump_client) < 0) {
         drop_client(c);
+        return;
+    }
+    list_remove(c);
+    list_append(c);
 }
 
 /* Tries at once, which nearly always does it; only what is left is kept and given to libuv.
@@ -151,7 +165,7 @@ static const char *why_refused(const struct client *c)
 
     if (cli_full())
         return "--max-clients reached";
-    if (!setup_has_memory())
+    if (c == &refused || !setup_has_memory())
         return strerror(ENOMEM);
     /* The lowest free descriptor is taken first, so the highest tells that there is no other.
      * It stays free to refuse with (libuv would show newcomers out without a word to us),
@@ -169,8 +183,15 @@ static void accept_client(uv_stream_t *stream, int status)
     int size = sizeof address;
     char greeting[] = ECHO_GREETING;
 
-    if (c == NULL)
-        return;
+    if (status < 0)
+        return; /* libuv has shown the newcomer out already */
+    knocking = c == NULL && refusing;
+    if (knocking)
+        return; /* until this one is accepted libuv takes no other */
+    if (c == NULL) {
+        refusing = true;
+        c = &refused;
+    }
     c->owed = NULL;
     stats_add(&stats.accept_calls, 1);
     uv_tcp_init(&loop, &c->tcp);
@@ -184,6 +205,8 @@ static void accept_client(uv_stream_t *stream, int status)
         return;
     }
     uv_tcp_nodelay(&c->tcp, 1);
+    if (cli.idle_timeout_ms > 0) /* so that a slow but steady reader is not taken for silent */
+        uv_send_buffer_size((uv_handle_t *)&c->tcp, &(int){SCRATCH_SIZE});
     echo_init(&c->echo);
     list_append(c);
     cli_connected(&c->peer);
@@ -244,6 +267,8 @@ static void run_server(void)
         uv_signal_init(&loop, &signals[i]);
         uv_signal_start(&signals[i], take_signal, numbers[i]);
     }
+    if (cli_stopping())
+        raise(SIGTERM); /* one came before libuv could hear it */
     uv_timer_init(&loop, &timer);
     if (cli.idle_timeout_ms > 0)
         drop_silent(&timer);

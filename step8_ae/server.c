@@ -38,7 +38,7 @@ static aeFileProc pump_client;
 /* Makes ae watch a client for what it wants now, and no longer for what it wanted before. */
 static int watch(aeEventLoop *loop, struct conn *c, int before)
 {
-    stats_add(&stats.interest_changes, 1);
+    stats_add(&stats.interest_changes, before & ~c->want ? 2 : 1);
     if (aeCreateFileEvent(loop, c->fd, c->want, pump_client, c) == AE_ERR)
         return AE_ERR;
     aeDeleteFileEvent(loop, c->fd, before & ~c->want);
@@ -47,6 +47,7 @@ static int watch(aeEventLoop *loop, struct conn *c, int before)
 
 static void drop_client(aeEventLoop *loop, struct conn *c)
 {
+    stats_add(&stats.interest_changes, 1);
     aeDeleteFileEvent(loop, c->fd, AE_READABLE | AE_WRITABLE);
     cli_disconnected(&c->peer);
     conn_close(&clients, c);
@@ -141,6 +142,7 @@ static void run_server(struct net_listener *listener)
         cli_die("cannot set up the timer: %s", strerror(errno));
     aeMain(loop);
     aeDeleteEventLoop(loop);
+    net_unlisten(listener); /* from here on nobody new */
     conn_drain(&clients, CLI_QUIET_MS, CLI_GRACE_MS, cli_disconnected);
 }
 
@@ -151,6 +153,5 @@ int main(int argc, char **argv)
     cli_start(argc, argv, NULL);
     cli_listen(&listener);
     run_server(&listener);
-    net_unlisten(&listener);
     return cli_finish();
 }

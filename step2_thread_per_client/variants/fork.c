@@ -206,6 +206,7 @@ static void run_server(struct net_listener *listener)
         cli_die("cannot prepare for children: %s", strerror(errno));
     while (!cli_stopping())
         accept_client(listener);
+    net_unlisten(listener); /* from here on nobody new */
     call_in_children();
 }
 
@@ -216,6 +217,5 @@ int main(int argc, char **argv)
     cli_start(argc, argv, NULL);
     cli_listen(&listener);
     run_server(&listener);
-    net_unlisten(&listener);
     return cli_finish();
 }

@@ -214,6 +214,7 @@ static void run_server(struct net_listener *listener)
     cli_interrupt_on(WAKE_SIGNAL);
     while (!cli_stopping())
         accept_client(listener);
+    net_unlisten(listener); /* from here on nobody new */
     call_in_threads();
 }
 
@@ -229,6 +230,5 @@ int main(int argc, char **argv)
     cli_start(argc, argv, options);
     cli_listen(&listener);
     run_server(&listener);
-    net_unlisten(&listener);
     return cli_finish();
 }

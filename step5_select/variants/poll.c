@@ -116,6 +116,7 @@ static void run_server(struct net_listener *listener)
             for (int i = 0; i < ACCEPTS_PER_LAP && accept_client(listener, &clients); i++)
                 ;
     }
+    net_unlisten(listener); /* from here on nobody new */
     conn_drain(&clients, CLI_QUIET_MS, CLI_GRACE_MS, cli_disconnected);
     free(asked);
 }
@@ -127,6 +128,5 @@ int main(int argc, char **argv)
     cli_start(argc, argv, NULL);
     cli_listen(&listener);
     run_server(&listener);
-    net_unlisten(&listener);
     return cli_finish();
 }

@@ -305,6 +305,7 @@ static void run_server(struct net_listener *listener)
     aeSetAfterSleepProc(loop, count_wait);
     aeMain(loop);
     aeDeleteEventLoop(loop);
+    net_unlisten(listener);
 }
 
 int main(int argc, char **argv)
@@ -314,6 +315,5 @@ int main(int argc, char **argv)
     cli_start(argc, argv, NULL);
     cli_listen(&listener);
     run_server(&listener);
-    net_unlisten(&listener);
     return cli_finish();
 }

@@ -25,6 +25,7 @@ import tables
 ACTIVE = 10             # connections that talk among the idle ones
 SILENT = 100            # connections that say nothing while idle CPU is measured
 INTERVAL_RATE = 50      # messages a second for step 4 while its interval is varied
+TOO_LONG = 3            # seconds; runs that take longer are made in the first round only
 SLOWEST = 1.1           # seconds: step 4 naps 200 ms a lap, so less shows nothing
 
 
@@ -198,7 +199,7 @@ class Progress:
 
 def measure(jobs, plan):
     """Runs all jobs; outcomes by experiment, point and server, in a list by round."""
-    found = {}
+    found, settled = {}, set()
     progress = Progress(jobs, plan)
     for number, job in enumerate(jobs):
         begins_round = job.turn > jobs[number - 1].turn
@@ -208,9 +209,12 @@ def measure(jobs, plan):
         progress.show(number, job)
         key = job.experiment, job.point, job.subject.name
         runs = found.setdefault(key, [])
-        if runs and "reason" in runs[-1]:       # it will not be better in the next round
+        if key in settled:
             continue
+        began = time.monotonic()
         runs.append(outcome(job, plan))
+        if "reason" in runs[-1] or time.monotonic() - began > TOO_LONG:
+            settled.add(key)
     progress.clear()
     return found
 

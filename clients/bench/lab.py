@@ -12,6 +12,7 @@ import shutil
 import signal
 import socket
 import subprocess
+import sys
 import tempfile
 import time
 
@@ -20,6 +21,7 @@ LOAD_CLIENT = TREE / "clients/load-client"
 FLOOR = TREE / "clients/build/bench/floor"
 ENGINE = TREE / "clients/build/bench/engine"
 PATIENCE = 10       # seconds for a server to start, or to end
+MINUTE = 60         # no run takes longer
 DESCRIPTORS = 20000
 
 
@@ -76,10 +78,16 @@ def find_subjects(steps=()):
         number, _, model = area.name[len("step"):].partition("_")
         if steps and int(number) not in steps:
             continue
-        for server in [area / "server", *sorted(area.glob("build/variants/*"))]:
-            if server.is_file() and os.access(server, os.X_OK):
-                variant = "" if server.name == "server" else server.name
+        for source in [area / "server.c", *sorted(area.glob("variants/*.c"))]:
+            variant = "" if source.stem == "server" else source.stem
+            server = area / "build/variants" / variant if variant else area / "server"
+            if os.access(server, os.X_OK) and not stand_in(variant):
                 yield describe(area, server, int(number), model.replace("_", " "), variant)
+
+
+def stand_in(variant):
+    """Where there is no kqueue, the variant runs over one that was made for its tests."""
+    return variant == "kqueue" and sys.platform == "linux"
 
 
 def describe(area, server, number, model, variant):
@@ -186,9 +194,12 @@ class Server:
         command = [str(LOAD_CLIENT)]
         for name, value in options.items():
             command += ["--" + name.replace("_", "-"), str(value)]
-        client = subprocess.run(command + ["127.0.0.1", str(self.port)], stdout=subprocess.PIPE,
-                                stderr=subprocess.PIPE, preexec_fn=on_cpu(cpus()[1]),
-                                encoding="utf-8")
+        try:
+            client = subprocess.run(command + ["127.0.0.1", str(self.port)], timeout=MINUTE,
+                                    stdout=subprocess.PIPE, stderr=subprocess.PIPE,
+                                    preexec_fn=on_cpu(cpus()[1]), encoding="utf-8")
+        except subprocess.TimeoutExpired:
+            raise Trouble("%s: still not done after a minute" % self.subject.name) from None
         if not client.stdout:
             raise Trouble("%s: %s" % (self.subject.name, client.stderr.strip()))
         return json.loads(client.stdout)
@@ -201,9 +212,21 @@ class Silent:
         self.sockets = [socket.create_connection(("127.0.0.1", server.port))
                         for _ in range(count)]
         if server.subject.mode == "echo" and server.subject.capacity != 1:
-            for sock in self.sockets:
-                if select.select([sock], [], [], PATIENCE)[0]:
-                    sock.recv(1)
+            self.await_greetings()
+
+    def await_greetings(self):
+        """Of all, or of as many as a pool of threads has room for: until a second without."""
+        waiting = {sock.fileno() for sock in self.sockets}
+        poll = select.poll()
+        for number in waiting:
+            poll.register(number, select.POLLIN)
+        while waiting:
+            greeted = {number for number, _ in poll.poll(1000)}
+            if not greeted:
+                break
+            waiting -= greeted
+            for number in greeted:
+                poll.unregister(number)
 
     def __enter__(self):
         return self

@@ -1,0 +1,78 @@
+#!/bin/sh
+# Builds and tests the tree with other compilers, flags and C libraries than the usual ones: what
+# `make matrix` calls.
+#
+#   common/tests/matrix.sh [NAME...]    only these rows
+#
+# Each row is built in a copy of the tree, build/matrix/NAME, with warnings as errors; then the
+# unit tests run there and every server under faults, and with SUITES=1 the suites as well. A row
+# whose compiler is absent is skipped aloud or, with REQUIRE_ALL=1, fails.
+set -u
+cd "$(dirname "$0")/../.." || exit 2
+wanted=" $* "
+failed=0
+
+copy_tree() {
+    rm -rf "$copy"
+    mkdir -p "$copy"
+    unset PKG_CONFIG_LIBDIR
+    tar -cf - --exclude=build --exclude=server --exclude=load-client --exclude=__pycache__ \
+        Makefile common clients step*_* | tar -xf - -C "$copy"
+}
+
+# musl's compiler sees no other library: no libuv, no cmocka, and pkg-config is to find none.
+leave_out_libraries() {
+    rm -rf "$copy"/step7_* "$copy"/*/tests/test_*.c
+    goals=all
+    export PKG_CONFIG_LIBDIR=/nonexistent
+}
+
+run() { # NAME CC CFLAGS [AR]: a row
+    name=$1 cc=$2 cflags="$3 -Werror" ar=${4:-ar} copy=build/matrix/$1
+    case $wanted in '  ' | *" $name "*) ;; *) return ;; esac
+    # shellcheck disable=SC2086  # a list of words
+    if ! echo 'int main(void) { return 0; }' |
+        $cc $cflags -x c -o build/matrix/probe - 2>/dev/null; then
+        if [ "${REQUIRE_ALL:-0}" = 0 ]; then
+            echo "skip  $name: no $cc that takes $3"
+        else
+            echo "FAIL  $name: no $cc that takes $3, and REQUIRE_ALL is set"
+            failed=1
+        fi
+        return
+    fi
+    goals='all tests'
+    copy_tree
+    case $cc in musl-*) leave_out_libraries ;; esac
+    for part in "$copy"/common "$copy"/clients "$copy"/step*; do
+        # shellcheck disable=SC2086
+        if ! make -s -j2 -C "$part" CC="$cc" AR="$ar" CFLAGS="$cflags" $goals \
+            >"$copy/log" 2>&1; then
+            tail -30 "$copy/log"
+            echo "FAIL  $name: it does not build ($cc $cflags)"
+            failed=1
+            return
+        fi
+    done
+    parts='test_cli test_conn test_echo test_net test_faults test_ae replay_ faults'
+    [ "${SUITES:-0}" = 0 ] || parts="$parts step"
+    # shellcheck disable=SC2086
+    if python3 "$copy/clients/check-all.py" --quick $parts >"$copy/log" 2>&1; then
+        echo "ok    $name: $(tail -1 "$copy/log") ($cc $cflags)"
+    else
+        sed -n '/seconds$/,$p' "$copy/log"
+        echo "FAIL  $name: $(tail -1 "$copy/log") ($cc $cflags)"
+        failed=1
+    fi
+}
+
+mkdir -p build/matrix
+run gcc-O0 gcc '-O0 -g'
+run gcc-NDEBUG gcc '-O2 -g -DNDEBUG'
+run gcc-O3-lto gcc '-O3 -flto' gcc-ar
+run clang-O0 clang '-O0 -g'
+run clang-O2 clang '-O2 -g'
+run clang-NDEBUG clang '-O2 -DNDEBUG'
+run clang-O3-lto clang '-O3 -flto' llvm-ar
+run musl musl-gcc '-O2 -g -Wno-sign-conversion' # its FD_SET is a macro that warns
+exit $failed

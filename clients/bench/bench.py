@@ -140,7 +140,7 @@ def outcome(job, plan):
     try:
         report = job.run(plan)
     except lab.Trouble as trouble:
-        return {"reason": str(trouble)}
+        return {"reason": "failed", "detail": str(trouble)}
     return flat(report)
 
 
@@ -150,7 +150,9 @@ def flat(report):
     if waiting:
         return {"reason": "serves %d" % (made + report["connections"]["idle"])}
     if report["errors"]["total"]:
-        return {"reason": report["errors"]["first"] or "errors"}
+        return {"reason": "error", "detail": report["errors"]["first"]}
+    if report["messages"] == 0 and not report["options"]["bulk"]:
+        return {"reason": "no answers", "detail": "no answer within the window"}
     server, client, latency = report["server"], report["client"], report["latency_us"] or {}
     return {
         "rate": report["messages_per_second"],
@@ -224,9 +226,9 @@ def summarise(found):
     cells = []
     for (experiment, point, name), runs in found.items():
         cell = {"experiment": experiment, "point": point, "server": name}
-        reasons = [run["reason"] for run in runs if "reason" in run]
-        if reasons:
-            cell["reason"] = reasons[0]
+        failures = [run for run in runs if "reason" in run]
+        if failures:
+            cell.update(failures[0])
         else:
             for key in runs[0]:
                 values = [run[key] for run in runs if run[key] is not None]

@@ -55,21 +55,23 @@ class Subject:
 
 
 def the_floor():
-    return Subject("floor", [str(FLOOR), "0"], "epoll, raw bytes", mode="raw")
+    return Subject("floor", [str(FLOOR)], "epoll, raw bytes", mode="raw")
 
 
 def redis():
-    """redis-server answering PING, on a free port; None where it is not installed."""
+    """redis-server answering PING; None where it is not installed."""
     program = shutil.which("redis-server")
-    if not program:
-        return None
+    return program and Subject(
+        "redis PING", [program, "--bind", "127.0.0.1", "--save", "", "--appendonly", "no",
+                       "--maxclients", "16000", "--tcp-backlog", "4096", "--port"],
+        "epoll (its own ae)", mode="redis")
+
+
+def free_port():
+    """For a server that cannot find one itself."""
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
-        port = probe.getsockname()[1]
-    return Subject("redis PING", [program, "--port", str(port), "--bind", "127.0.0.1", "--save",
-                                  "", "--appendonly", "no", "--maxclients", "16000",
-                                  "--tcp-backlog", "4096"],
-                   "epoll (its own ae)", mode="redis")
+        return probe.getsockname()[1]
 
 
 def find_subjects(steps=()):
@@ -99,7 +101,7 @@ def describe(area, server, number, model, variant):
     limit = re.search(r"--capacity[ =](\d+)", said)
     capacity = 1 if "--serial" in said else int(limit.group(1)) if limit else None
     name = "step%d" % number + ("/" + variant if variant else "")
-    return Subject(name, [str(server), "--quiet", "0"], variant or model, number,
+    return Subject(name, [str(server), "--quiet"], variant or model, number,
                    capacity=capacity)
 
 
@@ -128,14 +130,13 @@ class Server:
 
     def __init__(self, subject, *arguments):
         self.subject = subject
-        command = subject.command[:-1] + list(arguments) + subject.command[-1:]
-        if subject.mode == "redis":
-            command = subject.command
+        self.port = free_port() if subject.mode == "redis" else None
+        command = subject.command + [*arguments, str(self.port or 0)]
         self.log = tempfile.TemporaryFile()
         self.process = subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=self.log,
                                         stderr=subprocess.STDOUT, preexec_fn=on_cpu(cpus()[0]))
         try:
-            self.port = self.find_port()
+            self.await_port()
         except BaseException:
             self.__exit__()
             raise
@@ -157,20 +158,18 @@ class Server:
         self.log.seek(0)
         return self.log.read().decode("utf-8", "replace")
 
-    def find_port(self):
-        """From its first line; of redis it is known, but not when it is ready."""
+    def await_port(self):
+        """Ours say where they listen once they do; redis is asked until it answers."""
         deadline = time.monotonic() + PATIENCE
-        while time.monotonic() < deadline:
-            if self.subject.mode == "redis":
-                port = int(self.subject.command[2])
+        while time.monotonic() < deadline and self.process.poll() is None:
+            if self.port:
                 with contextlib.suppress(OSError):
-                    socket.create_connection(("127.0.0.1", port)).close()
-                    return port
+                    socket.create_connection(("127.0.0.1", self.port)).close()
+                    return
             found = re.search(r"^Listening on .*:(\d+)\n", self.output(), re.MULTILINE)
             if found:
-                return int(found.group(1))
-            if self.process.poll() is not None:
-                break
+                self.port = int(found.group(1))
+                return
             time.sleep(0.005)
         raise Trouble("%s does not start: %s" % (self.subject.name,
                                                  self.output().partition("\n")[0]))

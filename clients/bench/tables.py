@@ -146,6 +146,13 @@ def idle_cell(results, point, name):
     return three(cell["cpu_us"]) + (" %.2fx" % (cell["cpu_us"] / own) if own and point else "")
 
 
+def notes(results):
+    """What went wrong, where a cell has no room for it."""
+    return "".join("%s, %s at {:,}: %s\n".format(cell["point"]) % (
+        cell["server"], cell["experiment"], cell["detail"])
+        for cell in results.cells.values() if cell.get("detail"))
+
+
 def disturbance(results):
     """The share of the time that the load client waited for its CPU, in the middle."""
     delays = sorted(cell["client_delay"] for cell in results.cells.values()
@@ -201,4 +208,4 @@ def terminal(raw):
         rates=figures(results, ("rate", lambda rate: three(rate / 1000))),
         latencies=figures(results, ("p50_us", duration), ("p99_us", duration)),
         others=others(results), engine=engine(raw)) + (
-            BUSY.format(100 * delay) if delay > 0.05 else "")
+            BUSY.format(100 * delay) if delay > 0.05 else "") + notes(results)

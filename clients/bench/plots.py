@@ -16,8 +16,9 @@ STYLES = {
     "step6": (7, 1, "#00458b"), "step6/io_uring": (6, 4, "#00458b"),
     "step7": (11, 1, "#006400"), "step8": (10, 2, "#6a0dad"),
 }
-NAMES = {"step2": "2 threads", "step4": "4 polling", "step5": "5 select", "step6": "6 epoll",
-         "step7": "7 libuv", "step8": "8 ae"}
+NAMES = {"step2": "2 threads", "step2/fork": "2 fork", "step4": "4 polling",
+         "step5": "5 select", "step5/poll": "5 poll", "step6": "6 epoll",
+         "step6/io_uring": "6 io_uring", "step7": "7 libuv", "step8": "8 ae"}
 GAP = 0.055         # between two names, as a share of the picture's height
 
 
@@ -140,7 +141,7 @@ def script(panels, path):
     plots = [panel.script(data) for panel in panels]
     return "\n".join([
         "set encoding utf8",
-        "set terminal svg size %d,460 font 'Helvetica,14' background '#ffffff'"
+        "set terminal svg noenhanced size %d,460 font 'Helvetica,14' background '#ffffff'"
         % (720 * len(panels)),
         "set output %s" % quoted(str(path)), "set logscale xy", "set border 3",
         "set tics nomirror", "set grid back lc rgb '#d8d8d8' lw 0.5", "set rmargin 19",

@@ -27,6 +27,7 @@ LIMITS = [      # the first pattern decides; per cent of lines
     ("*/tests/*", None),    # not even listed
     ("*/demos/*", 0),
     ("clients/*.c", 0),
+    ("*/variants/fork.c", 0),   # its children leave by _exit, which writes no counts
     ("common/*.c", 95),
     ("step8_ae/ae*.c", 95),
     ("step*.c", 90),

@@ -98,6 +98,14 @@ void cli_die(const char *format, ...)
     exit(1);
 }
 
+/* What was asked for is on stdout, or could not be written. */
+_Noreturn static void exit_told(void)
+{
+    if (fflush(stdout) != 0)
+        cli_die("cannot write to standard output: %s", strerror(errno));
+    exit(0);
+}
+
 /* ---- Options ----------------------------------------------------------------------------- */
 
 static int parse_int(const char *option, const char *value, int min, int max)
@@ -211,10 +219,10 @@ static void parse_options(int argc, char **argv, const struct cli_option *more)
             break;
         case 'h':
             print_usage(stdout, more);
-            exit(0);
+            exit_told();
         case 'V':
             puts("echo server 1.0");
-            exit(0);
+            exit_told();
         default:
             if (code < MORE_FIRST || more == NULL)
                 die_bad_option(code, argv, options);
@@ -479,7 +487,6 @@ void cli_listen(struct net_listener *listener)
 
     if (net_listen(listener, cli.bind, cli.port, &why) == -1)
         cli_cannot_listen(why);
-    cli_listening(&listener->address);
 }
 
 static bool write_all(int fd, const char *text, size_t n)

@@ -33,12 +33,13 @@ struct cli_option {
  * ignores SIGPIPE. */
 void cli_start(int argc, char **argv, const struct cli_option *more);
 
-/* Listens as the options say and prints `Listening on ADDRESS:PORT`. */
+/* Listens as the options say, or says why that cannot be and exits with status 1. */
 void cli_listen(struct net_listener *listener);
+_Noreturn void cli_cannot_listen(const char *why); /* for a step that does not use net.h */
 
-/* The two halves of cli_listen, for a step that does not use net.h. */
+/* Prints `Listening on ADDRESS:PORT`: everything is ready, and from here on nothing is fatal.
+ */
 void cli_listening(const struct peer *address);
-_Noreturn void cli_cannot_listen(const char *why);
 
 /* Prints `NAME: MESSAGE` on stderr and exits with status 1. Trouble at start only. */
 __attribute__((format(printf, 1, 2))) _Noreturn void cli_die(const char *format, ...);

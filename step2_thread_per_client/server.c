@@ -154,6 +154,7 @@ static void call_in_threads(void)
 static void run_server(struct net_listener *listener)
 {
     cli_interrupt_on(WAKE_SIGNAL);
+    cli_listening(&listener->address);
     while (!cli_stopping())
         accept_client(listener);
     net_unlisten(listener); /* from here on nobody new */

@@ -95,6 +95,7 @@ static void run_server(struct net_listener *listener)
 {
     struct peer peer;
 
+    cli_listening(&listener->address);
     while (!cli_stopping()) {
         int fd = accept_client(listener, &peer);
         if (fd < 0)

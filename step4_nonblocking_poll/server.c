@@ -73,6 +73,7 @@ static void run_server(struct net_listener *listener)
     struct conn_list clients = {.idle_limit = cli.idle_timeout_ms};
 
     net_set_nonblocking(listener->fd);
+    cli_listening(&listener->address);
     while (!cli_stopping()) {
         int busy = 0;
         struct conn *next, *c = clients.first;

@@ -89,6 +89,7 @@ static void run_server(struct net_listener *listener)
     if (listener->fd >= FD_SETSIZE || cli_wakeup_fd() >= FD_SETSIZE)
         cli_die("started with so many descriptors open that select cannot watch a new one");
     net_set_nonblocking(listener->fd);
+    cli_listening(&listener->address);
     while (!cli_stopping()) {
         if (wait_for_any(listener->fd, &clients, &readable, &writable) == -1)
             continue; /* a signal: the sets mean nothing */

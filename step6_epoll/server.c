@@ -90,6 +90,7 @@ static void run_server(struct net_listener *listener)
         watch(epoll, EPOLL_CTL_ADD, listener->fd, WANT_READ, listener) == -1)
         cli_die("cannot set up epoll: %s", strerror(errno));
     net_set_nonblocking(listener->fd);
+    cli_listening(&listener->address);
     while (!cli_stopping()) {
         int ready = epoll_wait(epoll, events, EVENTS_PER_LAP, conn_expiry_ms(&clients));
         bool knocked = false;

@@ -140,6 +140,7 @@ static void run_server(struct net_listener *listener)
     if (clients.idle_limit > 0 &&
         aeCreateTimeEvent(loop, clients.idle_limit, drop_silent, NULL, NULL) == AE_ERR)
         cli_die("cannot set up the timer: %s", strerror(errno));
+    cli_listening(&listener->address);
     aeMain(loop);
     aeDeleteEventLoop(loop);
     net_unlisten(listener); /* from here on nobody new */

@@ -43,6 +43,7 @@ static void server(int argc, char **argv)
             cli.max_clients, cli.idle_timeout_ms, cli.quiet, once, laps);
     cli_listen(&listener);
     struct pollfd fds = {.fd = cli_wakeup_fd(), .events = POLLIN};
+    cli_listening(&listener.address);
     while (!cli_stopping())
         poll(&fds, 1, -1);
     net_unlisten(&listener);

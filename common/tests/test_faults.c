@@ -540,6 +540,7 @@ static void start_and_end(int out, int err)
     if (fcntl(wakeup, F_GETFD) == -1)
         _exit(99);
     armed = true;
+    cli_listening(&listener.address);
     cli_connected(&listener.address);
     cli_disconnected(&listener.address);
     net_unlisten(&listener);

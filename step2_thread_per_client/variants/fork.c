@@ -204,6 +204,7 @@ static void run_server(struct net_listener *listener)
     sigemptyset(&action.sa_mask);
     if (from_children == MAP_FAILED || sigaction(SIGCHLD, &action, NULL) == -1)
         cli_die("cannot prepare for children: %s", strerror(errno));
+    cli_listening(&listener->address);
     while (!cli_stopping())
         accept_client(listener);
     net_unlisten(listener); /* from here on nobody new */

@@ -212,6 +212,7 @@ static void run_server(struct net_listener *listener)
     if (workers == NULL)
         cli_die("out of memory");
     cli_interrupt_on(WAKE_SIGNAL);
+    cli_listening(&listener->address);
     while (!cli_stopping())
         accept_client(listener);
     net_unlisten(listener); /* from here on nobody new */

@@ -101,6 +101,7 @@ static void run_server(struct net_listener *listener)
     if (make_room(0) == -1)
         cli_die("out of memory");
     net_set_nonblocking(listener->fd);
+    cli_listening(&listener->address);
     while (!cli_stopping()) {
         if (wait_for_any(listener->fd, &clients) == -1)
             continue; /* a signal: the answers mean nothing */

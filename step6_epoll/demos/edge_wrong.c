@@ -83,6 +83,7 @@ static void run_server(struct net_listener *listener)
         watch(epoll, listener->fd, EPOLLIN, listener) == -1)
         cli_die("cannot set up epoll: %s", strerror(errno));
     net_set_nonblocking(listener->fd);
+    cli_listening(&listener->address);
     while (!cli_stopping()) {
         int ready = epoll_wait(epoll, events, EVENTS_PER_LAP, -1);
         for (int i = 0; i < ready; i++)

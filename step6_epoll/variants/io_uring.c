@@ -412,6 +412,7 @@ static void run_server(struct net_listener *listener)
 {
     ask_readable(cli_wakeup_fd(), &waking);
     ask_accept(listener->fd);
+    cli_listening(&listener->address);
     while (!cli_stopping()) {
         run_lap(listener, expiry_ms());
         while (expiry_ms() == 0)

@@ -110,6 +110,7 @@ static void run_server(struct net_listener *listener)
         watch(kq, listener->fd, 0, WANT_READ, listener) == -1)
         cli_die("cannot set up kqueue: %s", strerror(errno));
     net_set_nonblocking(listener->fd);
+    cli_listening(&listener->address);
     while (!cli_stopping()) {
         int ready = wait_for_any(kq, events, conn_expiry_ms(&clients));
         bool knocked = false;

@@ -303,6 +303,7 @@ static void run_server(struct net_listener *listener)
         cli_die("cannot set up the event loop: %s", strerror(errno));
     net_set_nonblocking(listener->fd);
     aeSetAfterSleepProc(loop, count_wait);
+    cli_listening(&listener->address);
     aeMain(loop);
     aeDeleteEventLoop(loop);
     net_unlisten(listener);

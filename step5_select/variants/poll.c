@@ -27,7 +27,6 @@ enum {
     LISTENER = 0, /* places in asked[]: these two, then the clients as they are listed */
     WAKEUP,
     FIRST_CLIENT,
-    FIRST_ROOM = 64,
 };
 
 static struct pollfd *asked;
@@ -36,14 +35,15 @@ static int room; /* for so many */
 /* Makes room to ask about one client more than there are. Returns -1 if there is none. */
 static int make_room(int clients)
 {
-    if (FIRST_CLIENT + clients < room)
+    int needed = FIRST_CLIENT + clients + 1;
+
+    if (needed <= room)
         return 0;
-    int wanted = room > 0 ? 2 * room : FIRST_ROOM;
-    struct pollfd *larger = realloc(asked, (size_t)wanted * sizeof *asked);
+    struct pollfd *larger = realloc(asked, 2 * (size_t)needed * sizeof *asked);
     if (larger == NULL)
         return -1;
     asked = larger;
-    room = wanted;
+    room = 2 * needed;
     return 0;
 }
 

@@ -21,12 +21,13 @@ def cost_of(t, talk):
             return json.load(file)
 
 
-@case("a client that has more gets one turn a lap, not all the turns it could use")
+@case("a client that has more gets its turn in each lap, not all the turns it could use")
 def one_turn_a_lap(t):
     cost = cost_of(t, lambda s: s.connect().greeting().exchange(message(8 << 20)))
     turns, laps = cost["recv_calls"], cost["wait_calls"]
     t.check(turns > 100, "only %d recv calls for 8 MiB" % turns)
-    t.check(turns <= laps + 2, "%d recv calls in %d laps" % (turns, laps))
+    # Twice in a lap: for the list, which then lets go of it, and for bytes that came meanwhile.
+    t.check(turns <= 2 * laps, "%d recv calls in %d laps" % (turns, laps))
 
 
 @case("epoll is told of each client once, even of one whose answers do not fit its socket")

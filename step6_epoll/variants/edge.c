@@ -1,9 +1,9 @@
 /* Step 6, variant - edge-triggered epoll: anything new? I shall not ask twice.
  *
  *     epoll_ctl: add A, add B, add C            once per client, and never changed again
- *              +--> epoll_wait: asleep, unless somebody is on the ready list
- *     one loop |    ready = { C, B }            C may have more since the last lap, B is new
- *              |    pump C, pump B              once each: who moved a byte stays on the list
+ *              +--> pump C                      the ready list: who moved bytes last time
+ *     one loop |    epoll_wait: asleep, unless somebody is on that list still
+ *              |    pump B                      B is new, and goes on the list
  *              +--- accept
  *
  * The kernel tells of a change once: what is not read then is our own affair. Reading until
@@ -27,32 +27,30 @@
 enum {
     ACCEPTS_PER_LAP = 64, /* a flood of newcomers must not starve those already in */
     EVENTS_PER_LAP = 256,
-    FIRST_ROOM = 64,
 };
 
-/* The ready list: clients that may have more for us, or take more. c->moved says who is on it.
- */
-static struct conn **ready;
-static int ready_count, room; /* for so many */
+static struct conn **ready_list; /* who may have more for us, or take more: c->moved */
+static int listed, room;         /* so many are, so many can be */
 
 /* Makes room for one client more than there are: all may be ready. Returns -1 if it cannot. */
 static int make_room(int clients)
 {
     if (clients < room)
         return 0;
-    int wanted = room > 0 ? 2 * room : FIRST_ROOM;
-    struct conn **larger = realloc(ready, (size_t)wanted * sizeof(struct conn *));
+    int wanted = 2 * (clients + 1);
+    struct conn **larger = realloc(ready_list, (size_t)wanted * sizeof(struct conn *));
     if (larger == NULL)
         return -1;
-    ready = larger;
+    ready_list = larger;
     room = wanted;
     return 0;
 }
 
-/* Adds a descriptor to epoll's list; data is what it hands back to us in the event. */
-static int watch(int epoll, int fd, uint32_t for_what, void *data)
+/* Adds a descriptor to what epoll watches, and says what for, and what it hands back to us in
+ * the event. */
+static int watch(int epoll, int fd, uint32_t events, void *data)
 {
-    struct epoll_event event = {.events = for_what, .data.ptr = data};
+    struct epoll_event event = {.events = events, .data.ptr = data};
 
     stats_add(&stats.interest_changes, 1);
     return epoll_ctl(epoll, EPOLL_CTL_ADD, fd, &event);
@@ -89,21 +87,22 @@ static void drop_client(struct conn_list *clients, struct conn *c)
     conn_close(clients, c); /* closing also leaves epoll's list */
 }
 
-/* Puts a client on the ready list, unless it is there already. */
-static void mark_ready(struct conn *c)
+/* One turn: one recv or one send. Who moved a byte gets another in the next lap. */
+static void pump_client(struct conn_list *clients, struct conn *c)
 {
-    if (!c->moved)
-        ready[ready_count++] = c;
-    c->moved = true;
+    if (conn_pump(clients, c) == 0)
+        drop_client(clients, c);
+    else if (c->moved)
+        ready_list[listed++] = c;
 }
 
-/* Gives a client its turn. Returns whether it may have more. */
-static bool pump_client(struct conn_list *clients, struct conn *c)
+static void pump_ready(struct conn_list *clients)
 {
-    if (conn_pump(clients, c) != 0)
-        return c->moved;
-    drop_client(clients, c);
-    return false;
+    int turns = listed;
+
+    listed = 0;
+    for (int i = 0; i < turns; i++)
+        pump_client(clients, ready_list[i]); /* which writes to [i] at the most */
 }
 
 static void run_server(struct net_listener *listener)
@@ -112,38 +111,34 @@ static void run_server(struct net_listener *listener)
     struct epoll_event events[EVENTS_PER_LAP];
     int epoll = epoll_create1(EPOLL_CLOEXEC);
 
-    if (make_room(0) == -1 || epoll == -1 ||
-        watch(epoll, cli_wakeup_fd(), EPOLLIN, NULL) == -1 ||
+    if (epoll == -1 || watch(epoll, cli_wakeup_fd(), EPOLLIN, NULL) == -1 ||
         watch(epoll, listener->fd, EPOLLIN, listener) == -1)
         cli_die("cannot set up epoll: %s", strerror(errno));
     net_set_nonblocking(listener->fd);
     cli_listening(&listener->address);
     while (!cli_stopping()) {
-        int n = epoll_wait(epoll, events, EVENTS_PER_LAP,
-                           ready_count > 0 ? 0 : conn_expiry_ms(&clients));
-        struct conn *silent;
-        int still_ready = 0;
+        pump_ready(&clients);
+        int ready = epoll_wait(epoll, events, EVENTS_PER_LAP,
+                               listed > 0 ? 0 : conn_expiry_ms(&clients));
         bool knocked = false;
 
-        stats_wait(n, n);
-        for (int i = 0; i < n; i++)
+        stats_wait(ready, ready);
+        for (int i = 0; i < ready; i++) {
+            struct conn *c = events[i].data.ptr;
             if (events[i].data.ptr == listener)
                 knocked = true;
-            else if (events[i].data.ptr != NULL)
-                mark_ready(events[i].data.ptr);
-        for (int i = 0; i < ready_count; i++)
-            if (pump_client(&clients, ready[i]))
-                ready[still_ready++] = ready[i];
-        ready_count = still_ready;
-        while ((silent = conn_expired(&clients)) != NULL && !silent->moved)
-            drop_client(&clients, silent);
+            else if (c != NULL && !c->moved) /* or it is on the list already */
+                pump_client(&clients, c);
+        }
+        while (conn_expired(&clients) && !clients.first->moved)
+            drop_client(&clients, clients.first);
         for (int i = 0; knocked && i < ACCEPTS_PER_LAP; i++)
             knocked = accept_client(listener, &clients, epoll);
     }
     close(epoll);
     net_unlisten(listener); /* from here on nobody new */
     conn_drain(&clients, CLI_QUIET_MS, CLI_GRACE_MS, cli_disconnected);
-    free(ready);
+    free(ready_list);
 }
 
 int main(int argc, char **argv)

@@ -32,8 +32,8 @@ enum {
     EVENTS_PER_LAP = 256,
 };
 
-/* Makes kqueue watch a descriptor for what is wanted now, and no longer for what was before;
- * data is what it hands back to us in the event. */
+/* Makes kqueue watch a descriptor for what is wanted now (0: nothing), and no longer for what
+ * was before; data is what it hands back to us in the event. */
 static int watch(int kq, int fd, int before, int want, void *data)
 {
     struct kevent changes[2];
@@ -44,9 +44,11 @@ static int watch(int kq, int fd, int before, int want, void *data)
                EV_DELETE, 0, 0, NULL);
         n++;
     }
-    EV_SET(&changes[n], (uintptr_t)fd, want == WANT_READ ? EVFILT_READ : EVFILT_WRITE, EV_ADD,
-           0, 0, data);
-    n++;
+    if (want != 0) {
+        EV_SET(&changes[n], (uintptr_t)fd, want == WANT_READ ? EVFILT_READ : EVFILT_WRITE,
+               EV_ADD, 0, 0, data);
+        n++;
+    }
     stats_add(&stats.interest_changes, 1);
     return kevent(kq, changes, n, NULL, 0, NULL);
 }
@@ -76,10 +78,13 @@ static bool accept_client(struct net_listener *listener, struct conn_list *clien
     return true;
 }
 
-static void drop_client(struct conn_list *clients, struct conn *c)
+/* Closing deletes the filter too, but a kqueue that is not the kernel's (libkqueue) cannot know
+ * of that: so it is deleted before. */
+static void drop_client(struct conn_list *clients, struct conn *c, int kq, int watched_for)
 {
+    watch(kq, c->fd, watched_for, 0, NULL);
     cli_disconnected(&c->peer);
-    conn_close(clients, c); /* closing also deletes its filter */
+    conn_close(clients, c);
 }
 
 static void pump_client(struct conn_list *clients, struct conn *c, int kq)
@@ -87,7 +92,7 @@ static void pump_client(struct conn_list *clients, struct conn *c, int kq)
     int before = c->want, want = conn_pump(clients, c);
 
     if (want == 0 || (want != before && watch(kq, c->fd, before, want, c) == -1))
-        drop_client(clients, c);
+        drop_client(clients, c, kq, before);
 }
 
 /* Returns what kevent does: how many events there are. */
@@ -121,7 +126,7 @@ static void run_server(struct net_listener *listener)
             else if (events[i].udata != NULL)
                 pump_client(&clients, events[i].udata, kq);
         while (conn_expired(&clients))
-            drop_client(&clients, clients.first);
+            drop_client(&clients, clients.first, kq, clients.first->want);
         for (int i = 0; knocked && i < ACCEPTS_PER_LAP; i++)
             knocked = accept_client(listener, &clients, kq);
     }

@@ -5,12 +5,14 @@
 ##                       N=5 clients, SCALE=0.2 of the pauses (1: for a class), STEP=1,2,6: only
 ##                       these steps, VARIANTS=1: their variants too
 ## make check          test everything; STEP=6 or STEP=1,2: only these steps
-## make check-full     the same, and all that takes long
+## make check-full     the same at length, and whatever is below, but for the benchmarks' tables
 ## make bench          measure everything, in five minutes; QUICK=1 under one, STEPS=5,6, PEERS=1
 ## make bench-check    assert the course's claims about cost, as ratios
 ## make diff A=5 B=6   what changes from one step's server to another's
 ## make lint           every analyser at hand; make format, make format-check: the layout
-## make coverage       which lines the tests reach; make memcheck: valgrind; make fuzz: libFuzzer
+## make coverage       which lines the tests reach; make memcheck: valgrind
+## make fuzz           libFuzzer, SECONDS=30 for each target
+## make matrix         other compilers and flags, sanitizers, musl; ROW="musl threads": only these
 ## make clean          remove whatever was built
 ##
 ## Variables: CC, CFLAGS (-O2 -g), CPPFLAGS, LDFLAGS; SAN=address,undefined or SAN=thread: build
@@ -19,18 +21,24 @@
 ## step8_ae also BACKEND=epoll, kqueue, poll or select.
 
 DIRECTORIES := $(sort $(wildcard step[0-9]*_*))
-STEP ?= $(foreach s,$(DIRECTORIES),$(patsubst step%,%,$(firstword $(subst _, ,$s))))
+NUMBERS := $(foreach s,$(DIRECTORIES),$(patsubst step%,%,$(firstword $(subst _, ,$s))))
 comma := ,
-STEP_LIST = $(subst $() ,$(comma),$(strip $(subst $(comma), ,$(STEP))))
-CHOSEN := $(foreach n,$(subst $(comma), ,$(STEP)),$(filter step$(n)_%,$(DIRECTORIES)))
+WANTED := $(or $(strip $(subst $(comma), ,$(STEP))),$(NUMBERS))
+STEP_LIST := $(subst $() ,$(comma),$(WANTED))
+CHOSEN := $(foreach n,$(WANTED),$(filter step$(n)_%,$(DIRECTORIES)))
 
 .PHONY: all $(DIRECTORIES) clients tests demo check check-full bench bench-check coverage memcheck \
-        fuzz lint format format-check diff clean help need-build setup-build setup-check
+        fuzz matrix lint format format-check diff clean help \
+        known-steps need-build setup-build setup-check
 
 all: $(DIRECTORIES) clients
 
 $(DIRECTORIES) clients: need-build
 	@$(MAKE) --no-print-directory -C $@
+
+known-steps:
+	@test -z "$(filter-out $(NUMBERS),$(WANTED))" || { \
+	    echo "no step $(filter-out $(NUMBERS),$(WANTED)): there are $(NUMBERS)" >&2; exit 2; }
 
 # Builds nothing and installs nothing where something is missing: says what, and stops.
 need-build:
@@ -41,24 +49,24 @@ setup-check:
 	@sh common/setup.sh check
 
 # The installing comes first, and then a make that sees what was installed.
-demo: setup-build
+demo: known-steps setup-build
 	@$(MAKE) --no-print-directory $(CHOSEN)
 	@clients/demo.py --clients $(or $(N),5) --scale $(or $(SCALE),0.2) \
 	    --steps $(STEP_LIST) \
 	    $(if $(VARIANTS),--variants)
 
-tests: $(CHOSEN) clients
+tests: known-steps $(CHOSEN) clients
 	@for part in common clients $(CHOSEN); do \
 	    $(MAKE) --no-print-directory -C $$part tests || exit 1; done
 
-check: setup-check
-	@$(MAKE) --no-print-directory tests STEP="$(STEP)"
-	@clients/check-all.py $(if $(filter command line environment,$(origin STEP)),--steps $(STEP_LIST))
+check: known-steps setup-check
+	@$(MAKE) --no-print-directory tests
+	@clients/check-all.py $(if $(STEP),--steps $(STEP_LIST))
 
 check-full: setup-check
 	@sh common/setup.sh full
-	@$(MAKE) --no-print-directory tests
-	@clients/check-all.py --full
+	@$(MAKE) --no-print-directory tests STEP=
+	@common/tests/check-full.sh
 
 DIFF_A = $(if $(A),$(wildcard step$(A)_*/server.c))
 DIFF_B = $(if $(B),$(wildcard step$(B)_*/server.c))
@@ -81,6 +89,8 @@ memcheck: setup-check
 	@common/tests/memcheck.py
 fuzz:
 	@common/tests/fuzz.sh $(SECONDS)
+matrix:
+	@common/tests/matrix.sh $(ROW)
 
 lint:
 	@common/tests/lint.sh

@@ -5,8 +5,8 @@
 #   common/tests/matrix.sh [NAME...]    only these rows
 #
 # Each row is built in a copy of the tree, build/matrix/NAME, with warnings as errors; then the
-# unit tests run there and every server under faults, and with SUITES=1 the suites as well. A row
-# whose compiler is absent is skipped aloud or, with REQUIRE_ALL=1, fails.
+# unit tests run there and every server under faults; with a sanitizer, or with SUITES=1, the
+# suites as well. A row whose compiler is absent is skipped aloud or, with REQUIRE_ALL=1, fails.
 set -u
 cd "$(dirname "$0")/../.." || exit 2
 wanted=" $* "
@@ -28,12 +28,12 @@ leave_out_libraries() {
     export PKG_CONFIG_LIBDIR=/nonexistent
 }
 
-run() { # NAME CC CFLAGS [AR]: a row
-    name=$1 cc=$2 cflags="$3 -Werror" ar=${4:-ar} copy=build/matrix/$1
+run() { # NAME CC CFLAGS AR SANITIZERS: a row
+    name=$1 cc=$2 cflags="$3 -Werror" ar=${4:-ar} san=${5-} copy=build/matrix/$1
     case $wanted in '  ' | *" $name "*) ;; *) return ;; esac
     # shellcheck disable=SC2086  # a list of words
     if ! echo 'int main(void) { return 0; }' |
-        $cc $cflags -x c -o build/matrix/probe - 2>/dev/null; then
+        $cc $cflags ${san:+-fsanitize=$san} -x c -o build/matrix/probe - 2>/dev/null; then
         if [ "${REQUIRE_ALL:-0}" = 0 ]; then
             echo "skip  $name: no $cc that takes $3"
         else
@@ -47,7 +47,8 @@ run() { # NAME CC CFLAGS [AR]: a row
     case $cc in musl-*) leave_out_libraries ;; esac
     for part in "$copy"/common "$copy"/clients "$copy"/step*; do
         # shellcheck disable=SC2086
-        if ! make -s -j2 -C "$part" CC="$cc" AR="$ar" CFLAGS="$cflags" $goals \
+        if ! make -s -j2 -C "$part" CC="$cc" AR="$ar" CFLAGS="$cflags" SAN="$san" \
+            $goals \
             >"$copy/log" 2>&1; then
             tail -30 "$copy/log"
             echo "FAIL  $name: it does not build ($cc $cflags)"
@@ -56,9 +57,9 @@ run() { # NAME CC CFLAGS [AR]: a row
         fi
     done
     parts='test_cli test_conn test_echo test_net test_faults test_ae replay_ faults'
-    [ "${SUITES:-0}" = 0 ] || parts="$parts step"
+    [ "${SUITES:-0}$san" = 0 ] || parts="$parts step"
     # shellcheck disable=SC2086
-    if python3 "$copy/clients/check-all.py" --quick $parts >"$copy/log" 2>&1; then
+    if CHECK_SLOW=${san:+3} python3 "$copy/clients/check-all.py" --quick $parts >"$copy/log" 2>&1; then
         echo "ok    $name: $(tail -1 "$copy/log") ($cc $cflags)"
     else
         sed -n '/seconds$/,$p' "$copy/log"
@@ -75,5 +76,8 @@ run clang-O0 clang '-O0 -g'
 run clang-O2 clang '-O2 -g'
 run clang-NDEBUG clang '-O2 -DNDEBUG'
 run clang-O3-lto clang '-O3 -flto' llvm-ar
+run sanitizers gcc '-O1 -g' ar address,undefined
+run sanitizers-clang clang '-O1 -g' ar address,undefined
+run threads gcc '-O1 -g' ar thread
 run musl musl-gcc '-O2 -g -Wno-sign-conversion' # its FD_SET is a macro that warns
 exit $failed

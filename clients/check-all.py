@@ -13,8 +13,9 @@ Each part is a program that speaks TAP on its standard output:
                         inject.py
 
 A part fails by what it reports, by reporting nothing or less than it planned, by its exit
-status, by a crash, by taking too long and by leaving processes behind. The others go on.
-The whole output of each part is kept in build/check/. Exit status: 0 nothing failed, 1
+status, by a crash, by taking too long, by leaving processes behind, and by what a sanitizer
+said of any of its processes, whoever waited for it and whatever its exit status. The others
+go on. The whole output of each part is kept in build/check/. Exit status: 0 nothing failed, 1
 something did, 2 called wrongly.
 """
 
@@ -36,6 +37,7 @@ HERE = pathlib.Path(__file__).resolve().parent
 OK, FAIL, SKIP = "ok", "FAIL", "skip"
 LINE = re.compile(r"(ok|not ok)\b[ \t]*(?:\d+)?[ \t]*(?:- )?(.*)")
 SHOWN = 40      # lines of output per failure
+SANITIZERS = "ASAN_OPTIONS", "LSAN_OPTIONS", "TSAN_OPTIONS", "UBSAN_OPTIONS"
 
 
 class Part:
@@ -54,8 +56,8 @@ class Part:
     def count(self):
         return Counter(status for status, _, _ in self.results)
 
-    def failed(self, why):
-        self.results.append((FAIL, why, self.output[-SHOWN:]))
+    def failed(self, why, lines=None):
+        self.results.append((FAIL, why, self.output[-SHOWN:] if lines is None else lines))
 
     def judge(self, ended):
         """Take the results from the output, which is TAP. A plan is demanded, and kept;
@@ -104,6 +106,10 @@ class Runner:
         log = self.logs / str(part).replace("/", "-")
         mark = "%s:%d" % (part, os.getpid())
         environment = dict(os.environ, CMOCKA_MESSAGE_OUTPUT="TAP", CHECK_PART=mark)
+        for name in SANITIZERS:     # they write to LOG.sanitizer.PID
+            environment[name] = "%s:log_path='%s.sanitizer'" % (environment.get(name, ""), log)
+        for old in complaints(log):
+            old.unlink()
         began = time.monotonic()
         # Apart, because cmocka writes to both, and a buffered half-line must not meet another.
         with open("%s.out" % log, "w+b") as out, open("%s.err" % log, "w+b") as err:
@@ -129,6 +135,9 @@ class Runner:
                 stream.seek(0)
                 part.output += stream.read().decode("utf-8", "replace").splitlines()
         part.judge(ended)
+        for complaint in complaints(log):
+            part.failed("a sanitizer complained: see %s" % complaint,
+                        complaint.read_text(errors="replace").splitlines())
         orphans = left_behind(mark)
         if orphans:
             part.failed("left processes behind: " + ", ".join(orphans))
@@ -140,6 +149,10 @@ class Runner:
             running = list(self.running)
         for process in running:
             end(process)
+
+
+def complaints(log):
+    return sorted(log.parent.glob(log.name + ".sanitizer.*"))
 
 
 def how_it_ended(status):

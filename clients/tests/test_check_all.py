@@ -114,6 +114,21 @@ class CheckAllTest(unittest.TestCase):
         self.program("test_a", "1..1", "ok 1", then="setsid sleep 61 &")
         self.expect(1, "1 passed, 1 failed, 0 skipped", "left processes behind: sleep 61")
 
+    @unittest.skipUnless(shutil.which("gcc"), "needs gcc")
+    def test_what_a_sanitizer_says_of_a_process_nobody_looks_at(self):
+        self.program("test_a", "1..1", "ok 1 - a", then="build/leaks 2>/dev/null || true")
+        self.program("test_b", "1..1", "ok 1 - b", then="build/ends")
+        (self.tree / "build").mkdir()
+        for name, body in ("leaks", "volatile char *p = malloc(9); p = 0"), ("ends", "exit(0)"):
+            source = "#include <stdlib.h>\nint main(void) { %s; }" % body
+            if subprocess.run(["gcc", "-fsanitize=address", "-w", "-x", "c", "-", "-o",
+                               str(self.tree / "build" / name)],
+                              input=source, encoding="utf-8").returncode:
+                self.skipTest("gcc has no sanitizers here")
+        for _ in range(2):      # what the first run left does not count in the second
+            self.expect(1, "2 passed, 1 failed, 0 skipped", "common/test_a: a sanitizer",
+                        "detected memory leaks", ASAN_OPTIONS="detect_leaks=1")
+
     def test_a_source_that_was_not_built(self):
         self.put("common/tests/test_new.c")
         self.expect(1, "0 passed, 1 failed, 0 skipped", "common/test_new")

@@ -1,0 +1,224 @@
+#!/usr/bin/env python3
+"""The scripts behind `make fuzz`, `make matrix` and `make check-full` can fail, each in a small
+tree that holds one mistake; and make refuses a step that does not exist."""
+
+import os
+import pathlib
+import shutil
+import subprocess
+import tempfile
+import unittest
+
+HERE = pathlib.Path(__file__).resolve().parent
+TREE = HERE.parents[1]
+LIBRARY = "echo", "conn", "net", "peer", "stats"
+TARGET = """
+#include "fuzz.h"
+int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
+{
+    MUST(!(size > 1 && data[0] == '%s' && data[1] == '$'));
+    return 0;
+}
+"""
+MAKEFILE = """
+all tests: build/program
+build/program: program.c ; mkdir -p build && $(CC) $(CFLAGS) $(SANITIZE) -Wall -o $@ $<
+SANITIZE = $(if $(SAN),-fsanitize=$(SAN))
+"""
+CHECK_ALL = """
+import pathlib, subprocess, sys
+tree = pathlib.Path(__file__).resolve().parents[1]
+sys.exit(subprocess.call(str(tree / "common/build/program")) and 1)
+"""
+STAGES = ("clients/check-all.py", "clients/bench/check.py", "common/tests/lint.sh",
+          "common/tests/memcheck.py", "common/tests/fuzz.sh", "common/tests/coverage.py",
+          "common/tests/matrix.sh")
+
+
+def has_fuzzer():
+    probe = subprocess.run(
+        ["clang", "-fsanitize=fuzzer", "-x", "c", "-", "-o", "/dev/null"],
+        input="int LLVMFuzzerTestOneInput(const char *s, long n) { return !s && n; }",
+        encoding="utf-8", stderr=subprocess.DEVNULL) if shutil.which("clang") else None
+    return probe is not None and probe.returncode == 0
+
+
+class ToolTest(unittest.TestCase):
+    def setUp(self):
+        self.tree = pathlib.Path(tempfile.mkdtemp(prefix="tools-"))
+        self.addCleanup(shutil.rmtree, self.tree)
+
+    def put(self, path, text=""):
+        path = self.tree / path
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(text)
+        path.chmod(0o755)
+
+    def tool(self, name):
+        (self.tree / "common/tests").mkdir(parents=True, exist_ok=True)
+        shutil.copy(HERE / name, self.tree / "common/tests")
+
+    def expect(self, status, *words, command=(), path=None, **environment):
+        variables = {**os.environ, "REQUIRE_ALL": "0", **environment}
+        if path is not None:    # a machine without the tool
+            (self.tree / "bin").mkdir(exist_ok=True)
+            for name in path:
+                if not (self.tree / "bin" / name).exists():
+                    (self.tree / "bin" / name).symlink_to(shutil.which(name))
+            variables["PATH"] = str(self.tree / "bin")
+        done = subprocess.run(["sh", *command], cwd=str(self.tree), env=variables, timeout=100,
+                              stdout=subprocess.PIPE, stderr=subprocess.STDOUT,
+                              encoding="utf-8", errors="replace")
+        for word in words:
+            self.assertIn(word, done.stdout)
+        self.assertEqual(done.returncode, status, done.stdout)
+        return done.stdout
+
+
+class FuzzTest(ToolTest):
+    def setUp(self):
+        super().setUp()
+        self.tool("fuzz.sh")
+        self.tool("fuzz.h")
+        for name in LIBRARY:
+            self.put("common/%s.c" % name, "typedef int %s;\n" % name)
+        self.put("common/tests/corpus/x/seed", "^a")
+        self.put("common/tests/fuzz_x.c", TARGET % "^")
+
+    def fuzz(self, status, *words, seconds="2", **how):
+        return self.expect(status, *words, command=["common/tests/fuzz.sh", seconds], **how)
+
+    @unittest.skipUnless(has_fuzzer(), "needs clang with libFuzzer")
+    def test_finds_and_goes_on(self):
+        self.put("common/tests/fuzz_y.c", TARGET.replace("MUST", "(void)") % "?")
+        self.put("common/tests/corpus/y/seed")
+        self.fuzz(1, "FAIL  fuzz_x", "fuzz_x.c:5: !(size > 1", "ok    fuzz_y: ", " runs in ")
+        self.assertEqual(len(list(self.tree.glob("build/fuzz/x-crash-*"))), 1)
+
+    @unittest.skipUnless(has_fuzzer(), "needs clang with libFuzzer")
+    def test_a_seed_that_fails(self):
+        self.put("common/tests/corpus/x/seed", "^$")
+        self.fuzz(1, "FAIL  fuzz_x", seconds="1")
+
+    def test_an_absent_fuzzer(self):
+        tools = "sh", "dirname", "mkdir"
+        self.fuzz(0, "skip  fuzz: clang is not installed", path=tools)
+        self.fuzz(1, "FAIL  fuzz: clang is not installed", path=tools, REQUIRE_ALL="1")
+
+    def test_usage(self):
+        self.fuzz(2, "usage", seconds="soon")
+
+    @unittest.skipUnless(shutil.which("gcc"), "needs gcc")
+    def test_replay(self):
+        """The same target without a fuzzer. A failure ends it, so that the plan tells."""
+        self.tool("replay.c")
+        (self.tree / "common/build/tests").mkdir(parents=True)
+        subprocess.run(["gcc", "-D_GNU_SOURCE", "-o", "../build/tests/replay_x", "fuzz_x.c",
+                        "replay.c"], cwd=str(self.tree / "common/tests"), check=True)
+        replay = ["-c", "common/build/tests/replay_x"]
+        self.expect(0, "1..1\nok 1 - seed\n", command=replay)
+        self.put("common/tests/corpus/x/seed2", "^$")
+        self.expect(128 + 6, "1..2\nok 1 - seed\n", "!(size > 1", command=replay)
+        shutil.rmtree(str(self.tree / "common/tests/corpus/x"))
+        self.expect(128 + 6, "count > 0", command=replay)
+
+
+class MatrixTest(ToolTest):
+    def setUp(self):
+        super().setUp()
+        self.tool("matrix.sh")
+        for part in "common", "clients", "step7_x":
+            self.put(part + "/Makefile", MAKEFILE)
+            self.put(part + "/program.c", "int main(void) { return 0; }\n")
+        self.put("Makefile")
+        self.put("clients/check-all.py", CHECK_ALL)
+
+    def matrix(self, status, *words, row="gcc-O0", **how):
+        return self.expect(status, *words, command=["common/tests/matrix.sh", row], **how)
+
+    @unittest.skipUnless(shutil.which("gcc"), "needs gcc")
+    def test_rows(self):
+        self.assertEqual(self.matrix(0, "ok    gcc-O0: ").count("\n"), 1)
+        self.assertFalse((self.tree / "common/build").exists())
+        self.put("common/program.c", "int main(void) { return 3; }\n")
+        self.matrix(1, "FAIL  gcc-O0: ")
+        self.put("step7_x/program.c", "int main(void) { int unused; return 0; }\n")
+        self.matrix(1, "unused", "FAIL  gcc-O0: it does not build")
+
+    @unittest.skipUnless(shutil.which("gcc"), "needs gcc")
+    def test_flags_arrive(self):
+        self.put("common/program.c", "#include <assert.h>\nint main(void) { assert(0); }\n")
+        self.matrix(1, "FAIL  gcc-O0")
+        self.matrix(0, "ok    gcc-NDEBUG", row="gcc-NDEBUG")
+
+    @unittest.skipUnless(shutil.which("gcc"), "needs gcc")
+    def test_sanitizers(self):
+        self.put("common/program.c", "#include <stdlib.h>\nint main(void)\n{\n"
+                 "    volatile char *p = calloc(9, 1);\n    return p[9] & 0;\n}\n")
+        self.matrix(0, "ok    gcc-O0")
+        self.matrix(1, "FAIL  sanitizers", row="sanitizers")
+
+    def test_an_absent_compiler(self):
+        tools = "sh", "dirname", "mkdir"
+        self.matrix(0, "skip  clang-O0: no clang", row="clang-O0", path=tools)
+        self.matrix(1, "FAIL  clang-O0: no clang", row="clang-O0", path=tools, REQUIRE_ALL="1")
+
+    def test_an_unknown_row(self):
+        self.matrix(2, "no row tcc", row="tcc")
+
+
+class CheckFullTest(ToolTest):
+    def setUp(self):
+        super().setUp()
+        self.tool("check-full.sh")
+        for stage in STAGES:
+            self.put(stage, "#!/bin/sh\necho ran %s $*\n" % stage)
+
+    def test_every_stage_counts(self):
+        said = self.expect(0, command=["common/tests/check-full.sh"])
+        for stage in STAGES:
+            self.assertIn("ran " + stage, said)
+        self.assertNotIn("FAIL", said)
+        for stage in STAGES:
+            with self.subTest(stage=stage):
+                self.put(stage, "#!/bin/sh\nexit 1\n")
+                said = self.expect(1, "FAIL  ", command=["common/tests/check-full.sh"])
+                for other in STAGES:
+                    self.assertEqual("ran " + other in said, other != stage)
+                self.put(stage, "#!/bin/sh\necho ran %s $*\n" % stage)
+
+
+@unittest.skipUnless(shutil.which("make"), "needs make")
+class MakefileTest(unittest.TestCase):
+    def make(self, *words):
+        done = subprocess.run(["make", "-s", *words], cwd=str(TREE), stdout=subprocess.PIPE,
+                              stderr=subprocess.PIPE, encoding="utf-8", timeout=60,
+                              env={**os.environ, "NO_INSTALL": "1", "MAKEFLAGS": ""})
+        return done.returncode, done.stdout, done.stderr
+
+    def test_a_step_that_does_not_exist(self):
+        for target in "check", "demo", "tests":
+            for steps in "9", "1,9", "9 2":
+                with self.subTest(target=target, steps=steps):
+                    status, out, err = self.make(target, "STEP=" + steps)
+                    self.assertEqual((status, out), (2, ""))
+                    self.assertEqual(err.splitlines()[0],
+                                     "no step 9: there are 1 2 3 4 5 6 7 8")
+
+    def test_chosen_steps(self):
+        for words, last in (([], "clients/check-all.py"),
+                            (["STEP=2,1"], "clients/check-all.py --steps 2,1"),
+                            (["STEP=2 1"], "clients/check-all.py --steps 2,1")):
+            _, out, _ = self.make("-n", "check", *words)
+            self.assertEqual(out.splitlines()[-1].strip(), last)
+
+    def test_everything_has_a_target_that_help_names(self):
+        _, out, _ = self.make("help")
+        for target in ("check-full", "coverage", "memcheck", "fuzz", "matrix", "lint",
+                       "format-check"):
+            self.assertIn("make " + target, out)
+            self.assertEqual(self.make("-n", target)[0], 0, target)
+
+
+if __name__ == "__main__":
+    unittest.main()

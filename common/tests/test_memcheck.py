@@ -50,6 +50,11 @@ class MemcheckTest(unittest.TestCase):
         self.assertIn("definitely lost", self.findings(
             "if (fork() == 0) { p = malloc(9); p = 0; _exit(0); } wait(NULL);"))
 
+    def test_one_that_does_not_end(self):
+        self.addCleanup(setattr, memcheck, "LIMIT", memcheck.LIMIT)
+        memcheck.LIMIT = 1
+        self.assertEqual(self.findings("for (;;) pause();"), "not done after 1 s")
+
     def test_descriptor(self):
         self.assertIn("Open file descriptor", self.findings('open("/dev/null", O_RDONLY);'))
 

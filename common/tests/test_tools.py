@@ -59,7 +59,9 @@ class ToolTest(unittest.TestCase):
         shutil.copy(HERE / name, self.tree / "common/tests")
 
     def expect(self, status, *words, command=(), path=None, **environment):
-        variables = {**os.environ, "REQUIRE_ALL": "0", **environment}
+        variables = {name: value for name, value in os.environ.items()
+                     if not name.endswith("SAN_OPTIONS")}   # the mistakes here are meant
+        variables.update({"REQUIRE_ALL": "0"}, **environment)
         if path is not None:    # a machine without the tool
             (self.tree / "bin").mkdir(exist_ok=True)
             for name in path:

@@ -60,6 +60,26 @@ class CoverageTest(unittest.TestCase):
         lines = coverage.collect()["common/x.c"]
         self.assertEqual([lines[number] for number in (3, 4, 5)], [2, 1, 1])
 
+    @unittest.skipUnless(shutil.which("gcc") and shutil.which("gcov"), "needs gcc and gcov")
+    def test_what_a_child_does_counts(self):
+        folder = pathlib.Path(tempfile.mkdtemp(prefix="coverage-")).resolve()
+        self.addCleanup(shutil.rmtree, folder)
+        self.addCleanup(setattr, coverage, "COPY", coverage.COPY)
+        coverage.COPY = folder
+        (folder / "part/build").mkdir(parents=True)
+        (folder / "part/x.c").write_text(
+            "#include <sys/wait.h>\n#include <unistd.h>\nint main(void)\n{\n"
+            "    if (fork() == 0)\n        _exit(0);\n    return !wait(NULL);\n}\n")
+        (folder / "Makefile").write_text(
+            "all:\n\tcd part && $(CC) $(CFLAGS) -c -o build/x.o x.c\n"
+            "\tcd part && $(CC) $(CFLAGS) $(LDFLAGS) -o x build/x.o $(LDLIBS)\ntests:\n")
+        self.assertTrue(coverage.build())
+        subprocess.run([str(folder / "part/x")], check=True)
+        lines = coverage.collect()["part/x.c"]
+        self.assertEqual([lines[number] for number in (5, 6, 7)], [1, 1, 1])
+        (folder / "part/x.c").write_text("int main(void)")
+        self.assertFalse(coverage.build())
+
 
 if __name__ == "__main__":
     unittest.main()

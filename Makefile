@@ -5,7 +5,8 @@
 ##                       N=5 clients, SCALE=0.2 of the pauses (1: for a class), STEP=1,2,6: only
 ##                       these steps, VARIANTS=1: their variants too
 ## make check          test everything; STEP=6 or STEP=1,2: only these steps
-## make check-full     the same at length, and whatever is below, but for the benchmarks' tables
+## make check-full     the same at length, and what is below, but for bench, in about an hour;
+##                       STAGE="lint memcheck": only these, each the name of a target
 ## make bench          measure everything, in five minutes; QUICK=1 under one, STEPS=5,6, PEERS=1
 ## make bench-check    assert the course's claims about cost, as ratios
 ## make diff A=5 B=6   what changes from one step's server to another's
@@ -66,7 +67,7 @@ check: known-steps setup-check
 check-full: setup-check
 	@sh common/setup.sh full
 	@$(MAKE) --no-print-directory tests STEP=
-	@common/tests/check-full.sh
+	@common/tests/check-full.sh $(STAGE)
 
 DIFF_A = $(if $(A),$(wildcard step$(A)_*/server.c))
 DIFF_B = $(if $(B),$(wildcard step$(B)_*/server.c))

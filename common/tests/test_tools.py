@@ -189,6 +189,12 @@ class CheckFullTest(ToolTest):
                     self.assertEqual("ran " + other in said, other != stage)
                 self.put(stage, "#!/bin/sh\necho ran %s $*\n" % stage)
 
+    def test_chosen_stages(self):
+        said = self.expect(0, "ok    lint", "ok    fuzz",
+                           command=["common/tests/check-full.sh", "lint", "fuzz"])
+        self.assertEqual(said.count("ran "), 2)
+        self.expect(2, "no stage lintt", command=["common/tests/check-full.sh", "lintt"])
+
 
 @unittest.skipUnless(shutil.which("make"), "needs make")
 class MakefileTest(unittest.TestCase):

@@ -20,6 +20,7 @@ build   libuv         libuv1-dev            libuv-devel          libuv-dev      
 build   python3       python3               python3              python3             python       python3
 check   libcmocka     libcmocka-dev         libcmocka-devel      cmocka-dev          cmocka       cmocka
 full    clang         clang,libclang-rt-dev clang,compiler-rt    clang,compiler-rt   clang        -
+full    llvm-ar       llvm                  llvm                 llvm                llvm         llvm
 full    clang-tidy    clang-tidy            clang-tools-extra    clang-extra-tools   clang        llvm
 full    clang-format  clang-format          clang-tools-extra    clang-extra-tools   clang        clang-format
 full    cppcheck      cppcheck              cppcheck             cppcheck            cppcheck     cppcheck

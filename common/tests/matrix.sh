@@ -34,13 +34,17 @@ row() { # NAME CC CFLAGS AR SANITIZERS
     name=$1 cc=$2 cflags="$3 -Werror" ar=${4:-ar} san=${5-} copy=build/matrix/$1
     known="$known $name "
     case $wanted in '  ' | *" $name "*) ;; *) return ;; esac
+    lacks=''
+    command -v "$ar" >/dev/null || lacks="no $ar"
     # shellcheck disable=SC2086  # a list of words
-    if ! echo 'int main(void) { return 0; }' |
-        $cc $cflags ${san:+-fsanitize=$san} -x c -o build/matrix/probe - 2>/dev/null; then
+    echo 'int main(void) { return 0; }' |
+        $cc $cflags ${san:+-fsanitize=$san} -x c -o build/matrix/probe - 2>/dev/null ||
+        lacks="no $cc that takes $3${san:+ -fsanitize=$san}"
+    if [ -n "$lacks" ]; then
         if [ "${REQUIRE_ALL:-0}" = 0 ]; then
-            echo "skip  $name: no $cc that takes $3 ${san:+-fsanitize=$san}"
+            echo "skip  $name: $lacks"
         else
-            echo "FAIL  $name: no $cc that takes $3 ${san:+-fsanitize=$san}, and REQUIRE_ALL is set"
+            echo "FAIL  $name: $lacks, and REQUIRE_ALL is set"
             failed=1
         fi
         return

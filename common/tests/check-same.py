@@ -19,7 +19,7 @@ SAME = [
     ("drop_client", "6 6/edge"),
     ("pump_client", "5 5/poll"),
     ("list_remove", "6/io_uring 7"),
-    ("main", "1 2 2/fork 5 5/poll 6 6/edge 6/kqueue 8 8/fiber"),
+    ("main", "1 2 2/fork 5 5/poll 6 6/edge 6/kqueue 8"),
 ]
 
 

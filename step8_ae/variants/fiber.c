@@ -8,144 +8,119 @@
  * serve_client reads as in step 1: it receives, answers, and receives again. But a call that
  * would block parks the fiber instead: it tells ae what to wait for and switches to the loop's
  * stack; the event switches back, and the call returns. A client's state is local variables
- * again, without a thread. Green threads, goroutines and virtual threads are this idea.
+ * again, without a thread. Green threads, goroutines and virtual threads are this idea. How a
+ * stack is left and gone back to: coroutine.h, on ucontext(3).
  *
  *   Wait happens in   aeMain, however many fibers believe they wait in recv
  *   Breaks when       a fiber computes for long, or calls what really blocks: nobody else runs
  */
 #include "ae.h"
 #include "cli.h"
+#include "coroutine.h"
 #include "echo.h"
 #include "net.h"
 #include "stats.h"
-#include "switch.h"
 
 #include <errno.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/mman.h>
+#include <time.h>
 #include <unistd.h>
 
 enum {
     BUFFER_SIZE = 64 * 1024,
-    STACK_SIZE = 128 * 1024, /* reserved; only the pages touched cost memory */
-    ACCEPTS_PER_LAP = 64,    /* a flood of newcomers must not starve those already in */
-    FIRST_SETSIZE = 128,     /* the loop grows when a higher descriptor comes */
+    ACCEPTS_PER_LAP = 64, /* a flood of newcomers must not starve those already in */
+    FIRST_SETSIZE = 128,  /* the loop grows when a higher descriptor comes */
+    LOOKS_PER_LIMIT = 10, /* so often drop_silent looks, in the time it allows */
 };
 
+/* ae has the list of them: a fiber is the clientData of its descriptor. */
 struct fiber {
-    struct fiber *prev, *next;
-    struct stack stack;
-    char *memory; /* a guard page, the stack above it */
-    size_t size;
-    int fd;
-    int mask;  /* what ae watches fd for */
-    int woken; /* why: 0 = fd is ready, EAGAIN = time is over, EINTR = to look around */
-    bool done;
+    struct coroutine coroutine;
     struct peer peer;
+    int fd;
+    bool expired;    /* resumed though fd is not ready */
+    long long heard; /* when it was, last */
 };
 
 static aeEventLoop *loop;
-static struct stack loop_stack;
-static struct fiber fibers = {.prev = &fibers, .next = &fibers};
-static struct fiber *current; /* whose stack we are on; NULL: the loop's */
+static struct net_listener listener;
+static struct fiber *current; /* the one that runs */
 
-/* ---- Fibers ------------------------------------------------------------------------------ */
-
-static void free_fiber(struct fiber *f)
+static long long now_ms(void)
 {
-    stack_forget(&f->stack);
-    munmap(f->memory, f->size);
-    free(f);
+    struct timespec now;
+
+    clock_gettime(CLOCK_MONOTONIC, &now);
+    return now.tv_sec * 1000LL + now.tv_nsec / 1000000;
 }
 
-/* Runs a fiber until it parks again or ends. */
-static void resume(struct fiber *f, int why)
+/* Runs a fiber until it parks again, or has ended. */
+static void resume(struct fiber *f, bool expired)
 {
-    f->woken = why;
+    f->expired = expired;
     current = f;
-    stack_switch(&loop_stack, &f->stack, false);
-    current = NULL;
-    if (!f->done)
+    coroutine_resume(&f->coroutine);
+    if (!f->coroutine.ended)
         return;
-    f->prev->next = f->next;
-    f->next->prev = f->prev;
-    free_fiber(f);
-    if (fibers.next == &fibers && cli_stopping())
-        aeStop(loop);
+    coroutine_free(&f->coroutine);
+    free(f);
 }
 
 static void fd_ready(aeEventLoop *l, int fd, void *data, int mask)
 {
+    struct fiber *f = data;
+
     (void)l;
     (void)fd;
     (void)mask; /* a parked fiber waits for one thing only */
     stats_add(&stats.wait_events, 1);
-    resume(data, 0);
-}
-
-static int time_over(aeEventLoop *l, long long id, void *data)
-{
-    (void)l;
-    (void)id;
-    resume(data, EAGAIN);
-    return AE_NOMORE;
+    f->heard = now_ms();
+    resume(f, false);
 }
 
 /* Makes ae watch the fiber's descriptor for mask and nothing else. */
 static int watch(struct fiber *f, int mask)
 {
-    if (f->mask == mask)
+    int before = aeGetFileEvents(loop, f->fd);
+
+    if (before == mask)
         return AE_OK;
     stats_add(&stats.interest_changes, 1);
-    if (mask != AE_NONE && aeCreateFileEvent(loop, f->fd, mask, fd_ready, f) == AE_ERR)
+    if (aeCreateFileEvent(loop, f->fd, mask, fd_ready, f) == AE_ERR)
         return AE_ERR;
-    aeDeleteFileEvent(loop, f->fd, f->mask & ~mask);
-    f->mask = mask;
+    aeDeleteFileEvent(loop, f->fd, before);
     return AE_OK;
 }
 
-/* Lets the others run until the current fiber's descriptor is ready. Returns 0; or -1 with
- * errno as of a blocking call: EAGAIN after ms milliseconds (0 = never), EINTR when woken. */
-static int park(int mask, int ms)
+/* Lets the others run until the current fiber's descriptor is ready. Returns -1 if it did not
+ * become so in time: EAGAIN, as from a blocking socket with a time limit. */
+static int park(int mask)
 {
-    struct fiber *f = current;
-    long long timer = AE_ERR;
-
-    if (watch(f, mask) == AE_ERR ||
-        (ms > 0 && (timer = aeCreateTimeEvent(loop, ms, time_over, f, NULL)) == AE_ERR))
+    if (watch(current, mask) == AE_ERR)
         return -1;
-    stack_switch(&f->stack, &loop_stack, false);
-    if (timer != AE_ERR && f->woken != EAGAIN)
-        aeDeleteTimeEvent(loop, timer);
-    errno = f->woken;
-    return f->woken == 0 ? 0 : -1;
+    coroutine_yield();
+    errno = EAGAIN;
+    return current->expired ? -1 : 0;
 }
 
 /* Parks before each recv, not only when it must: a client that never stops sending would
  * otherwise never let the others run. */
-static ssize_t fiber_recv(void *bytes, size_t n)
+static ssize_t fiber_recv(int fd, void *bytes, size_t n)
 {
-    ssize_t got;
+    ssize_t got = -1;
 
-    do {
-        if (park(AE_READABLE, cli.idle_timeout_ms) == -1)
-            return -1;
-        got = net_recv(current->fd, bytes, n);
-    } while (got == -1 && net_is_again(errno));
+    while (park(AE_READABLE) == 0 && (got = net_recv(fd, bytes, n)) == -1 &&
+           net_is_again(errno))
+        ;
     return got;
 }
 
-static int fiber_send_all(const void *bytes, size_t n)
+static int fiber_send_all(int fd, const void *bytes, size_t n)
 {
-    const unsigned char *next = bytes;
-
-    while (n > 0) {
-        ssize_t sent = net_send(current->fd, next, n);
-        if (sent == -1 && !net_is_again(errno))
-            return -1;
-        if (sent == -1 && park(AE_WRITABLE, cli.idle_timeout_ms) == -1 &&
-            (errno != EINTR || cli_time_is_up))
+    for (const unsigned char *next = bytes; n > 0;) {
+        ssize_t sent = net_send(fd, next, n);
+        if (sent == -1 && (!net_is_again(errno) || park(AE_WRITABLE) == -1))
             return -1;
         if (sent > 0) {
             next += sent;
@@ -155,32 +130,18 @@ static int fiber_send_all(const void *bytes, size_t n)
     return 0;
 }
 
-/* As net_readable: false when the time is over. */
-static bool fiber_readable(int ms)
-{
-    return park(AE_READABLE, ms) == 0 || errno != EAGAIN;
-}
-
-/* ---- The server -------------------------------------------------------------------------- */
-
-static void serve_client(void)
+static void serve_client(int fd)
 {
     unsigned char bytes[BUFFER_SIZE];
     struct echo echo;
+    ssize_t n;
 
     echo_init(&echo);
-    if (fiber_send_all(ECHO_GREETING, 1) == -1)
+    if (fiber_send_all(fd, ECHO_GREETING, 1) == -1)
         return;
-    while (!cli_time_is_up) {
-        if (cli_stopping() && !fiber_readable(CLI_QUIET_MS))
-            return; /* all that had come is answered */
-        ssize_t n = fiber_recv(bytes, sizeof bytes);
-        if (n == -1 && errno == EINTR)
-            continue;
-        if (n <= 0)
-            return; /* the end, a reset, or --idle-timeout */
+    while ((n = fiber_recv(fd, bytes, sizeof bytes)) > 0) {
         size_t answers = echo_feed(&echo, bytes, (size_t)n);
-        if (fiber_send_all(bytes, answers) == -1)
+        if (fiber_send_all(fd, bytes, answers) == -1)
             return;
     }
 }
@@ -189,102 +150,96 @@ static void client_fiber(void)
 {
     struct fiber *f = current;
 
-    stack_arrived(&f->stack, &loop_stack);
-    serve_client();
-    watch(f, AE_NONE);
-    close(f->fd);
+    serve_client(f->fd);
+    aeDeleteFileEvent(loop, f->fd, AE_READABLE | AE_WRITABLE);
     cli_disconnected(&f->peer);
-    f->done = true;
-    stack_switch(&f->stack, &loop_stack, true);
+    close(f->fd);
 }
 
-/* Makes a fiber for a client, and has ae watch it. Returns NULL with errno. */
-static struct fiber *start_fiber(int fd, const struct peer *peer)
+/* Returns a fiber for a client, which ae watches; or NULL with errno. */
+static struct fiber *create_fiber(int fd, const struct peer *peer)
 {
-    const size_t page = (size_t)sysconf(_SC_PAGESIZE);
     struct fiber *f = calloc(1, sizeof *f);
 
-    if (f == NULL)
-        return NULL;
-    f->fd = fd;
-    f->peer = *peer;
-    f->size = page + STACK_SIZE;
-    f->memory = mmap(NULL, f->size, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
-    if (f->memory == MAP_FAILED) {
+    if (f == NULL || coroutine_create(&f->coroutine, client_fiber) == -1) {
         free(f);
         return NULL;
     }
-    stack_prepare(&f->stack, f->memory + page, STACK_SIZE, client_fiber);
-    /* Stacks grow downwards: who needs more than there is shall crash, not write elsewhere. */
-    if (mprotect(f->memory, page, PROT_NONE) == -1 || watch(f, AE_READABLE) == AE_ERR) {
-        int error = errno;
-        free_fiber(f);
-        errno = error;
-        return NULL;
-    }
-    f->prev = fibers.prev;
-    f->next = &fibers;
-    f->prev->next = f->next->prev = f;
-    return f;
+    f->fd = fd;
+    f->peer = *peer;
+    f->heard = now_ms();
+    if ((fd < aeGetSetSize(loop) || aeResizeSetSize(loop, 2 * fd) == AE_OK) &&
+        watch(f, AE_READABLE) == AE_OK)
+        return f;
+    coroutine_free(&f->coroutine);
+    free(f);
+    return NULL;
 }
 
 /* Returns whether somebody came, and so whether there may be more. */
-static bool accept_client(struct net_listener *listener)
+static bool accept_client(void)
 {
     struct peer peer;
-    int fd = cli_admit(net_accept(listener, &peer), &peer);
+    int fd = cli_admit(net_accept(&listener, &peer), &peer);
     struct fiber *f;
 
     if (fd < 0)
         return fd == CLI_REFUSED;
-    if (net_set_nonblocking(fd) == -1 ||
-        (fd >= aeGetSetSize(loop) && aeResizeSetSize(loop, 2 * fd) == AE_ERR) ||
-        (f = start_fiber(fd, &peer)) == NULL) {
+    if (net_set_nonblocking(fd) == -1 || (f = create_fiber(fd, &peer)) == NULL) {
         cli_refused(&peer, strerror(errno));
         close(fd);
         return true;
     }
     cli_connected(&peer);
-    resume(f, 0);
+    resume(f, false);
     return true;
 }
 
-static void accept_clients(aeEventLoop *l, int fd, void *listener, int mask)
+static void accept_clients(aeEventLoop *l, int fd, void *data, int mask)
 {
     (void)l;
     (void)fd;
+    (void)data;
     (void)mask;
     stats_add(&stats.wait_events, 1);
-    for (int i = 0; i < ACCEPTS_PER_LAP && !cli_stopping() && accept_client(listener); i++)
+    for (int i = 0; i < ACCEPTS_PER_LAP && accept_client(); i++)
         ;
 }
 
-/* Each fiber looks around: at cli_stopping, and at cli_time_is_up. */
-static int wake_fibers(aeEventLoop *l, long long id, void *data)
+/* Ends who has been silent for too long; while we stop that is soon, but not for those who are
+ * owed something. Returns in how many milliseconds to be called again. */
+static int drop_silent(aeEventLoop *l, long long id, void *data)
 {
-    struct fiber *next;
+    const bool stopping = cli_stopping();
+    const int limit = stopping ? CLI_QUIET_MS : cli.idle_timeout_ms;
+    const long long now = now_ms();
 
     (void)id;
     (void)data;
-    for (struct fiber *f = fibers.next; f != &fibers; f = next) {
-        next = f->next;
-        resume(f, EINTR);
+    for (int fd = 0; fd < aeGetSetSize(loop); fd++) {
+        struct fiber *f = aeGetFileClientData(loop, fd);
+        if (f == NULL)
+            continue;
+        bool owed = stopping && aeGetFileEvents(loop, fd) == AE_WRITABLE;
+        if (cli_time_is_up || (now - f->heard >= limit && !owed))
+            resume(f, true);
     }
-    if (fibers.next == &fibers)
+    if (stopping && stats_clients() == 0)
         aeStop(l);
-    return CLI_QUIET_MS;
+    return limit / LOOKS_PER_LIMIT + 1;
 }
 
-static void stop_server(aeEventLoop *l, int fd, void *listener, int mask)
+static void stop_server(aeEventLoop *l, int fd, void *data, int mask)
 {
+    (void)data;
     (void)mask;
     if (!cli_stopping())
         return;
     aeDeleteFileEvent(l, fd, AE_READABLE);
-    aeDeleteFileEvent(l, ((struct net_listener *)listener)->fd, AE_READABLE);
-    if (aeCreateTimeEvent(l, CLI_GRACE_MS, wake_fibers, NULL, NULL) == AE_ERR)
+    aeDeleteFileEvent(l, listener.fd, AE_READABLE);
+    net_unlisten(&listener); /* from here on nobody new */
+    if (aeCreateTimeEvent(l, 0, drop_silent, NULL, NULL) == AE_ERR)
         aeStop(l);
-    wake_fibers(l, 0, NULL);
 }
 
 static void count_wait(aeEventLoop *l)
@@ -293,28 +248,25 @@ static void count_wait(aeEventLoop *l)
     stats_add(&stats.wait_calls, 1);
 }
 
-static void run_server(struct net_listener *listener)
+static void run_server(void)
 {
-    loop = aeCreateEventLoop(listener->fd + cli_wakeup_fd() + FIRST_SETSIZE);
-    if (loop == NULL ||
-        aeCreateFileEvent(loop, listener->fd, AE_READABLE, accept_clients, listener) ==
-            AE_ERR ||
-        aeCreateFileEvent(loop, cli_wakeup_fd(), AE_READABLE, stop_server, listener) == AE_ERR)
+    loop = aeCreateEventLoop(listener.fd + cli_wakeup_fd() + FIRST_SETSIZE);
+    if (loop == NULL || net_set_nonblocking(listener.fd) == -1 ||
+        aeCreateFileEvent(loop, listener.fd, AE_READABLE, accept_clients, NULL) == AE_ERR ||
+        aeCreateFileEvent(loop, cli_wakeup_fd(), AE_READABLE, stop_server, NULL) == AE_ERR ||
+        (cli.idle_timeout_ms > 0 &&
+         aeCreateTimeEvent(loop, 0, drop_silent, NULL, NULL) == AE_ERR))
         cli_die("cannot set up the event loop: %s", strerror(errno));
-    net_set_nonblocking(listener->fd);
     aeSetAfterSleepProc(loop, count_wait);
-    cli_listening(&listener->address);
+    cli_listening(&listener.address);
     aeMain(loop);
     aeDeleteEventLoop(loop);
-    net_unlisten(listener);
 }
 
 int main(int argc, char **argv)
 {
-    struct net_listener listener;
-
     cli_start(argc, argv, NULL);
     cli_listen(&listener);
-    run_server(&listener);
+    run_server();
     return cli_finish();
 }

@@ -10,7 +10,7 @@ Each part is a program that speaks TAP on its standard output:
     step*/server        through check-server.py, with the lesson in tests/lesson.py; so are the
                         variants in build/variants/, with tests/lesson_NAME.py, but
                         with --quick unless --full is asked for; and all of them through
-                        inject.py
+                        common/tests/faults.c, in build/tests/faults_*, and through inject.py
 
 A part fails by what it reports, by reporting nothing or less than it planned, by its exit
 status, by a crash, by taking too long, by leaving processes behind, and by what a sanitizer
@@ -231,7 +231,7 @@ def unit_tests(area):
 
 
 def suites(tree, area, server, level):
-    """The suite, and the same server while its system calls fail."""
+    """The suite, and the same server while its calls fail: ours, and the kernel's."""
     variant = "" if server.name == "server" else server.name
     flags = subprocess.run(
         ["make", "-s", "--no-print-directory", "-C", str(area), "print-suite-args"]
@@ -248,6 +248,9 @@ def suites(tree, area, server, level):
         command += ["--also", str(lesson)]
     yield Part(area.name, server.name, [*command, str(server), *options[split:]],
                600 if level == "--full" else 180, alone=True)
+    if (tree / "common/tests/faults.c").is_file():
+        faults = area / "build/tests" / ("faults_" + server.name)
+        yield Part(area.name, faults.name, [str(faults), *options[split + 1:]], 120)
     yield Part(area.name, server.name + " under faults",
                [sys.executable, str(tree / "clients/tests/inject.py"), str(server),
                 *options[split:]], 120)

@@ -267,6 +267,7 @@ static void on_alarm(int signal_number)
     (void)signal_number;
     cli_time_is_up = true;
     alarm(CLI_GRACE_MS / 1000); /* and knock again, in case nobody was asleep to hear it */
+    wake_up();
 }
 
 static void on_report(int signal_number)
@@ -315,12 +316,11 @@ int cli_wakeup_fd(void)
 {
     if (wakeup[0] == -1) {
         int ends[2];
-        if (pipe(ends) == -1)
+        if (pipe(ends) == -1 || net_set_nonblocking(ends[0]) == -1 ||
+            net_set_nonblocking(ends[1]) == -1)
             cli_die("cannot make a pipe: %s", strerror(errno));
-        for (int i = 0; i < 2; i++) {
-            net_set_nonblocking(ends[i]);
+        for (int i = 0; i < 2; i++)
             fcntl(ends[i], F_SETFD, FD_CLOEXEC);
-        }
         wakeup[0] = ends[0];
         wakeup[1] = ends[1];
         if (stop_wanted || report_wanted)

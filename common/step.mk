@@ -63,6 +63,26 @@ $(SOURCE_VARIANTS) $(EXTRA_VARIANTS) $(DEMOS): $(LIBCOMMON)
 	$(call SAY,link)$(LINK) -o $@ $(OBJECTS) $(LIBS) $(LDLIBS)
 $(SOURCE_VARIANTS) $(DEMOS): %: %.o
 
+# Every server once more, as a test in which its calls fail: the linker puts tests/faults.c
+# between it and what that wraps.
+FAULTS := $(if $(wildcard server.c),build/tests/faults_server) \
+    $(patsubst build/variants/%,build/tests/faults_%,$(SOURCE_VARIANTS) $(EXTRA_VARIANTS))
+tests: $(FAULTS)
+ifeq ($(shell uname -s),Darwin)
+$(FAULTS):
+	@mkdir -p $(@D)
+	@printf '#!/bin/sh\necho 1..1; echo "ok 1 # SKIP this linker has no --wrap"\n' > $@
+	@chmod +x $@
+else
+WRAPS = $$(nm build/faults.o | sed -n 's/.* T __wrap_/-Wl,--wrap=/p')
+$(FAULTS): build/faults.o $(LIBCOMMON)
+	$(call SAY,link)$(LINK) -o $@ $(OBJECTS) $(WRAPS) $(LIBS) -lcmocka $(LDLIBS)
+build/tests/faults_server: $(addprefix build/,server.o $(OBJS))
+$(SOURCE_VARIANTS:build/variants/%=build/tests/faults_%): build/tests/faults_%: build/variants/%.o
+endif
+build/faults.o: $(COMMON)/tests/faults.c build/flags
+	$(call SAY,cc  )$(COMPILE) -fno-lto -MMD -MP -c -o $@ $<
+
 $(LIBCOMMON): $(LIBCOMMON_OBJS)
 	@rm -f $@
 	@$(AR) rc $@ $^

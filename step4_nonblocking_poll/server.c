@@ -17,6 +17,8 @@
 #include "net.h"
 #include "stats.h"
 
+#include <errno.h>
+#include <string.h>
 #include <time.h>
 #include <unistd.h>
 
@@ -72,7 +74,8 @@ static void run_server(struct net_listener *listener)
 {
     struct conn_list clients = {.idle_limit = cli.idle_timeout_ms};
 
-    net_set_nonblocking(listener->fd);
+    if (net_set_nonblocking(listener->fd) == -1)
+        cli_die("cannot make the listener non-blocking: %s", strerror(errno));
     cli_listening(&listener->address);
     while (!cli_stopping()) {
         int busy = 0;

@@ -17,6 +17,8 @@
 #include "net.h"
 #include "stats.h"
 
+#include <errno.h>
+#include <string.h>
 #include <sys/select.h>
 #include <time.h>
 #include <unistd.h>
@@ -88,7 +90,8 @@ static void run_server(struct net_listener *listener)
 
     if (listener->fd >= FD_SETSIZE || cli_wakeup_fd() >= FD_SETSIZE)
         cli_die("started with so many descriptors open that select cannot watch a new one");
-    net_set_nonblocking(listener->fd);
+    if (net_set_nonblocking(listener->fd) == -1)
+        cli_die("cannot make the listener non-blocking: %s", strerror(errno));
     cli_listening(&listener->address);
     while (!cli_stopping()) {
         if (wait_for_any(listener->fd, &clients, &readable, &writable) == -1)

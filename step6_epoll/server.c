@@ -87,9 +87,9 @@ static void run_server(struct net_listener *listener)
     int epoll = epoll_create1(EPOLL_CLOEXEC);
 
     if (epoll == -1 || watch(epoll, EPOLL_CTL_ADD, cli_wakeup_fd(), WANT_READ, NULL) == -1 ||
-        watch(epoll, EPOLL_CTL_ADD, listener->fd, WANT_READ, listener) == -1)
+        watch(epoll, EPOLL_CTL_ADD, listener->fd, WANT_READ, listener) == -1 ||
+        net_set_nonblocking(listener->fd) == -1)
         cli_die("cannot set up epoll: %s", strerror(errno));
-    net_set_nonblocking(listener->fd);
     cli_listening(&listener->address);
     while (!cli_stopping()) {
         int ready = epoll_wait(epoll, events, EVENTS_PER_LAP, conn_expiry_ms(&clients));

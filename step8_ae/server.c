@@ -129,12 +129,11 @@ static void run_server(struct net_listener *listener)
 {
     aeEventLoop *loop = aeCreateEventLoop(listener->fd + cli_wakeup_fd() + FIRST_SETSIZE);
 
-    if (loop == NULL ||
+    if (loop == NULL || net_set_nonblocking(listener->fd) == -1 ||
         aeCreateFileEvent(loop, listener->fd, AE_READABLE, accept_clients, listener) ==
             AE_ERR ||
         aeCreateFileEvent(loop, cli_wakeup_fd(), AE_READABLE, stop_server, NULL) == AE_ERR)
         cli_die("cannot set up the event loop: %s", strerror(errno));
-    net_set_nonblocking(listener->fd);
     aeSetAfterSleepProc(loop, count_wait);
     clients.idle_limit = cli.idle_timeout_ms;
     if (clients.idle_limit > 0 &&

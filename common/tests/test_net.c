@@ -1,5 +1,5 @@
 /* net.h on real sockets over the loopback. The faults a kernel may answer with are tried in
- * test_faults.c. */
+ * faults.c. */
 #include "net.h"
 #include "stats.h"
 

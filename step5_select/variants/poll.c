@@ -18,8 +18,10 @@
 #include "net.h"
 #include "stats.h"
 
+#include <errno.h>
 #include <poll.h>
 #include <stdlib.h>
+#include <string.h>
 #include <unistd.h>
 
 enum {
@@ -100,7 +102,9 @@ static void run_server(struct net_listener *listener)
 
     if (make_room(0) == -1)
         cli_die("out of memory");
-    net_set_nonblocking(listener->fd);
+    cli_wakeup_fd(); /* now: from Listening on nothing is fatal */
+    if (net_set_nonblocking(listener->fd) == -1)
+        cli_die("cannot make the listener non-blocking: %s", strerror(errno));
     cli_listening(&listener->address);
     while (!cli_stopping()) {
         if (wait_for_any(listener->fd, &clients) == -1)

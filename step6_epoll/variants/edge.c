@@ -112,9 +112,9 @@ static void run_server(struct net_listener *listener)
     int epoll = epoll_create1(EPOLL_CLOEXEC);
 
     if (epoll == -1 || watch(epoll, cli_wakeup_fd(), EPOLLIN, NULL) == -1 ||
-        watch(epoll, listener->fd, EPOLLIN, listener) == -1)
+        watch(epoll, listener->fd, EPOLLIN, listener) == -1 ||
+        net_set_nonblocking(listener->fd) == -1)
         cli_die("cannot set up epoll: %s", strerror(errno));
-    net_set_nonblocking(listener->fd);
     cli_listening(&listener->address);
     while (!cli_stopping()) {
         pump_ready(&clients);

@@ -112,9 +112,9 @@ static void run_server(struct net_listener *listener)
     int kq = kqueue();
 
     if (kq == -1 || watch(kq, cli_wakeup_fd(), 0, WANT_READ, NULL) == -1 ||
-        watch(kq, listener->fd, 0, WANT_READ, listener) == -1)
+        watch(kq, listener->fd, 0, WANT_READ, listener) == -1 ||
+        net_set_nonblocking(listener->fd) == -1)
         cli_die("cannot set up kqueue: %s", strerror(errno));
-    net_set_nonblocking(listener->fd);
     cli_listening(&listener->address);
     while (!cli_stopping()) {
         int ready = wait_for_any(kq, events, conn_expiry_ms(&clients));

@@ -238,8 +238,10 @@ static void stop_server(aeEventLoop *l, int fd, void *data, int mask)
     aeDeleteFileEvent(l, fd, AE_READABLE);
     aeDeleteFileEvent(l, listener.fd, AE_READABLE);
     net_unlisten(&listener); /* from here on nobody new */
-    if (aeCreateTimeEvent(l, 0, drop_silent, NULL, NULL) == AE_ERR)
-        aeStop(l);
+    if (aeCreateTimeEvent(l, 0, drop_silent, NULL, NULL) == AE_ERR) {
+        cli_time_is_up = true; /* nobody could tell us later */
+        drop_silent(l, 0, NULL);
+    }
 }
 
 static void count_wait(aeEventLoop *l)

@@ -13,6 +13,7 @@ enum { SCRATCH_SIZE = 64 * 1024 };
 /* What a socket would not take. The client is read no further until all of it has gone. */
 struct owed {
     size_t start, end;
+    int untaken; /* net_untaken when the client was last heard */
     unsigned char bytes[];
 };
 
@@ -54,6 +55,8 @@ static void touch(struct conn_list *list, struct conn *c)
     if (list->idle_limit == 0)
         return;
     c->heard = now_ms();
+    if (c->owed != NULL)
+        c->owed->untaken = net_untaken(c->fd);
     if (c->next != NULL) {
         list_remove(list, c);
         list_append(list, c);
@@ -67,6 +70,7 @@ static int keep_owed(struct conn *c, const unsigned char *bytes, size_t n)
         return 0;
     c->owed->start = 0;
     c->owed->end = n;
+    c->owed->untaken = 0;
     memcpy(c->owed->bytes, bytes, n);
     return WANT_WRITE;
 }
@@ -124,11 +128,6 @@ struct conn *conn_open(struct conn_list *list, int fd, const struct peer *peer)
     c->peer = *peer;
     echo_init(&c->echo);
     c->want = WANT_READ;
-    /* A socket is writable again when a good part of its buffer is free. In one that had grown
-     * to megabytes that can take a steady reader longer than the limit, and he is not silent.
-     */
-    if (list->idle_limit > 0)
-        setsockopt(fd, SOL_SOCKET, SO_SNDBUF, &(int){SCRATCH_SIZE}, sizeof(int));
     list_append(list, c);
     list->count++;
     touch(list, c);
@@ -165,9 +164,15 @@ int conn_pump(struct conn_list *list, struct conn *c)
     return c->want;
 }
 
-struct conn *conn_expired(const struct conn_list *list)
+struct conn *conn_expired(struct conn_list *list)
 {
-    return conn_expiry_ms(list) == 0 ? list->first : NULL;
+    while (conn_expiry_ms(list) == 0) {
+        struct conn *c = list->first;
+        if (c->owed == NULL || net_untaken(c->fd) >= c->owed->untaken)
+            return c;
+        touch(list, c);
+    }
+    return NULL;
 }
 
 int conn_expiry_ms(const struct conn_list *list)

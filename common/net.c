@@ -3,10 +3,12 @@
 
 #include <errno.h>
 #include <fcntl.h>
+#include <limits.h>
 #include <netdb.h>
 #include <netinet/tcp.h>
 #include <poll.h>
 #include <string.h>
+#include <sys/ioctl.h>
 #include <sys/time.h>
 #include <unistd.h>
 
@@ -229,19 +231,45 @@ ssize_t net_send(int fd, const void *bytes, size_t n)
     return sent;
 }
 
+int net_untaken(int fd)
+{
+    int n = 0;
+#ifdef SO_NWRITE /* macOS */
+    getsockopt(fd, SOL_SOCKET, SO_NWRITE, &n, &(socklen_t){sizeof n});
+#elif defined TIOCOUTQ /* Linux: tcp(7), where it is called SIOCOUTQ */
+    ioctl(fd, TIOCOUTQ, &n);
+#else
+    (void)fd;
+#endif
+    return n;
+}
+
+/* Has the other side taken anything since we last asked? */
+static bool is_taking(int fd, int *untaken)
+{
+    int before = *untaken;
+
+    *untaken = net_untaken(fd);
+    return *untaken < before;
+}
+
 int net_send_all(int fd, const void *bytes, size_t n, const atomic_bool *give_up)
 {
     const unsigned char *next = bytes;
+    int untaken = INT_MAX;
 
     while (n > 0) {
         ssize_t sent = net_send(fd, next, n);
-        if (sent == -1 && errno != EINTR)
+        if (sent == -1 && errno != EINTR &&
+            !(net_is_again(errno) && is_taking(fd, &untaken))) /* the time of net_set_timeout */
             return -1;
         if (sent > 0) {
             next += sent;
             n -= (size_t)sent;
         }
-        if (n > 0 && *give_up) { /* a signal cut the call short, or stopped it altogether */
+        if (sent > 0 && n > 0)
+            is_taking(fd, &untaken); /* short, so it waited as long as it may: from here on */
+        if (n > 0 && *give_up) {     /* a signal cut the call short, or stopped it altogether */
             errno = EINTR;
             return -1;
         }

@@ -53,8 +53,14 @@ ssize_t net_recv(int fd, void *bytes, size_t n);
 ssize_t net_send(int fd, const void *bytes, size_t n);
 
 /* Sends all n bytes on a blocking socket. A signal means "again" unless *give_up is set by
- * then. Returns 0; or -1, and some of the bytes may have gone. */
+ * then. Returns 0; or -1, and some of the bytes may have gone: EAGAIN when for the time of
+ * net_set_timeout the other side has taken none. */
 int net_send_all(int fd, const void *bytes, size_t n, const atomic_bool *give_up);
+
+/* How many bytes sent on fd the other side has yet to take; 0 where the system does not tell.
+ * It tells who reads slowly from who does not read: a socket calls itself writable, and wakes
+ * those who wait in send, only when a good part of its buffer is free. */
+int net_untaken(int fd);
 
 /* Is the error one of a call that had nothing to do: EAGAIN, EWOULDBLOCK or EINTR? */
 bool net_is_again(int error);

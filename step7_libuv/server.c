@@ -32,6 +32,7 @@ struct client {
     uv_write_t write;
     struct client *prev, *next; /* neighbours in the list, longest silent first */
     char *owed;                 /* what libuv still has to send; NULL most of the time */
+    int untaken;                /* of what libuv has sent, when the client was last heard */
     uint64_t heard;             /* when bytes last moved, in milliseconds of uv_now */
     struct echo echo;
     struct peer peer;
@@ -55,6 +56,7 @@ static void list_remove(struct client *c)
 static void list_append(struct client *c)
 {
     c->heard = uv_now(&loop);
+    c->untaken = c->owed != NULL ? setup_untaken(&c->tcp) : 0;
     c->prev = clients.prev;
     c->next = &clients;
     c->prev->next = c->next->prev = c;
@@ -132,6 +134,7 @@ static int send_answers(struct client *c, char *bytes, size_t n)
     if (c->owed == NULL)
         return UV_ENOMEM;
     memcpy(c->owed, bytes + sent, rest.len);
+    c->untaken = setup_untaken(&c->tcp);
     uv_read_stop(stream);
     return uv_write(&c->write, stream, &rest, 1, owed_sent);
 }
@@ -205,8 +208,6 @@ static void accept_client(uv_stream_t *stream, int status)
         return;
     }
     uv_tcp_nodelay(&c->tcp, 1);
-    if (cli.idle_timeout_ms > 0) /* so that a slow but steady reader is not taken for silent */
-        uv_send_buffer_size((uv_handle_t *)&c->tcp, &(int){SCRATCH_SIZE});
     echo_init(&c->echo);
     list_append(c);
     cli_connected(&c->peer);
@@ -217,13 +218,21 @@ static void accept_client(uv_stream_t *stream, int status)
         drop_client(c);
 }
 
-/* The list is in the order of silence, so the first client is the only one to ask. */
+/* The list is in the order of silence, so the first client is the only one to ask. Who takes
+ * what it is owed is not silent, though it may be too little for libuv to send more. */
 static void drop_silent(uv_timer_t *handle)
 {
     const uint64_t limit = (uint64_t)cli.idle_timeout_ms, now = uv_now(&loop);
+    struct client *c;
 
-    while (clients.next != &clients && clients.next->heard + limit <= now)
-        drop_client(clients.next);
+    while ((c = clients.next) != &clients && c->heard + limit <= now) {
+        if (setup_untaken(&c->tcp) >= c->untaken) {
+            drop_client(c);
+        } else {
+            list_remove(c);
+            list_append(c);
+        }
+    }
     uint64_t due = clients.next != &clients ? clients.next->heard + limit - now : limit;
     uv_timer_start(handle, drop_silent, due, 0);
 }

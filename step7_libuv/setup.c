@@ -1,5 +1,6 @@
 #include "setup.h"
 #include "cli.h"
+#include "net.h"
 
 #include <stdint.h>
 #include <stdlib.h>
@@ -82,6 +83,13 @@ void setup_listener(uv_loop_t *loop, uv_tcp_t *listener, uv_connection_cb knock)
     uv_tcp_getsockname(listener, (struct sockaddr *)&bound, &size);
     peer_from_sockaddr(&address, (struct sockaddr *)&bound);
     cli_listening(&address);
+}
+
+int setup_untaken(const uv_tcp_t *tcp)
+{
+    uv_os_fd_t fd;
+
+    return uv_fileno((const uv_handle_t *)tcp, &fd) == 0 ? net_untaken(fd) : 0;
 }
 
 void setup_close(uv_loop_t *loop)

@@ -39,6 +39,7 @@ struct fiber {
     struct coroutine coroutine;
     struct peer peer;
     int fd;
+    int untaken;     /* of what it was sent, when drop_silent last looked */
     bool expired;    /* resumed though fd is not ready */
     long long heard; /* when it was, last */
 };
@@ -220,8 +221,12 @@ static int drop_silent(aeEventLoop *l, long long id, void *data)
         struct fiber *f = aeGetFileClientData(loop, fd);
         if (f == NULL)
             continue;
-        bool owed = stopping && aeGetFileEvents(loop, fd) == AE_WRITABLE;
-        if (cli_time_is_up || (now - f->heard >= limit && !owed))
+        bool owed = aeGetFileEvents(loop, fd) == AE_WRITABLE;
+        int untaken = owed ? net_untaken(fd) : 0;
+        if (untaken < f->untaken) /* it reads, if too slowly for its socket to be writable */
+            f->heard = now;
+        f->untaken = untaken;
+        if (cli_time_is_up || (now - f->heard >= limit && !(stopping && owed)))
             resume(f, true);
     }
     if (stopping && stats_clients() == 0)

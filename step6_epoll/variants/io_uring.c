@@ -48,6 +48,7 @@ struct client {
     unsigned char *owed; /* where it was kept because the socket would not take it at once */
     int buffer;          /* or which of the lent buffers it is in; -1 = none */
     int fd;
+    int untaken;    /* of what it was sent, when it was last heard */
     uint32_t heard; /* `lap_ms` when bytes last moved; it may wrap */
     struct peer peer;
     struct echo echo;
@@ -281,6 +282,7 @@ static bool take_sent(struct client *c, int n)
         return true;
     }
     stats_add(&stats.send_short, n > 0);
+    c->untaken = net_untaken(c->fd);
     if (c->buffer != -1 && keep_owed(c) == -1)
         return false;
     ask_send(c);
@@ -360,6 +362,20 @@ static int expiry_ms(void)
     return silent >= (uint32_t)cli.idle_timeout_ms ? 0 : cli.idle_timeout_ms - (int)silent;
 }
 
+/* Ends who is silent. Who takes what it is owed, too little for more to be sent, is not. */
+static void end_silent(void)
+{
+    while (expiry_ms() == 0) {
+        struct client *c = clients.next;
+        int before = c->untaken;
+        c->untaken = net_untaken(c->fd);
+        if (c->left > 0 && c->untaken < before)
+            touch(c);
+        else
+            end_client(c);
+    }
+}
+
 /* As conn_drain: who is owed nothing and says nothing may go, and all when the time is up. */
 static void drain_clients(struct net_listener *listener)
 {
@@ -415,12 +431,11 @@ static void run_server(struct net_listener *listener)
     cli_listening(&listener->address);
     while (!cli_stopping()) {
         run_lap(listener, expiry_ms());
-        while (expiry_ms() == 0)
-            end_client(clients.next);
+        end_silent();
     }
+    net_unlisten(listener); /* from here on nobody new, once accept is cancelled */
     drain_clients(listener);
     io_uring_queue_exit(&ring);
-    net_unlisten(listener);
 }
 
 int main(int argc, char **argv)

@@ -127,7 +127,7 @@ class Server:
                 raise Failure("ended at its start: %s" % self.describe())
             if not self.ephemeral and (self.silent or not Server.prints_listening
                                        or time.monotonic() > probing):
-                if self._accepts():
+                if self.accepts():
                     if not self.silent:
                         Server.prints_listening = False
                     return
@@ -136,7 +136,8 @@ class Server:
                               "within %g s" % (2 * self.patience))
             time.sleep(POLL)
 
-    def _accepts(self):
+    def accepts(self):
+        """Whether somebody who knocks now is connected, be it only by the kernel."""
         try:
             with socket.create_connection(self.address, timeout=self.patience):
                 return True

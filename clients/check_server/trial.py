@@ -35,13 +35,13 @@ class Trial:
         self.servers.append(server)
         return server
 
-    def run(self, *args, timeout=None, **options):
+    def run(self, *args, timeout=None, stdout=subprocess.PIPE, **options):
         """Run the server with exactly these arguments, meant to end by itself."""
         timeout = timeout or self.patience
         try:
             process = subprocess.run(
                 [self.settings.server, *self.settings.server_args, *args],
-                stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.PIPE,
+                stdin=subprocess.DEVNULL, stdout=stdout, stderr=subprocess.PIPE,
                 timeout=timeout, encoding="utf-8", errors="replace", check=False, **options)
         except OSError as error:
             raise Failure("cannot start it: %s" % error) from error

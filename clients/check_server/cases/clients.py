@@ -147,6 +147,19 @@ def urgent_data(t):
         client.finish()
 
 
+@case("an urgent byte in mid-message is neither answered nor, be it a `$`, the end of it",
+      needs="ours")
+def urgent_data_is_not_answered(t):
+    with t.server() as s:
+        for _ in range(3):
+            client = s.connect().greeting()
+            client.send(b"^ab").expect(b"bc")
+            client.sock.send(b"!", socket.MSG_OOB)
+            client.send(b"c").expect(b"d")
+            client.sock.send(b"$", socket.MSG_OOB)
+            client.send(b"d$").expect(b"e").finish()
+
+
 @case("what is sent outside messages is dropped, however much it is")
 def endless_nothing(t):
     with t.server() as s, s.bystander():

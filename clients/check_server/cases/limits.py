@@ -1,6 +1,9 @@
 """Bounded memory, a full house, silent clients: what a server does at its limits."""
 
+import json
+import os
 import resource
+import tempfile
 import time
 
 from .. import proc
@@ -73,6 +76,8 @@ def check_full_house(t, s, count):
     check_served(inside)
     s.check_calm()
     if refused:
+        if t.settings.strict and len(inside) > 1:   # libuv sends the second away without a word
+            s.wait_log(r"(?i)refus")
         for _ in range(5):
             inside += s.fill(4)[0]     # where room was made meanwhile: no harm
         check_served(inside)
@@ -154,6 +159,25 @@ def no_memory_left(t):
             proc.limit(s.pid, resource.RLIMIT_AS, before[0])
 
 
+@case("while there is no memory for more it serves those it has and uses no time; then it "
+      "admits newcomers again", needs=("linux", "concurrent"), clients=200)
+def memory_comes_back(t):
+    with t.server() as s:
+        if s.sanitized():
+            t.skip("a sanitizer needs all the address space")
+        inside = s.crowd(3)
+        check_served(inside)
+        before = proc.limit(s.pid, resource.RLIMIT_AS, proc.virtual_bytes(s.pid))
+        crowd = [s.connect() for _ in range(t.scale(50, 100, 190))]
+        check_served(inside)
+        s.check_calm(0.15)
+        proc.limit(s.pid, resource.RLIMIT_AS, before[0])
+        for client in crowd:
+            client.reset()
+        check_served(inside)
+        t.check(s.eventually(s.knock), "there is memory again, and nobody is admitted")
+
+
 @case("--max-clients N: one more is refused politely, and admitted when one has left",
       needs=("--max-clients", "concurrent"))
 def max_clients(t):
@@ -179,6 +203,24 @@ def refusals_in_the_log(t):
         s.wait_log(r"(?i)refus|full|max.clients|turned away")
         lines = len(s.log_text().splitlines()) - before
         t.check(lines <= 60, "300 refusals made %d lines of log" % lines)
+
+
+@case("it counts whom it refuses: by --max-clients, and for want of descriptors",
+      needs=("--max-clients", "--stats", "ours", "linux", "concurrent"))
+def refusals_are_counted(t):
+    with tempfile.TemporaryDirectory() as folder:
+        path = os.path.join(folder, "stats.json")
+        for options, rlimits in ((["--max-clients", "3"], {}),
+                                 ([], {resource.RLIMIT_NOFILE: 24})):
+            with t.server("--stats", path, *options, rlimits=rlimits, health=False) as s:
+                inside, refused = s.fill(30)
+                s.stop()
+            with open(path, encoding="utf-8") as file:
+                stats = json.load(file)
+            for key, wanted in (("clients_refused", refused), ("clients_served", len(inside)),
+                                ("clients_max", len(inside))):
+                t.check(stats[key] == wanted, "%d clients admitted, %d refused, and %s is %r"
+                        % (len(inside), refused, key, stats[key]))
 
 
 @case("few descriptors: it says at its start how few clients it can take",
@@ -207,32 +249,82 @@ def beyond_capacity(t):
 
 # Silent clients.
 
-@case("--idle-timeout: who says nothing is closed, who talks may stay", level="normal",
-      needs="--idle-timeout")
+SILENCE = 0.6
+
+
+@case("--idle-timeout: who is silent is closed in time, though nobody else says anything",
+      level="normal", needs="--idle-timeout")
 def idle_timeout(t):
-    with t.server("--idle-timeout", "1") as s:
+    def silent(s):
+        return s.connect().greeting()
+
+    def in_message(s):
+        return s.connect().greeting().send(b"^a").expect(b"b")
+
+    def deaf(s):
+        client = s.connect(rcvbuf=4096).greeting()
+        client.push(message(16 * MIB), until_stuck=0.1)
+        return client
+
+    with t.server("--idle-timeout", str(SILENCE)) as s:
+        for kinds in [[kind] for kind in (silent, in_message, deaf)] if t.serial else [
+                [silent, in_message, deaf]]:
+            began = time.monotonic()
+            clients = [kind(s) for kind in kinds]
+            for kind, client in zip(kinds, clients):
+                if kind is deaf:
+                    t.check(client.is_reset(), "who neither sends nor reads is not closed")
+                else:
+                    client.expect_end()
+                seconds = time.monotonic() - began
+                # A send that blocked and took a part returns when the time is over, too.
+                most = 2 * SILENCE if kind is deaf else SILENCE
+                t.check(0.9 * SILENCE <= seconds <= most + 0.5 * t.slow,
+                        "%s: closed after %.2f s, and --idle-timeout is %g"
+                        % (kind.__name__.replace("_", " "), seconds, SILENCE))
+
+
+@case("--idle-timeout: who says or takes only little, but steadily, may stay; who is silent "
+      "meanwhile is closed", level="normal", needs="--idle-timeout", limit=30)
+def idle_timeout_spares(t):
+    pause = SILENCE / 8
+
+    def speak(client):
+        """A byte now and then, and no answer to any of them."""
+        client.send(b"-")
+
+    def talk(client):
+        client.send(b"^a$").expect(b"b")
+
+    def read(client):
+        """So little that its socket, at the other end, has no room to speak of for long."""
+        client.expect(bytes(client.owed[:1000]))
+
+    def reader(**options):
+        client = s.connect(**options).greeting()
+        client.exchange(message(t.scale(0, 2, 8) * MIB))    # sockets grow when all goes well
+        client.push(message(32 * MIB), until_stuck=0.05)
+        return client
+
+    def keep_on(members):
+        end = time.monotonic() + 2.2 * SILENCE
+        while time.monotonic() < end:
+            for act, client in members:
+                act(client)
+            time.sleep(pause)
+
+    with t.server("--idle-timeout", str(SILENCE)) as s:
+        small = (read, lambda: reader(rcvbuf=4096))
         if t.serial:
-            for client in (s.connect(), s.connect()):
-                client.greeting().send(b"^a").expect(b"b")
-                began = time.monotonic()
-                client.expect_closed()
-                check_time(t, began)
+            for act, arrive in ((speak, lambda: s.connect().greeting()), small):
+                client = arrive()
+                keep_on([(act, client)])
+                client.reset()
             return
-        talker, silent, in_message, deaf = s.crowd(4, rcvbuf=4096)
-        in_message.send(b"^a").expect(b"b")
-        deaf.push(message(16 * MIB), until_stuck=0.1)
-        began = time.monotonic()
-        while time.monotonic() < began + 2:
-            talker.send(b"^a$").expect(b"b")
-            time.sleep(0.2)
-        for client in (silent, in_message):
-            client.expect_end()
-        talker.send(b"^a$").expect(b"b")
-        t.check(deaf.is_reset(), "a client that neither sends nor reads is not closed")
-        talker.finish()
-
-
-def check_time(t, began):
-    seconds = time.monotonic() - began
-    t.check(0.8 <= seconds <= 1 + 1.5 * t.slow,
-            "--idle-timeout 1: closed after %.2f s" % seconds)
+        members = [(speak, s.connect().greeting()), (talk, s.connect().greeting()),
+                   (read, small[1]())]
+        silent = s.connect().greeting()
+        keep_on(members)
+        silent.expect_end()
+        for _, client in members[:2]:
+            client.finish()

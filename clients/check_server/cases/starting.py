@@ -52,13 +52,26 @@ def wrong_command_lines(t):
             (["-p", "65536"], "65536"), (["-p", "8080x"], "8080x"), (["-p", " 80"], " 80"),
             (["99999999999999999999"], "99999999999999999999"), (["port"], "port"),
             (["0", "1"], "1"), (["-m", "0", "0"], "0"), (["-m", "-5", "0"], "-5"),
-            (["-m", "many", "0"], "many"), (["-m", "1e3", "0"], "1e3")):
+            (["-m", "many", "0"], "many"), (["-m", "1e3", "0"], "1e3"),
+            (["-m", "9999999999", "0"], "9999999999"), (["--quiet=no", "0"], "quiet"),
+            (["-b", "", "0"], "bind"), (["-s", "", "0"], "stats"),
+            (["-i", "-1", "0"], "-1"), (["-i", "soon", "0"], "soon"),
+            (["-i", "nan", "0"], "nan"), (["-i", "inf", "0"], "inf"),
+            (["-i", "1e999", "0"], "1e999"), (["-i", "", "0"], "idle")):
         done = t.run(*arguments)
         shown = " ".join(arguments)
         t.check(done.status == 2, "%s: exit status %d, not 2" % (shown, done.status))
         t.check(not done.stdout, "%s: %r on standard output" % (shown, done.stdout))
         t.check(what in done.stderr, "%s: standard error does not say %r:\n%s"
                 % (shown, what, done.stderr))
+
+
+@case("--help or --version into a full disk: one line that says so, exit 1",
+      needs=("ours", "linux"))
+def help_that_cannot_be_given(t):
+    for option in ("--help", "--version"):
+        with open("/dev/full", "wb") as full:
+            check_one_line(t, t.run(option, stdout=full), "output")
 
 
 def check_one_line(t, done, *words):
@@ -173,11 +186,28 @@ def check_stats(t, stats, clients):
                         ("clients_refused", 0), ("bytes_in", 36 * clients),
                         ("bytes_out", 19 * clients)):
         t.check(stats[key] == wanted, "%s is %r, not %d" % (key, stats[key], wanted))
+    t.check(1e5 < stats["peak_rss_bytes"] < 1e12, "peak_rss_bytes is %r"
+            % stats["peak_rss_bytes"])
 
 
 @case("--stats to a file that cannot be written: one line that names it", needs="ours")
 def unwritable_stats_file(t):
-    check_one_line(t, t.run("--stats", "/no/such/folder/stats", "0"), "/no/such/folder/stats")
+    with tempfile.TemporaryDirectory() as folder:
+        fifo = os.path.join(folder, "fifo")
+        os.mkfifo(fifo)     # which nobody reads
+        for path in ("/no/such/folder/stats", "/", fifo):
+            check_one_line(t, t.run("--stats", path, "0"), path)
+
+
+@case("--stats to a full disk: it serves, names the file at the end, and exits 1",
+      needs=("--stats", "ours", "linux"))
+def stats_that_cannot_be_kept(t):
+    with t.server("--stats", "/dev/full") as s:
+        s.serves()
+        s.signal(signal.SIGTERM)
+        status, _ = s.wait(2 * t.slow, "it was told to stop")
+        t.check(status == 1, "its statistics are lost, and yet: %s" % s.describe())
+        s.wait_log("/dev/full")
 
 
 # The surroundings.

@@ -1,7 +1,9 @@
 """Stop: on SIGTERM or SIGINT exit 0 within two seconds, whatever is going on."""
 
+import re
 import resource
 import signal
+import subprocess
 import time
 
 from .. import proc
@@ -45,12 +47,53 @@ def stop_alone(t):
         s.stop()
 
 
+@case("told to stop at the very moment of its `Listening on` line it exits 0 in time",
+      needs="ours")
+def stop_at_the_listening_line(t):
+    command = [t.settings.server, *t.settings.server_args, "0"]
+    for number in t.rounds(t.scale(6, 20, 100), 3):
+        signum = (signal.SIGTERM, signal.SIGINT)[number % 2]
+        with subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE,
+                              stderr=subprocess.DEVNULL, encoding="utf-8") as process:
+            try:
+                line = process.stdout.readline()
+                process.send_signal(signum)
+                status = process.wait(2 * t.slow)
+            except subprocess.TimeoutExpired:
+                status = None
+            finally:
+                process.kill()
+        t.check(re.match("Listening on ", line), "its first line is %r" % line)
+        t.check(status == 0, "%s at that moment: %s" % (
+            signum.name, "still running after 2 s" if status is None
+            else "exit status %d" % status))
+
+
+@case("told to stop it takes no newcomer, though it has answers to deliver still",
+      needs=("ours", "concurrent"))
+def stop_closes_the_door(t):
+    with t.server() as s:
+        client = s.connect(rcvbuf=4096).greeting()
+        client.push(message(16 * MIB), until_stuck=0.1)
+        s.signal(signal.SIGTERM)
+        t.check(s.eventually(lambda: not s.accepts(), 0.5 * t.slow),
+                "half a second after SIGTERM newcomers are still connected")
+        t.check(s.alive(), "it did not wait for the client it owes answers: %s" % s.describe())
+        client.expect(bytes(client.owed[:1000])).expect_closed()
+        s.wait(2 * t.slow, "it was told to stop")
+
+
 @case("SIGTERM with a client that never reads: exit 0 within two seconds", level="normal")
 def stop_with_a_deaf_client(t):
     with t.server() as s:
         client = s.connect(rcvbuf=4096).greeting()
         client.push(message(16 * MIB), until_stuck=0.1)
-        s.stop()
+        s.signal(signal.SIGTERM)
+        if t.settings.strict:
+            s.check_calm()      # it waits a while for the client, but not in a busy loop
+        status, _ = s.wait(2 * t.slow, "it was told to stop")
+        t.check(status in (0, -signal.SIGTERM) if not t.settings.strict else status == 0,
+                "it did not exit with status 0: %s" % s.describe())
 
 
 @case("SIGTERM among clients that send without pause: exit 0 within two seconds",
@@ -85,6 +128,7 @@ def stop_delivers_what_is_owed(t):
                  - proc.unread_bytes(s.port, client.sock.getsockname()[1]))
         owed = taken - 1    # but for the `^`
         s.signal(signal.SIGTERM)
+        t.pause(0.2)        # owed something and silent is not the same as done
         while client.came.total - 1 < owed:
             data = client.receive()
             t.check(data, "%d answers were owed when it was told to stop, %d came"

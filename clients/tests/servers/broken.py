@@ -6,6 +6,7 @@ Each is the reference server with one thing changed; bug() names the cases that 
 
 import errno
 import os
+import resource
 import select
 import selectors
 import signal
@@ -270,6 +271,13 @@ class TakesUrgentDataForAnError(Server):
         super().read(conn)
 
 
+@bug("urgent-data-is-not-answered")
+class TakesUrgentDataForData(Server):
+    def admit(self, sock, peer):
+        sock.setsockopt(socket.SOL_SOCKET, socket.SO_OOBINLINE, 1)
+        super().admit(sock, peer)
+
+
 @bug("two-hundred-clients", "thousand-clients")
 class ServesOneAtATime(Server):
     accept_burst = 1
@@ -403,6 +411,18 @@ class DiesWithoutMemory(Server):
             conn.buffer = bytearray(CHUNK)
 
 
+@bug("memory-comes-back")
+class TakesNobodyOnceMemoryWasShort(Server):
+    short = False
+
+    def admit(self, sock, peer):
+        most = resource.getrlimit(resource.RLIMIT_AS)[0]
+        self.short = self.short or most != resource.RLIM_INFINITY
+        if self.short:
+            raise MemoryError
+        super().admit(sock, peer)
+
+
 @bug("max-clients")
 class IgnoresMaxClients(Server):
     def admit(self, sock, peer):
@@ -426,6 +446,19 @@ class SaysEveryRefusal(Server):
         super().refused(why)
 
 
+@bug("refusals-in-the-log", "full-house-12", "full-house-64", "full-house-256")
+class RefusesWithoutAWord(Server):
+    def refused(self, why):
+        self.counters["clients_refused"] += 1
+
+
+@bug("refusals-are-counted")
+class CountsNoRefusals(Server):
+    def refused(self, why):
+        super().refused(why)
+        self.counters["clients_refused"] -= 1
+
+
 @bug("few-descriptors-are-said")
 class HidesHowFewItCanTake(Server):
     def say(self, line):
@@ -440,6 +473,25 @@ class BearsSilence(Server):
 
 
 @bug("idle-timeout")
+class SeesSilenceOnlyWhenSomebodyTalks(Server):
+    def timeout(self):
+        return None
+
+    def close_silent(self):
+        limit = self.options.idle_timeout or float("inf")
+        for conn, since in list(self.conns.items()):
+            if since + limit < time.monotonic():
+                self.drop(conn)
+
+
+@bug("idle-timeout-spares")
+class TakesSlowReadersForSilent(Server):
+    def close_silent(self):
+        while self.timeout() == 0.0:
+            self.drop(next(iter(self.conns)))
+
+
+@bug("idle-timeout-spares")
 class ClosesTalkersToo(Server):
     def read(self, conn):
         since = self.conns[conn]
@@ -470,7 +522,8 @@ class ExitsZeroWhenItCannotListen(Server):
         return 0
 
 
-@bug("busy-port", "privileged-port", "unknown-host", "unwritable-stats-file")
+@bug("busy-port", "privileged-port", "unknown-host", "unwritable-stats-file",
+     "help-that-cannot-be-given")
 class DiesWithATraceback(Server):
     @staticmethod
     def fail(what, error):
@@ -498,6 +551,13 @@ class CountsWrong(Server):
     def write(self, conn):
         super().write(conn)
         self.counters["bytes_out"] += 1
+
+
+@bug("stats-that-cannot-be-kept")
+class LosesItsReport(Server):
+    def write_stats(self):
+        super().write_stats()
+        self.report_lost = False
 
 
 @bug("listens-on-loopback")
@@ -565,6 +625,42 @@ class WaitsForItsClientsToLeave(Server):
             for key, mask in self.selector.select():
                 if isinstance(key.data, Conn):
                     self.pump(key.data, mask)
+
+
+@bug("stop-at-the-listening-line")
+class CatchesSignalsTooLate(Server):
+    def catch_signals(self):
+        pass
+
+    def announce(self):
+        signal.signal(signal.SIGINT, signal.SIG_DFL)
+        super().announce()
+        time.sleep(0.1)
+        super().catch_signals()
+
+
+@bug("stop-closes-the-door")
+class LeavesItsDoorOpen(Server):
+    def finish(self):
+        self.door = self.listener.dup()
+        super().finish()
+
+
+@bug("stop-with-a-deaf-client")
+class SpinsAtItsEnd(Server):
+    def finish(self):
+        select_any = self.selector.select
+        self.selector.select = lambda timeout: select_any(0)
+        super().finish()
+
+
+@bug("stop-delivers-what-is-owed")
+class DropsThoseOwedWhoPause(Server):
+    def finish(self):
+        time.sleep(0.01)
+        for conn in list(self.conns):
+            self.write(conn)
+            self.drop(conn)
 
 
 @bug("stop-delivers-what-is-owed")

@@ -41,6 +41,7 @@ class Conn:
         self.inside = False
         self.unsent = b""
         self.ended = False      # it will send no more
+        self.untaken = 0        # of what it was sent, when it was last heard
 
     def feed(self, data):
         """The answers to what came, a span at a time."""
@@ -72,6 +73,7 @@ class Server:
         self.stopping = False
         self.refusals = 0
         self.refusal_said = float("-inf")
+        self.report_lost = False
         self.counters = dict.fromkeys(COUNTERS, 0)
 
     # Starting.
@@ -79,7 +81,8 @@ class Server:
     def open_stats(self):
         if self.options.stats:
             self.stats_file = (os.fdopen(os.dup(1), "w") if self.options.stats == "-"
-                               else open(self.options.stats, "w", encoding="utf-8"))
+                               else open(self.options.stats, "w", encoding="utf-8",
+                                         opener=open_at_once))
 
     @staticmethod
     def fail(what, error):
@@ -154,8 +157,18 @@ class Server:
         return max(0.0, oldest + self.options.idle_timeout - time.monotonic())
 
     def close_silent(self):
+        """Who takes what it is owed is not silent, though it may be too little to send more."""
         while self.timeout() == 0.0:
-            self.drop(next(iter(self.conns)))
+            conn = next(iter(self.conns))
+            if conn.unsent and untaken(conn.sock) < conn.untaken:
+                self.heard(conn)
+            else:
+                self.drop(conn)
+
+    def heard(self, conn):
+        self.conns[conn] = time.monotonic()
+        self.conns.move_to_end(conn)
+        conn.untaken = untaken(conn.sock)
 
     # Clients.
 
@@ -231,8 +244,7 @@ class Server:
             return
         if data:
             self.counters["bytes_in"] += len(data)
-            self.conns[conn] = time.monotonic()
-            self.conns.move_to_end(conn)
+            self.heard(conn)
             conn.unsent = conn.feed(data)
         else:
             conn.ended = True
@@ -245,6 +257,7 @@ class Server:
                 return
             conn.unsent = conn.unsent[sent:]
             self.counters["bytes_out"] += sent
+            self.heard(conn)
 
     def end(self, conn):
         """It will send no more, and has been told all it was owed."""
@@ -284,8 +297,7 @@ class Server:
         """Close once its kernel has everything: closing with unread input would reset."""
         try:
             self.write(conn)
-            waiting = fcntl.ioctl(conn.sock, termios.TIOCOUTQ, b"\0" * 4)
-            if not conn.unsent and struct.unpack("i", waiting)[0] == 0:
+            if not conn.unsent and untaken(conn.sock) == 0:
                 self.drop(conn)
         except OSError:
             self.drop(conn)
@@ -297,11 +309,24 @@ class Server:
                 "threads_max": 1, "cpu_user_seconds": usage.ru_utime,
                 "cpu_system_seconds": usage.ru_stime,
                 "peak_rss_bytes": usage.ru_maxrss * 1024})
-            if self.options.stats != "-":   # a second report replaces the first
-                self.stats_file.seek(0)
-                self.stats_file.truncate()
-            self.stats_file.write(json.dumps(self.counters) + "\n")
-            self.stats_file.flush()
+            try:
+                if os.path.isfile(self.options.stats):  # a second report replaces the first
+                    self.stats_file.seek(0)
+                    self.stats_file.truncate()
+                self.stats_file.write(json.dumps(self.counters) + "\n")
+                self.stats_file.flush()
+            except OSError as error:
+                self.report_lost = self.fail("cannot write %s" % self.options.stats, error)
+
+
+def untaken(sock):
+    """How many bytes that were sent the other side's kernel has not taken yet."""
+    return struct.unpack("i", fcntl.ioctl(sock, termios.TIOCOUTQ, b"\0" * 4))[0]
+
+
+def open_at_once(path, flags):
+    """A fifo that nobody reads is an error, and nothing to wait for."""
+    return os.open(path, flags | os.O_NONBLOCK, 0o666)
 
 
 def port_number(text):
@@ -313,7 +338,7 @@ def port_number(text):
 
 def positive(text):
     number = int(text) if text.isascii() and text.isdigit() else 0
-    if number < 1:
+    if not 1 <= number < 1 << 31:
         raise argparse.ArgumentTypeError("not a positive number: %r" % text)
     return number
 
@@ -328,14 +353,27 @@ def seconds(text):
     return number
 
 
+class Parser(argparse.ArgumentParser):
+    def _print_message(self, message, file=None):
+        """As ever, but it does not keep silent when it fails."""
+        (file or sys.stderr).write(message)
+        (file or sys.stderr).flush()
+
+
+def word(text):
+    if not text:
+        raise argparse.ArgumentTypeError("is empty")
+    return text
+
+
 def parser():
-    command = argparse.ArgumentParser(prog=NAME, allow_abbrev=False)
+    command = Parser(prog=NAME, allow_abbrev=False)
     add = command.add_argument
     add("-p", "--port", type=port_number, default=8080)
-    add("-b", "--bind", default="127.0.0.1")
+    add("-b", "--bind", type=word, default="127.0.0.1")
     add("-m", "--max-clients", type=positive)
     add("-q", "--quiet", action="store_true")
-    add("-s", "--stats")
+    add("-s", "--stats", type=word)
     add("-i", "--idle-timeout", type=seconds)
     add("-V", "--version", action="version", version=NAME + " 1.0")
     add("positional", metavar="PORT", nargs="?", type=port_number)
@@ -353,7 +391,11 @@ def fill_standard_descriptors():
 
 def main(server_class=Server, arguments=None):
     fill_standard_descriptors()
-    options = parser().parse_args(arguments)
+    try:
+        options = parser().parse_args(arguments)
+    except OSError as error:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), 1)    # what is unwritten is tried again
+        return server_class.fail("cannot write to standard output", error)
     if options.positional is not None:
         options.port = options.positional
     server = server_class(options)
@@ -367,7 +409,7 @@ def main(server_class=Server, arguments=None):
     server.catch_signals()
     server.announce()
     server.run()
-    return 0
+    return 1 if server.report_lost else 0
 
 
 if __name__ == "__main__":

@@ -22,10 +22,8 @@ copy_tree() {
 }
 
 # musl's compiler sees no other library: no libuv, no cmocka, and pkg-config is to find none.
-# musl itself has no swapcontext for fibers.
 leave_out_libraries() {
-    rm -rf "$copy"/step7_* "$copy"/*/tests/test_*.c "$copy"/common/tests/faults.c \
-        "$copy"/step8_ae/variants/fiber.c
+    rm -rf "$copy"/step7_* "$copy"/*/tests/test_*.c "$copy"/common/tests/faults.c
     goals=all
     export PKG_CONFIG_LIBDIR=/nonexistent
 }
@@ -62,7 +60,7 @@ row() { # NAME CC CFLAGS AR SANITIZERS
             return
         fi
     done
-    parts='test_cli test_conn test_echo test_net test_ae replay_ faults'
+    parts='test_cli test_conn test_echo test_net test_ae test_hist test_load_wire replay_ faults'
     [ "${SUITES:-0}$san" = 0 ] || parts="$parts step"
     # shellcheck disable=SC2086
     if CHECK_SLOW=${san:+3} python3 "$copy/clients/check-all.py" --quick $parts \

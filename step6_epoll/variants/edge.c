@@ -98,7 +98,7 @@ static void pump_client(struct conn_list *clients, struct conn *c)
 
 static void pump_ready(struct conn_list *clients)
 {
-    int turns = listed;
+    int turns = ready_list == NULL ? 0 : listed; /* no list before the first client */
 
     listed = 0;
     for (int i = 0; i < turns; i++)

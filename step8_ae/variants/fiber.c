@@ -31,6 +31,7 @@ enum {
     BUFFER_SIZE = 64 * 1024,
     ACCEPTS_PER_LAP = 64, /* a flood of newcomers must not starve those already in */
     FIRST_SETSIZE = 128,  /* the loop grows when a higher descriptor comes */
+    OURS = 2,             /* descriptors watched beside the clients': listener, wake-up */
     LOOKS_PER_LIMIT = 10, /* so often drop_silent looks, in the time it allows */
 };
 
@@ -68,6 +69,29 @@ static void resume(struct fiber *f, bool expired)
     free(f);
 }
 
+/* How many descriptors the back-end looks at to find the ready ones: 0 where the kernel tells
+ * which they are (epoll, kqueue), and then they are counted as they come. */
+static int looked_at(void)
+{
+    const char *api = aeGetApiName();
+
+    if (strcmp(api, "select") == 0)
+        return loop->maxfd + 1;
+    return strcmp(api, "poll") == 0 ? stats_clients() + OURS : 0;
+}
+
+static void count_wait(aeEventLoop *l)
+{
+    (void)l;
+    stats_wait(0, looked_at());
+}
+
+static void count_event(void)
+{
+    stats_add(&stats.wait_events, 1);
+    stats_add(&stats.descriptors_scanned, looked_at() == 0);
+}
+
 static void fd_ready(aeEventLoop *l, int fd, void *data, int mask)
 {
     struct fiber *f = data;
@@ -75,7 +99,7 @@ static void fd_ready(aeEventLoop *l, int fd, void *data, int mask)
     (void)l;
     (void)fd;
     (void)mask; /* a parked fiber waits for one thing only */
-    stats_add(&stats.wait_events, 1);
+    count_event();
     f->heard = now_ms();
     resume(f, false);
 }
@@ -87,7 +111,7 @@ static int watch(struct fiber *f, int mask)
 
     if (before == mask)
         return AE_OK;
-    stats_add(&stats.interest_changes, 1);
+    stats_add(&stats.interest_changes, before & ~mask ? 2 : 1);
     if (aeCreateFileEvent(loop, f->fd, mask, fd_ready, f) == AE_ERR)
         return AE_ERR;
     aeDeleteFileEvent(loop, f->fd, before);
@@ -152,6 +176,7 @@ static void client_fiber(void)
     struct fiber *f = current;
 
     serve_client(f->fd);
+    stats_add(&stats.interest_changes, 1);
     aeDeleteFileEvent(loop, f->fd, AE_READABLE | AE_WRITABLE);
     cli_disconnected(&f->peer);
     close(f->fd);
@@ -202,7 +227,7 @@ static void accept_clients(aeEventLoop *l, int fd, void *data, int mask)
     (void)fd;
     (void)data;
     (void)mask;
-    stats_add(&stats.wait_events, 1);
+    count_event();
     for (int i = 0; i < ACCEPTS_PER_LAP && accept_client(); i++)
         ;
 }
@@ -238,8 +263,10 @@ static void stop_server(aeEventLoop *l, int fd, void *data, int mask)
 {
     (void)data;
     (void)mask;
+    count_event();
     if (!cli_stopping())
         return;
+    stats_add(&stats.interest_changes, OURS);
     aeDeleteFileEvent(l, fd, AE_READABLE);
     aeDeleteFileEvent(l, listener.fd, AE_READABLE);
     net_unlisten(&listener); /* from here on nobody new */
@@ -247,12 +274,6 @@ static void stop_server(aeEventLoop *l, int fd, void *data, int mask)
         cli_time_is_up = true; /* nobody could tell us later */
         drop_silent(l, 0, NULL);
     }
-}
-
-static void count_wait(aeEventLoop *l)
-{
-    (void)l;
-    stats_add(&stats.wait_calls, 1);
 }
 
 static void run_server(void)
@@ -264,6 +285,7 @@ static void run_server(void)
         (cli.idle_timeout_ms > 0 &&
          aeCreateTimeEvent(loop, 0, drop_silent, NULL, NULL) == AE_ERR))
         cli_die("cannot set up the event loop: %s", strerror(errno));
+    stats_add(&stats.interest_changes, OURS);
     aeSetAfterSleepProc(loop, count_wait);
     cli_listening(&listener.address);
     aeMain(loop);

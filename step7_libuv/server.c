@@ -42,10 +42,17 @@ static uv_loop_t loop;
 static uv_tcp_t listener;
 static uv_timer_t timer; /* for --idle-timeout, then for the end */
 static uv_signal_t signals[3];
+static uv_check_t after_wait;
 static uint64_t stopped;        /* when the stop was asked for, by uv_now */
 static struct client refused;   /* to accept into when there is no memory, and close */
 static bool refusing, knocking; /* it is in use; somebody waits until it is not */
 static struct client clients = {.prev = &clients, .next = &clients};
+
+static void count_wait(uv_check_t *handle)
+{
+    (void)handle;
+    stats_add(&stats.wait_calls, 1);
+}
 
 static void list_remove(struct client *c)
 {
@@ -143,6 +150,7 @@ static void pump_client(uv_stream_t *stream, ssize_t n, const uv_buf_t *buffer)
 {
     struct client *c = (struct client *)stream;
 
+    stats_add(&stats.wait_events, 1);
     stats_add(&stats.recv_calls, 1);
     if (n == 0) { /* libuv's way to say EAGAIN */
         stats_add(&stats.recv_again, 1);
@@ -196,6 +204,7 @@ static void accept_client(uv_stream_t *stream, int status)
         c = &refused;
     }
     c->owed = NULL;
+    stats_add(&stats.wait_events, 1);
     stats_add(&stats.accept_calls, 1);
     uv_tcp_init(&loop, &c->tcp);
     int error = uv_accept(stream, (uv_stream_t *)&c->tcp);
@@ -251,6 +260,7 @@ static void drop_finished(uv_timer_t *handle)
     if (clients.next != &clients)
         return;
     uv_close((uv_handle_t *)handle, NULL);
+    uv_close((uv_handle_t *)&after_wait, NULL);
     for (size_t i = 0; i < sizeof signals / sizeof *signals; i++)
         uv_close((uv_handle_t *)&signals[i], NULL);
 }
@@ -279,6 +289,8 @@ static void run_server(void)
     if (cli_stopping())
         raise(SIGTERM); /* one came before libuv could hear it */
     uv_timer_init(&loop, &timer);
+    uv_check_init(&loop, &after_wait);
+    uv_check_start(&after_wait, count_wait);
     if (cli.idle_timeout_ms > 0)
         drop_silent(&timer);
     uv_run(&loop, UV_RUN_DEFAULT);

@@ -1,5 +1,10 @@
 """The lesson of step 2: the scheduler serves everybody, at the price of a thread for each."""
 
+import json
+import os
+import signal
+import tempfile
+
 from check_server import case
 
 
@@ -29,6 +34,24 @@ def small_stacks(t):
         clients += s.crowd(100)
         each = (reserved(s.pid) - before) / 100
         t.check(each < 1 << 20, "%d KiB reserved for a client" % (each / 1024))
+
+
+@case("its report counts what the threads that still run have done so far")
+def living_threads_are_counted(t):
+    with tempfile.TemporaryDirectory() as folder:
+        path = os.path.join(folder, "stats.json")
+
+        def bytes_in():
+            with open(path, encoding="ascii") as file:
+                text = file.read()
+            return json.loads(text)["bytes_in"] if text.endswith("}\n") else None
+
+        with t.server("--stats", path) as s:
+            for client in s.crowd(3):
+                client.send(b"^abc$").expect(b"bcd")
+            s.signal(signal.SIGUSR1)
+            count = s.eventually(bytes_in)
+            t.check(count == 15, "15 bytes came, and it reports %r" % count)
 
 
 def reserved(pid):

@@ -3,8 +3,10 @@
 import json
 import os
 import tempfile
+import time
 
 from check_server import case
+from check_server.protocol import message
 
 CLIENTS, LAPS = 10, 100
 
@@ -41,6 +43,16 @@ def cpu_or_time(t):
     t.check(spinning > 4 * max(napping, 0.02),
             "spinning takes %.0f %% of a processor, napping %.0f %%"
             % (100 * spinning, 100 * napping))
+
+
+@case("as long as somebody has something for it, it does not nap")
+def no_nap_while_busy(t):
+    with t.server("--interval-ms", "200") as s:
+        client = s.connect().greeting()
+        began = time.monotonic()
+        client.exchange(message(8 << 20))       # more than a hundred laps
+        took = time.monotonic() - began
+        t.check(took < 5 * t.slow, "8 MiB took %.1f s" % took)
 
 
 @case("a long nap does not keep it from stopping")

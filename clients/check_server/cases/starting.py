@@ -94,6 +94,13 @@ def busy_port(t):
         check_one_line(t, t.run(port), port, "in use")
 
 
+@case("a port that another one like it has: one line that names it, exit 1", needs="ours")
+def port_of_its_like(t):
+    with t.server() as s:
+        check_one_line(t, t.run(str(s.port)), str(s.port), "in use")
+        s.serves()
+
+
 @case("a port that is in use makes the start fail: exit status not 0")
 def busy_port_is_a_failure(t):
     with socket.socket() as holder:

@@ -514,6 +514,13 @@ class PrintsAddressesWithoutBrackets(Server):
         super().say(line.replace("[", "").replace("]", ""))
 
 
+@bug("port-of-its-like")
+class SharesItsPort(Server):
+    def listen(self):
+        socket.SO_REUSEADDR = socket.SO_REUSEPORT
+        super().listen()
+
+
 @bug("busy-port", "busy-port-is-a-failure")
 class ExitsZeroWhenItCannotListen(Server):
     @staticmethod

@@ -300,6 +300,17 @@ static void says_when_descriptors_are_few(void **state)
     assert_non_null(strstr(err, "server: room for fewer than 64 clients"));
 }
 
+static void a_long_line_is_cut(void **state)
+{
+    char address[2000] = "";
+
+    (void)state;
+    memset(address, 'x', sizeof address - 1);
+    assert_int_equal(run(ARGUMENTS("--bind", address, "0")), 1);
+    assert_int_equal(strlen(out), 511);
+    assert_int_equal(strspn(strchr(out, 'x'), "x"), strlen(out) - strlen("bind "));
+}
+
 /* A pipe nobody reads: the log fills it and then is silent, and nothing blocks. */
 static void a_full_pipe_blocks_nobody(void **state)
 {
@@ -332,6 +343,7 @@ int main(void)
         cmocka_unit_test(reports_on_demand),
         cmocka_unit_test(the_last_report_replaces_the_first),
         cmocka_unit_test(says_when_descriptors_are_few),
+        cmocka_unit_test(a_long_line_is_cut),
         cmocka_unit_test(a_full_pipe_blocks_nobody),
     };
 

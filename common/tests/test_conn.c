@@ -220,8 +220,9 @@ static void gone(const struct peer *peer)
 
 static void draining_answers_what_came(void **state)
 {
-    struct conn_list list = {0};
-    struct pair silent = make_pair(&list), asking = make_pair(&list), deaf = make_pair(&list);
+    struct conn_list list = {.idle_limit = 1000}; /* which no longer counts */
+    struct pair asking = make_pair(&list), silent = make_pair(&list), deaf = make_pair(&list),
+                another = make_pair(&list);
     static char flood[64 * 1024];
 
     (void)state;
@@ -230,15 +231,18 @@ static void draining_answers_what_came(void **state)
     while (conn_pump(&list, deaf.c) != WANT_WRITE)
         (void)!send(deaf.client, flood, sizeof flood, 0);
     say(&asking, "^abc");
+    say(&another, "^xyz");
     farewells = 0;
     conn_drain(&list, 10, 100, gone);
-    assert_int_equal(farewells, 3);
+    assert_int_equal(farewells, 4);
     assert_int_equal(list.count, 0);
     expect(&asking, "*bcd");
+    expect(&another, "*yz{");
     expect(&silent, "*");
     assert_int_equal(recv(silent.client, flood, 1, 0), 0);
     close(silent.client);
     close(asking.client);
+    close(another.client);
     close(deaf.client);
 }
 

@@ -207,6 +207,38 @@ static void send_all_sends_all(void **state)
     net_unlisten(&listener);
 }
 
+/* Who does not read is given up when the time is over; on request, at once; who reads, never.
+ */
+static void send_all_gives_up(void **state)
+{
+    enum { SIZE = 32 * 1024 * 1024 };
+    struct net_listener listener = listen_somewhere("127.0.0.1");
+    struct reader reader = {.fd = dial(&listener)};
+    atomic_bool give_up = true;
+    struct peer peer;
+    pthread_t thread;
+
+    (void)state;
+    int fd = net_accept(&listener, &peer);
+    char *bytes = calloc(1, SIZE);
+    assert_return_code(net_set_timeout(fd, 20), errno);
+    assert_int_equal(net_send_all(fd, bytes, SIZE, &give_up), -1);
+    assert_int_equal(errno, EINTR);
+    give_up = false;
+    assert_int_equal(net_send_all(fd, bytes, SIZE, &give_up), -1);
+    assert_int_equal(errno, EAGAIN);
+    assert_true(net_untaken(fd) > 0);
+    pthread_create(&thread, NULL, read_slowly, &reader);
+    assert_return_code(net_send_all(fd, bytes, SIZE / 8, &give_up), errno);
+    give_up = true; /* too late: it is all sent */
+    assert_return_code(net_send_all(fd, bytes, 1, &give_up), errno);
+    close(fd);
+    pthread_join(thread, NULL);
+    free(bytes);
+    close(reader.fd);
+    net_unlisten(&listener);
+}
+
 static void sending_to_the_dead_raises_no_signal(void **state)
 {
     struct net_listener listener = listen_somewhere("127.0.0.1");
@@ -279,6 +311,7 @@ int main(void)
         cmocka_unit_test(nobody_is_waiting),
         cmocka_unit_test(full_house),
         cmocka_unit_test(send_all_sends_all),
+        cmocka_unit_test(send_all_gives_up),
         cmocka_unit_test(sending_to_the_dead_raises_no_signal),
         cmocka_unit_test(silence_ends_a_blocking_recv),
         cmocka_unit_test(peers_are_numbers),

@@ -1,8 +1,11 @@
 """A client can only hurt itself: the others are served meanwhile, or next if serial."""
 
+import os
+import re
 import signal
 import socket
 import statistics
+import tempfile
 import time
 from contextlib import contextmanager
 
@@ -241,12 +244,12 @@ def fairness(t):
             s.serves()
             visit = time.monotonic() - began
         client.finish()
-        t.check(statistics.median(among) < 3 * statistics.median(alone) + 0.1 * t.slow,
+        t.check(statistics.median(among) < 3 * statistics.median(alone) + 0.03 * t.slow,
                 "an answer took %.0f ms (median) among clients that send without pause, "
                 "%.1f ms alone" % (1e3 * statistics.median(among),
                                    1e3 * statistics.median(alone)))
-        t.check(max(among) < 3 * max(alone) + 1.0 * t.slow,
-                "an answer took up to %.1f s among clients that send without pause"
+        t.check(max(among) < 3 * max(alone) + 0.5 * t.slow,
+                "an answer took up to %.2f s among clients that send without pause"
                 % max(among))
         t.check(visit < 10 * max(alone) + 1.0 * t.slow,
                 "a newcomer's visit took %.1f s among clients that send without pause" % visit)
@@ -296,14 +299,25 @@ def stopped_and_continued(t):
 @case("interrupted by SIGUSR1 again and again, even in mid-send, it loses no byte",
       needs="--stats")
 def interrupted(t):
-    with t.server() as s, s.bystander():
-        client = s.connect(rcvbuf=32768).greeting()
-        with s.storm(signal.SIGUSR1):
-            client.exchange_slowly(message(t.scale(1, 4, 16) * MIB), pause=0.002)
-            for _ in range(20):
-                client.send(b"^abc$").settle()
-            s.serves_others()
-        client.finish()
+    def check_report(client):
+        """What was just reported is no more than was said (that it is no less is not sure)."""
+        with open(path, encoding="ascii") as file:
+            count = re.search(r'"bytes_in": (\d+),', file.read())
+        t.check(not count or int(count.group(1)) <= client.sent.total + 100,
+                "%d bytes were sent, and it reports %s" % (
+                    client.sent.total, count and count.group(1)))
+
+    with tempfile.TemporaryDirectory() as folder:
+        path = os.path.join(folder, "stats.json")
+        with t.server("--stats", path) as s, s.bystander():
+            client = s.connect(rcvbuf=32768).greeting()
+            with s.storm(signal.SIGUSR1):
+                client.exchange_slowly(message(t.scale(1, 4, 16) * MIB), pause=0.002)
+                for _ in range(20):
+                    client.send(b"^abc$").settle()
+                    check_report(client)
+                s.serves_others()
+            client.finish()
 
 
 @case("whatever a random crowd does, each gets its own answers and nobody else's",

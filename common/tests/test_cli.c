@@ -311,6 +311,33 @@ static void a_long_line_is_cut(void **state)
     assert_int_equal(strspn(strchr(out, 'x'), "x"), strlen(out) - strlen("bind "));
 }
 
+static bool is_open(int fd)
+{
+    return fcntl(fd, F_GETFD) != -1;
+}
+
+/* Or the listener might become "standard output", and clients would get the log. */
+static void opens_standard_descriptors(void **state)
+{
+    char *argv[] = {(char *)"server", NULL};
+    int next = dup(STDIN_FILENO), status;
+
+    (void)state;
+    close(next);
+    for (int closed = 0; closed < 8; closed++) { /* a bit for each of the three */
+        pid_t child = fork();
+        if (child == 0) {
+            for (int fd = 0; fd < 3; fd++)
+                if (closed & 1 << fd)
+                    close(fd);
+            cli_start(1, argv, NULL);
+            _exit(is_open(0) && is_open(1) && is_open(2) && !is_open(next) ? 7 : 8);
+        }
+        assert_int_equal(waitpid(child, &status, 0), child);
+        assert_true(WIFEXITED(status) && WEXITSTATUS(status) == 7);
+    }
+}
+
 /* A pipe nobody reads: the log fills it and then is silent, and nothing blocks. */
 static void a_full_pipe_blocks_nobody(void **state)
 {
@@ -344,6 +371,7 @@ int main(void)
         cmocka_unit_test(the_last_report_replaces_the_first),
         cmocka_unit_test(says_when_descriptors_are_few),
         cmocka_unit_test(a_long_line_is_cut),
+        cmocka_unit_test(opens_standard_descriptors),
         cmocka_unit_test(a_full_pipe_blocks_nobody),
     };
 

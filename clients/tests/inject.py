@@ -65,6 +65,10 @@ FAULTS = [
 ]
 
 
+# Whoever is lost to these has been refused, which the server says and counts.
+REFUSING = {"fcntl", "epoll_ctl", "clone,clone3"}
+
+
 class Wrong(Exception):
     """What the server did that no fault excuses."""
 
@@ -150,6 +154,13 @@ class Server:
         if status:
             raise Wrong("it ended with status %d" % status)
 
+    def must_have_refused(self, number):
+        """Asked when it has ended: its log, which ends with the report, tells."""
+        log = self.process.stdout.read()
+        counted = re.search(r"; (\d+) refused", log)
+        if counted and int(counted.group(1)) != number or number and "refused: " not in log:
+            raise Wrong("%d clients were refused, but it says %r" % (number, log))
+
     def kill(self):
         for process in self.strace, self.process:
             if process is not None:
@@ -215,6 +226,8 @@ def try_fault(fault, command, folder):
         if crowd(server.port, 1) != ["served"]:
             raise Wrong("afterwards a client is not served")
         server.stop()
+        if fault.calls in REFUSING:
+            server.must_have_refused(lost)
         return hits > 0
     finally:
         server.kill()

@@ -68,6 +68,11 @@ class InjectTest(unittest.TestCase):
         with self.assertRaisesRegex(inject.Wrong, "1 of 4 clients lost, for 1 errors"):
             self.fault(RESET._replace(lost=0), server="reference.py")
 
+    def test_refuses_without_a_word(self):
+        with self.assertRaisesRegex(inject.Wrong, "1 clients were refused, but it says ''"):
+            self.fault(inject.Fault("epoll_ctl", "ENOSPC", "1", 1, None),
+                       server="reference.py")
+
     def test_does_not_end(self):
         self.addCleanup(setattr, inject, "PATIENCE", inject.PATIENCE)
         inject.PATIENCE = 2

@@ -1,0 +1,73 @@
+#!/usr/bin/env python3
+"""What is built again when something was changed: a back-end, the flags, a header. An object that
+is not built again when it should be is a bug in a program that has none."""
+
+import os
+import pathlib
+import shutil
+import subprocess
+import tempfile
+import unittest
+
+TREE = pathlib.Path(__file__).resolve().parents[2]
+
+
+class MakeTest(unittest.TestCase):
+    def setUp(self):
+        folder = tempfile.mkdtemp(prefix="make test ")      # a space, as many a home has
+        self.addCleanup(shutil.rmtree, folder)
+        self.tree = pathlib.Path(folder)
+        for part in "common", "step8_ae":
+            shutil.copytree(str(TREE / part), str(self.tree / part),
+                            ignore=shutil.ignore_patterns("build", "server", "__pycache__"))
+        self.assertEqual(self.make(), {"server", "server.o", "ae.o", "ae_poll.o", "cli.o"})
+
+    def make(self, *arguments, backend="poll", cflags="-O0"):
+        """Makes the server. Returns which of a few files that built."""
+        watched = [self.tree / "step8_ae/server", *(self.tree / "step8_ae/build" / name for name
+                   in ("server.o", "ae.o", "ae_poll.o", "ae_select.o", "common/cli.o"))]
+
+        def times():
+            return {path: path.stat().st_mtime_ns for path in watched if path.exists()}
+
+        before = times()
+        environment = {name: value for name, value in os.environ.items()
+                       if name not in ("CFLAGS", "MAKEFLAGS", "MAKELEVEL", "MFLAGS", "SAN")}
+        done = subprocess.run(
+            ["make", "-s", "-C", str(self.tree / "step8_ae"), "server", "BACKEND=" + backend,
+             "CFLAGS=" + cflags, *arguments], env=environment,
+            stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, encoding="utf-8")
+        self.assertEqual(done.returncode, 0, done.stderr)
+        return {path.name for path, time in times().items() if before.get(path) != time}
+
+    def test_nothing(self):
+        self.assertEqual(self.make(), set())
+
+    def test_another_back_end(self):
+        self.assertLessEqual({"server", "ae_select.o"}, self.make(backend="select"))
+        self.assertIn("server", self.make())        # and back, with all objects there
+        self.assertEqual(self.make(), set())
+
+    def test_other_flags(self):
+        everything = {"server", "server.o", "ae.o", "ae_poll.o", "cli.o"}
+        self.assertEqual(self.make(cflags="-O1"), everything)
+        self.assertEqual(self.make("CPPFLAGS=-DX", cflags="-O1"), everything)
+        self.assertEqual(self.make("LDFLAGS=-L.", "CPPFLAGS=-DX", cflags="-O1"), everything)
+
+    def test_a_sanitizer(self):
+        probe = subprocess.run(["make", "-s", "-C", str(self.tree / "step8_ae"), "server",
+                                "SAN=undefined", "BACKEND=poll", "CFLAGS=-O0"],
+                               stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+        if probe.returncode:
+            self.skipTest("this compiler has no -fsanitize=undefined")
+        self.assertEqual(self.make(), {"server", "server.o", "ae.o", "ae_poll.o", "cli.o"})
+
+    def test_a_header(self):
+        os.utime(str(self.tree / "step8_ae/ae_backend.h"))
+        self.assertEqual(self.make(), {"server", "ae.o", "ae_poll.o"})
+        os.utime(str(self.tree / "common/cli.h"))
+        self.assertEqual(self.make(), {"server", "server.o", "cli.o"})
+
+
+if __name__ == "__main__":
+    unittest.main()

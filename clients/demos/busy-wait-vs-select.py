@@ -71,8 +71,8 @@ def main():
     parser.add_argument("--gap-ms", type=int, default=50, metavar="MS",
                         help="the server's pause before each (default 50)")
     options = parser.parse_args()
-    if options.pieces < 1 or options.gap_ms < 0:
-        parser.error("there must be a piece, and no negative time between pieces")
+    if not (1 <= options.pieces <= 100000 and 0 <= options.gap_ms <= 60000):
+        parser.error("1 to 100000 pieces, 0 to 60000 ms between two")
 
     print(f"{options.pieces} pieces of 1000 bytes, one every {options.gap_ms} ms:\n")
     print(f"{'':10} {'bytes':>8} {'elapsed':>9} {'CPU time':>9} {'recv calls':>11} "

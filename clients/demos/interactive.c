@@ -13,6 +13,7 @@
  * also a second client of step 1: it is connected at once, but not greeted.
  */
 #include <errno.h>
+#include <fcntl.h>
 #include <netdb.h>
 #include <poll.h>
 #include <signal.h>
@@ -185,16 +186,36 @@ static void drop_line(struct input *in, size_t length)
     memmove(in->bytes, in->bytes + n, in->used);
 }
 
+/* Where one of them is closed the connection must not get its number. */
+static void open_standard_descriptors(void)
+{
+    int fd;
+
+    do
+        fd = open("/dev/null", O_RDWR);
+    while (fd >= STDIN_FILENO && fd <= STDERR_FILENO);
+    close(fd);
+}
+
+static bool is_port(const char *text)
+{
+    char *end;
+    long number = strtol(text, &end, 10);
+
+    return *end == '\0' && number > 0 && number <= 65535;
+}
+
 int main(int argc, char **argv)
 {
     struct input in = {0};
     size_t length;
     int server;
 
-    if (argc > 3 || (argc > 1 && argv[1][0] == '-')) {
+    if (argc > 3 || (argc > 1 && argv[1][0] == '-') || (argc > 2 && !is_port(argv[2]))) {
         fprintf(stderr, "usage: interactive [HOST [PORT]]\n");
         return USAGE;
     }
+    open_standard_descriptors();
     signal(SIGPIPE, SIG_IGN); /* send and printf shall fail, and say so */
     server = connect_to(argc > 1 ? argv[1] : "127.0.0.1", argc > 2 ? argv[2] : "8080");
     wait_for_greeting(server);

@@ -38,7 +38,8 @@ class BusyWaitVsSelect(unittest.TestCase):
         self.assertLessEqual(asleep[3], 11)
 
     def test_usage(self):
-        for arguments in (["--pieces", "0"], ["--gap-ms", "-1"], ["--what"]):
+        for arguments in (["--pieces", "0"], ["--gap-ms", "-1"], ["--what"],
+                          ["--gap-ms", 10 ** 20]):
             self.assertEqual(run("busy-wait-vs-select.py", *arguments).returncode, 2)
 
 
@@ -153,7 +154,14 @@ class Interactive(unittest.TestCase):
         self.assertEqual((result.returncode, result.stdout, result.stderr),
                          (1, "", "interactive: cannot connect: Connection refused\n"))
         self.assertEqual(run(INTERACTIVE, "host.invalid", input="").returncode, 1)
-        self.assertEqual(run(INTERACTIVE, "--what", input="").returncode, 2)
+        for arguments in ["--what"], ["127.0.0.1", 65536], ["127.0.0.1", "http"], ["a", 1, 2]:
+            self.assertEqual(run(INTERACTIVE, *arguments, input="").returncode, 2)
+
+    def test_started_without_descriptors(self):
+        with LittleServer("concurrent") as server:
+            result = run(INTERACTIVE, server.host, server.port,
+                         preexec_fn=lambda: [os.close(fd) for fd in (0, 1, 2)])
+        self.assertEqual(result.returncode, 0)      # closed is as good as ended
 
 
 if __name__ == "__main__":

@@ -24,7 +24,7 @@
 #include <sys/epoll.h>
 #endif
 
-enum { PIECES = 3, GAP_MS = 100 };
+enum { PIECES = 3, GAP_MS = 100, USAGE = 2 };
 static const char piece[] = "piece\n";
 
 static _Noreturn void fail(const char *what)
@@ -135,10 +135,14 @@ static void ask_without_sleeping(const char *name, int fd)
     printf("  %-7s %-14s %-12s %s\n", name, said, ready, epoll_verdict(fd));
 }
 
-int main(void)
+int main(int argc, char **argv)
 {
-    int file = open_file(), both[2];
+    if (argc > 1) {
+        fprintf(stderr, "read_anything: takes no arguments, not %s\n", argv[1]);
+        return USAGE;
+    }
 
+    int file = open_file(), both[2];
     printf(
         "The same loop, three times %zu bytes, from the pipe and the socket one every %d ms:\n",
         strlen(piece), GAP_MS);

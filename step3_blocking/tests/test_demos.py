@@ -40,6 +40,11 @@ class ReadAnything(unittest.TestCase):
                                 "pipe": ["-1: EAGAIN", "not ready", accepted],
                                 "socket": ["-1: EAGAIN", "not ready", accepted]})
 
+    def test_usage(self):
+        result = subprocess.run([os.path.join(DEMOS, "read_anything"), "--what"],
+                                stdout=subprocess.PIPE, stderr=subprocess.PIPE, timeout=60)
+        self.assertEqual((result.returncode, result.stdout), (2, b""))
+
 
 if __name__ == "__main__":
     unittest.main()

@@ -98,8 +98,9 @@ def main():
     add("intervals", type=int, nargs="*", default=[0, 1, 20, 200], metavar="MS",
         help="the intervals to try (default 0 1 20 200)")
     options = parser.parse_args()
-    if options.clients < 1 or options.seconds < 1 or min(options.intervals) < 0:
-        parser.error("there must be a client, a second, and no negative interval")
+    if not (1 <= options.clients <= 500 and 1 <= options.seconds <= 600
+            and all(0 <= ms <= 10000 for ms in options.intervals)):
+        parser.error("1 to 500 clients, 1 to 600 seconds, intervals from 0 to 10000 ms")
 
     print("%d clients, each with a message every %d to %d ms, for %g s:\n" % (
         options.clients, 1000 * PAUSE[0], 1000 * PAUSE[1], options.seconds))

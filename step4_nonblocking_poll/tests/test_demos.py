@@ -40,7 +40,8 @@ class Intervals(unittest.TestCase):
         self.assertLess(4 * select["cpu"], spin["cpu"])
 
     def test_usage(self):
-        for arguments in ["--clients", "0"], ["--seconds", "0"], ["--", "-1"], ["often"]:
+        for arguments in ["--clients", "0"], ["--seconds", "0"], ["--", "-1"], ["often"], \
+                ["--seconds", "nan"], ["10001"]:
             self.assertEqual(run(*arguments).returncode, 2, arguments)
 
 

@@ -34,8 +34,10 @@ def main():
     add("host", metavar="HOST")
     add("port", metavar="PORT", type=int)
     options = parser.parse_args()
-    if not 2 <= options.bytes <= 65536 or options.silence <= 0:
-        parser.error("a message has 2 to 65536 bytes, and silence takes a while")
+    if not 2 <= options.bytes <= 65536 or not 0 < options.silence <= 3600:
+        parser.error("a message has 2 to 65536 bytes, and silence takes up to 3600 seconds")
+    if not 0 < options.port < 65536:
+        parser.error("a port is a number from 1 to 65535")
 
     with socket.create_connection((options.host, options.port), 10) as sock:
         if sock.recv(1) != b"*":

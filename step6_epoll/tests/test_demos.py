@@ -62,7 +62,8 @@ class EdgeWrong(unittest.TestCase):
 
 class EdgeClient(unittest.TestCase):
     def test_complaints(self):
-        for arguments in [], ["127.0.0.1", "http"], ["--bytes", 1, "127.0.0.1", 1]:
+        for arguments in [], ["127.0.0.1", "http"], ["--bytes", 1, "127.0.0.1", 1], \
+                ["127.0.0.1", 65536], ["--silence", "nan", "127.0.0.1", 1]:
             self.assertEqual(client(*arguments)[0], 2)
         status, _, said = client("127.0.0.1", 1)
         self.assertEqual(status, 1)

@@ -113,6 +113,10 @@ def main():
     options = parser.parse_args()
     if options.port is None and options.host.isdigit():
         options.host, options.port = "127.0.0.1", int(options.host)
+    if options.port is not None and not 0 < options.port < 65536:
+        parser.error("a port is a number from 1 to 65535")
+    if not 0 < options.patience <= 3600 or not 2 <= options.large < 2 ** 64:
+        parser.error("an answer takes up to 3600 seconds, a number is from 2 to 2^64-1")
     if options.port is not None:
         table((options.host, options.port), options.large, options.patience)
     else:

@@ -227,6 +227,7 @@ static int parse_options(int argc, char **argv)
     };
     int option;
 
+    opterr = 0;
     while ((option = getopt_long(argc, argv, "", options, NULL)) != -1)
         switch (option) {
         case 'm':
@@ -239,7 +240,7 @@ static int parse_options(int argc, char **argv)
             setenv("UV_THREADPOOL_SIZE", optarg, 1);
             break;
         default:
-            usage("see above", "");
+            usage("bad option: ", argv[optind - 1]);
         }
     if (argc - optind > 1)
         usage("one port only, not also ", argv[optind + 1]);

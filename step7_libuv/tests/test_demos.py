@@ -122,6 +122,8 @@ class PrimeClient(unittest.TestCase):
 
     def test_complaints(self):
         self.assertEqual(script("prime_client.py", "127.0.0.1", "http")[0], 2)
+        self.assertEqual(script("prime_client.py", 65536)[0], 2)
+        self.assertEqual(script("prime_client.py", "--patience", "nan")[0], 2)
         with prime_server() as port:
             pass
         status, said, wrong = script("prime_client.py", port)

@@ -73,31 +73,37 @@ class Bystander(threading.Thread):
 def measure(address, ms):
     """Return times in seconds: the bystander's worst before, during and after the command, the
     newcomer's until connected and until greeted, and the command's own."""
-    slow_took = []
+    slow_took, errors = [], []
+
+    def command():
+        try:
+            slow_took.append(slow.ask("SLOW %d" % ms, "done"))
+        except (OSError, ValueError) as error:
+            errors.append(error)
+
     with Client(address) as slow, Client(address) as beside:
         slow.read_line("hello")
         beside.read_line("hello")
         bystander = Bystander(beside)
-        command = threading.Thread(
-            target=lambda: slow_took.append(slow.ask("SLOW %d" % ms, "done")))
+        computing = threading.Thread(target=command, daemon=True)
         bystander.start()
         try:
             time.sleep(LEAD)
             begin = time.monotonic()
-            command.start()
+            computing.start()
             time.sleep(ms / 1000 / 10)
             asked = time.monotonic()
             with Client(address) as newcomer:
                 newcomer.read_line("hello")
                 greeted = time.monotonic() - asked
-            command.join()
+            computing.join()
             end = time.monotonic()
             time.sleep(LEAD)
         finally:
             bystander.enough.set()
             bystander.join()
-        if bystander.error or not slow_took:
-            raise bystander.error or ValueError("the command was not answered")
+        if bystander.error or errors:
+            raise bystander.error or errors[0]
         # What was asked while the command was on its way may be before or after it.
         return (bystander.worst(0, begin - PAUSE), bystander.worst(begin - PAUSE, end),
                 bystander.worst(end, end + PATIENCE), newcomer.connect_time, greeted,
@@ -128,6 +134,8 @@ def main():
     options = parser.parse_args()
     if options.port is None and options.host.isdigit():
         options.host, options.port = "127.0.0.1", int(options.host)
+    if options.port is not None and not 0 < options.port < 65536:
+        parser.error("a port is a number from 1 to 65535")
     if not 0 <= options.ms <= 60000:
         parser.error("--ms takes 0 to 60000")
 

@@ -23,6 +23,7 @@
 #include <getopt.h>
 #include <signal.h>
 #include <stdbool.h>
+#include <stdint.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -130,34 +131,34 @@ static void worker_answered(aeEventLoop *loop, int fd, void *data, int mask)
 }
 
 /* The worker process: one task after another, until the server is gone. */
-static void work(int fd)
+static void work(int fd, pid_t server)
 {
     struct task task;
 
     while (recv(fd, &task, sizeof task, MSG_WAITALL) == (ssize_t)sizeof task) {
-        compute(task.ms);
+        for (int left = task.ms; left > 0 && getppid() == server; left -= SLICE_MS)
+            compute(left < SLICE_MS ? left : SLICE_MS);
         if (net_send(fd, &task, sizeof task) == -1)
             return;
     }
 }
 
-/* For slices and worker: begins what work_done will end. */
-static void start_work(aeEventLoop *loop, struct client *c, int ms)
+/* For slices and worker: begins what work_done will end, unless there is too much already. */
+static bool start_work(aeEventLoop *loop, struct client *c, int ms)
 {
     struct task task;
 
-    aeDeleteFileEvent(loop, c->fd, AE_READABLE);
     if (mode == SLICES) {
         c->left_ms = ms;
-        if (aeCreateTimeEvent(loop, 0, compute_slice, c, NULL) == AE_ERR)
-            drop_client(loop, c);
-        return;
+        return aeCreateTimeEvent(loop, 0, compute_slice, c, NULL) != AE_ERR;
     }
     memset(&task, 0, sizeof task); /* the padding too */
     task.client = c;
     task.ms = ms;
-    if (net_send(worker, &task, sizeof task) != (ssize_t)sizeof task)
-        fail("the worker", "cannot take more"); /* thousands wait for it already */
+    ssize_t sent = net_send(worker, &task, sizeof task); /* all of so little, or nothing */
+    if (sent == -1 && !net_is_again(errno))
+        fail("the worker", "is gone");
+    return sent != -1;
 }
 
 /* ------------------------------------------------------------------ the clients */
@@ -182,7 +183,9 @@ static bool answer_line(aeEventLoop *loop, struct client *c, const char *line, s
         compute((int)ms);
         return say(loop, c, "done\n");
     }
-    start_work(loop, c, (int)ms);
+    if (!start_work(loop, c, (int)ms))
+        return say(loop, c, "error: too much work waits already\n");
+    aeDeleteFileEvent(loop, c->fd, AE_READABLE);
     return false;
 }
 
@@ -252,23 +255,48 @@ static void accept_client(aeEventLoop *loop, int fd, void *listener, int mask)
 
 /* ------------------------------------------------------------------ the program */
 
-static _Noreturn void usage(void)
+static _Noreturn void usage(const char *what, const char *value)
 {
+    fprintf(stderr, "slow_command: %s%s\n", what, value);
     fprintf(stderr, "usage: slow_command [--mode block|slices|worker] [PORT]\n");
     exit(USAGE);
+}
+
+/* Sets mode, and returns the port. */
+static const char *parse_options(int argc, char **argv)
+{
+    static const char *const modes[] = {"block", "slices", "worker"};
+    static const struct option options[] = {{"mode", required_argument, NULL, 'm'}, {0}};
+
+    opterr = 0;
+    for (int option; (option = getopt_long(argc, argv, "", options, NULL)) != -1;) {
+        if (option != 'm')
+            usage("bad option: ", argv[optind - 1]);
+        for (mode = BLOCK; mode <= WORKER && strcmp(optarg, modes[mode]) != 0; mode++)
+            ;
+        if (mode > WORKER)
+            usage("no such mode: ", optarg);
+    }
+    if (argc - optind > 1)
+        usage("one port only, not also ", argv[optind + 1]);
+    const char *port = optind < argc ? argv[optind] : "8080";
+    if (*port == '\0' || strspn(port, "0123456789") < strlen(port) ||
+        strtol(port, NULL, 10) > UINT16_MAX)
+        usage("bad port: ", port);
+    return port;
 }
 
 /* Before the server has any descriptor that the worker would keep open. */
 static void start_worker(aeEventLoop *loop)
 {
     int fds[2];
-    pid_t child = -1;
+    pid_t server = getpid(), child = -1;
 
     if (socketpair(AF_UNIX, SOCK_STREAM, 0, fds) == -1 || (child = fork()) == -1)
         fail("the worker", strerror(errno));
     if (child == 0) {
         close(fds[0]);
-        work(fds[1]);
+        work(fds[1], server);
         _exit(EXIT_SUCCESS);
     }
     close(fds[1]);
@@ -280,28 +308,16 @@ static void start_worker(aeEventLoop *loop)
 
 int main(int argc, char **argv)
 {
-    static const char *const modes[] = {"block", "slices", "worker"};
-    static const struct option options[] = {{"mode", required_argument, NULL, 'm'}, {0}};
+    const char *why = NULL, *port = parse_options(argc, argv);
     struct net_listener listener;
-    const char *why = NULL;
 
-    for (int option; (option = getopt_long(argc, argv, "", options, NULL)) != -1;) {
-        int found = BLOCK;
-        while (option == 'm' && found <= WORKER && strcmp(optarg, modes[found]) != 0)
-            found++;
-        if (option != 'm' || found > WORKER)
-            usage();
-        mode = found;
-    }
-    if (argc - optind > 1)
-        usage();
     signal(SIGPIPE, SIG_IGN);
     aeEventLoop *loop = aeCreateEventLoop(MOST_DESCRIPTORS);
     if (loop == NULL)
         fail("the loop", strerror(errno));
     if (mode == WORKER)
         start_worker(loop);
-    if (net_listen(&listener, "127.0.0.1", optind < argc ? argv[optind] : "8080", &why) == -1)
+    if (net_listen(&listener, "127.0.0.1", port, &why) == -1)
         fail("cannot listen", why);
     if (net_set_nonblocking(listener.fd) == -1 ||
         aeCreateFileEvent(loop, listener.fd, AE_READABLE, accept_client, &listener) == AE_ERR)

@@ -1,5 +1,6 @@
 """The demonstrations in demos/ show what they claim to show."""
 
+import contextlib
 import os
 import re
 import signal
@@ -8,7 +9,6 @@ import subprocess
 import sys
 import threading
 import unittest
-from contextlib import contextmanager
 
 STEP = os.path.join(os.path.dirname(os.path.abspath(__file__)), "..")
 SLOW_COMMAND = os.path.join(STEP, "build", "demos", "slow_command")
@@ -25,7 +25,7 @@ def slow_client(*arguments):
     return run(sys.executable, os.path.join(STEP, "demos", "slow_client.py"), *arguments)
 
 
-@contextmanager
+@contextlib.contextmanager
 def slow_command(mode):
     """The server on a free port, which is yielded."""
     server = subprocess.Popen([SLOW_COMMAND, "--mode", mode, "0"], stdout=subprocess.PIPE,
@@ -35,6 +35,14 @@ def slow_command(mode):
             yield int(server.stdout.readline().rpartition(":")[2])
         finally:
             server.send_signal(signal.SIGTERM)
+
+
+def read_now(sock):
+    """What has come by now."""
+    try:
+        return sock.recv(1000)
+    except BlockingIOError:
+        return b""
 
 
 def ask(port, *pieces):
@@ -90,8 +98,23 @@ class SlowCommand(unittest.TestCase):
 
         self.each_mode(check)
 
+    def test_too_much_work_is_refused_and_others_are_served_on(self):
+        with slow_command("worker") as port:
+            answers = []
+            with contextlib.ExitStack() as stack:
+                for _ in range(600):    # of which its socket has room for some hundreds
+                    sock = socket.create_connection(("127.0.0.1", port), 20)
+                    stack.enter_context(sock).sendall(b"SLOW 60000\n")
+                    if sock.recv(6) == b"hello\n":
+                        sock.settimeout(0)
+                        answers.append(sock)
+                self.assertEqual(ask(port), ["hello"])
+                said = [read_now(sock) for sock in answers]
+        self.assertEqual(set(said), {b"", b"error: too much work waits already\n"})
+
     def test_usage(self):
-        for options in ["--mode", "fast"], ["--mode"], ["--what"], ["1", "2"]:
+        for options in (["--mode", "fast"], ["--mode"], ["--what"], ["1", "2"], ["http"],
+                        ["65536"], [""]):
             self.assertEqual(run(SLOW_COMMAND, *options)[:2], (2, ""), options)
 
 
@@ -117,6 +140,7 @@ class SlowClient(unittest.TestCase):
     def test_complaints(self):
         self.assertEqual(slow_client("--ms", "-1")[0], 2)
         self.assertEqual(slow_client("localhost", "http")[0], 2)
+        self.assertEqual(slow_client(65536)[0], 2)
         with slow_command("block") as port:
             pass
         status, _, wrong = slow_client(port)

@@ -63,7 +63,7 @@ row() { # NAME CC CFLAGS AR SANITIZERS
     parts='test_cli test_conn test_echo test_net test_ae test_hist test_load_wire replay_ faults'
     [ "${SUITES:-0}$san" = 0 ] || parts="$parts step"
     # shellcheck disable=SC2086
-    if CHECK_SLOW=${san:+3} python3 "$copy/clients/check-all.py" --quick $parts \
+    if SAN="$san" CHECK_SLOW=${san:+3} python3 "$copy/clients/check-all.py" --quick $parts \
         >"$copy/log" 2>&1; then
         echo "ok    $name: $(tail -1 "$copy/log") ($cc $cflags)"
     else

@@ -342,6 +342,35 @@ static void opens_standard_descriptors(void **state)
     }
 }
 
+/* A line a second at the most, but each refusal is in one of them. */
+static void refusals_are_summed_up(void **state)
+{
+    const struct peer peer = {.port = 7};
+    int ends[2], lines = 0, status;
+
+    (void)state;
+    assert_return_code(pipe(ends), errno);
+    pid_t child = fork();
+    if (child == 0) {
+        dup2(ends[1], STDOUT_FILENO);
+        for (int i = 0; i < 250; i++) { /* more than two seconds */
+            cli_refused(&peer, "too many");
+            poll(NULL, 0, 10);
+        }
+        _exit(0);
+    }
+    close(ends[1]);
+    read_all(ends[0], out);
+    assert_int_equal(waitpid(child, &status, 0), child);
+    long said = 0;
+    for (const char *line = out; (line = strstr(line, "refused: too many")) != NULL; lines++) {
+        line += strlen("refused: too many");
+        said += 1 + (strncmp(line, " (and ", 6) == 0 ? strtol(line + 6, NULL, 10) : 0);
+    }
+    assert_in_range(lines, 3, 5);
+    assert_in_range(said, 100, 250); /* the last second's are yet to be said */
+}
+
 /* A pipe nobody reads: the log fills it and then is silent, and nothing blocks. */
 static void a_full_pipe_blocks_nobody(void **state)
 {
@@ -374,6 +403,7 @@ int main(void)
         cmocka_unit_test(reports_on_demand),
         cmocka_unit_test(the_last_report_replaces_the_first),
         cmocka_unit_test(says_when_descriptors_are_few),
+        cmocka_unit_test(refusals_are_summed_up),
         cmocka_unit_test(a_long_line_is_cut),
         cmocka_unit_test(opens_standard_descriptors),
         cmocka_unit_test(a_full_pipe_blocks_nobody),

@@ -55,6 +55,16 @@ def no_nap_while_busy(t):
         t.check(took < 5 * t.slow, "8 MiB took %.1f s" % took)
 
 
+@case("all who knock during a nap are let in or refused after it, not one after each nap")
+def no_nap_between_newcomers(t):
+    with t.server("--interval-ms", "200", "--max-clients", "10") as s:
+        began = time.monotonic()
+        _, refused = s.fill(40)
+        took = time.monotonic() - began
+        t.check(refused == 30, "%d of 40 were refused, not 30" % refused)
+        t.check(took < 2 * t.slow, "40 newcomers took %.1f s" % took)
+
+
 @case("a long nap does not keep it from stopping")
 def stops_in_mid_nap(t):
     with t.server("--interval-ms", "60000", health=False) as s:

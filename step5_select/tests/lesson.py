@@ -30,6 +30,18 @@ def beyond_fd_setsize(t):
         t.check(s.eventually(s.knock), "there is room again, but nobody is let in")
 
 
+@case("started with more descriptors open than the sets have places, it says so and ends")
+def started_beyond_fd_setsize(t):
+    def open_many():
+        for fd in range(3, FD_SETSIZE + 1):
+            os.dup2(0, fd)
+
+    done = t.run("0", preexec_fn=open_many, close_fds=False)
+    t.check(done.status == 1, "exit status %d" % done.status)
+    t.check(not done.stdout and "select" in done.stderr, "it says %r and %r"
+            % (done.stdout, done.stderr))
+
+
 @case("each lap names all clients, the silent ones too", clients=200)
 def each_lap_names_everybody(t):
     silent, messages = 200, 100

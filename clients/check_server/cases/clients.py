@@ -302,10 +302,10 @@ def interrupted(t):
     def check_report(client):
         """What was just reported is no more than was said (that it is no less is not sure)."""
         with open(path, encoding="ascii") as file:
-            count = re.search(r'"bytes_in": (\d+),', file.read())
-        t.check(not count or int(count.group(1)) <= client.sent.total + 100,
-                "%d bytes were sent, and it reports %s" % (
-                    client.sent.total, count and count.group(1)))
+            found = dict(re.findall(r'"(\w+)": (\d+),', file.read()))
+        t.check(int(found.get("bytes_in", 0)) <= client.sent.total + 100
+                and int(found.get("clients_served", 1)) > 0,
+                "%d bytes were sent, and it reports %r" % (client.sent.total, found))
 
     with tempfile.TemporaryDirectory() as folder:
         path = os.path.join(folder, "stats.json")

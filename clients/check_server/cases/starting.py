@@ -229,7 +229,8 @@ def closed_descriptors(t):
             client.send(b"^abc$").expect(b"bcd").expect_silence(0.05).finish()
 
 
-@case("a standard output that nobody reads any more costs no client", needs="ours")
+@case("a standard output that nobody reads any more costs no client, nor does a signal then",
+      needs="ours")
 def broken_output(t):
     reader, writer = os.pipe()
     with t.server(stdout=writer, stderr=subprocess.STDOUT) as s:
@@ -237,6 +238,12 @@ def broken_output(t):
         os.close(reader)
         for _ in range(3):
             s.serves()
+        client = s.connect().greeting()
+        for _ in range(3):      # the line that cannot be written must not hide what happened
+            s.signal(signal.SIGUSR1)
+            t.pause(0.01)
+            client.send(b"^abc$").expect(b"bcd")
+        client.finish()
 
 
 @case("a standard output that is full and never read delays no client", needs="ours")

@@ -139,6 +139,14 @@ class RefusesLongMessages(Server):
             return super().feed(data)
 
 
+@bug("late-reader", "silent-clients")
+class AsksForRoomForEver(Server):
+    def pump(self, conn, mask):
+        super().pump(conn, mask)
+        if conn in self.conns:
+            self.selector.modify(conn.sock, selectors.EVENT_READ | selectors.EVENT_WRITE, conn)
+
+
 @bug("answers-come-together")
 class SendsByteByByte(Server):
     def write(self, conn):
@@ -316,7 +324,7 @@ class StarvesOthers(Server):
             super().pump(conn, selectors.EVENT_READ | selectors.EVENT_WRITE)
 
 
-@bug("stopped-and-continued", "interrupted")
+@bug("stopped-and-continued", "interrupted", "broken-output")
 class TakesAnInterruptForTheEnd(Server):
     def run(self):
         signal.signal(signal.SIGCONT, self.hang_up)
@@ -558,6 +566,13 @@ class CountsWrong(Server):
     def write(self, conn):
         super().write(conn)
         self.counters["bytes_out"] += 1
+
+
+@bug("stats-file", "interrupted")
+class ReportsFromSomebodyElse(Server):
+    def write_stats(self):
+        self.counters["clients_served"] = 0
+        super().write_stats()
 
 
 @bug("stats-that-cannot-be-kept")

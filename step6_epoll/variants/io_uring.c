@@ -1,15 +1,21 @@
 /* Step 6, variant - io_uring: do this, and tell me when it is done.
  *
- *              +--> ask: send to A, recv from B, recv from C      written into shared memory
- *     one loop |    io_uring_enter: hands over all of them, asleep until one is done
- *              |    done: { C sent 3 bytes "^ab" }                read from shared memory
- *              +--- answer C: its next request
+ *              +--> ask: go on receiving from A; send this to B     written into shared memory
+ *     one loop |    io_uring_enter: hands over all of them, asleep until something is done
+ *              |    done: A sent 3 bytes, "^ab"; they are in buffer 17         read from it
+ *              +--- answer A: the next request
  *
  * Not "you may read now" but "this has been read": completion instead of readiness. What is to
  * be done is written into a ring, and what was done is read from another, without a system
- * call; one call a lap hands over and waits, however many clients there are. Each client has
- * exactly one request under way: a recv, or a send of the answers. So nothing is read from a
- * client that is owed something, and when its request is done a client can be freed.
+ * call; one call a lap hands over and waits, however many clients there are. Two kinds of
+ * request are made once and go on by themselves (multishot): accept, and each client's recv,
+ * for which the kernel takes one of the buffers lent to it when bytes come. The answers are
+ * sent from these buffers, the sends of a client linked: each begins when the one before it has
+ * sent all, and if that could not, the rest of the chain is cancelled.
+ *
+ * Memory belongs to the kernel until its request is done. So the answers a socket would not
+ * take are copied, their buffers lent again and nothing more received until the client has
+ * taken them; and a client is freed when nothing of its is under way any more.
  *
  *   Wait happens in   io_uring_enter, for all clients at once; the kernel waits for each
  *   Breaks when       one answer takes long to compute; or the kernel does not allow io_uring
@@ -34,19 +40,30 @@
 #endif
 
 enum {
-    REQUESTS = 256, /* room in the ring; when it is full it is handed over early */
     BUFFERS = 256, /* lent to the kernel, which fills one when bytes come: the idle need none */
-    BUFFER_SIZE = 16 * 1024,
-    GROUP = 0, /* of buffers: there is only one */
-    DONE_PER_LAP = 256,
+    BUFFER_SIZE = 4 * 1024,
+    GROUP = 0,       /* of buffers: there is only one */
+    REQUESTS = 1024, /* room for a chain, and more; when it is full it is handed over early */
+    RESULTS = 4 * REQUESTS,
+    NONE = -1, /* no buffer */
+};
+
+/* Answers that the socket would not take at once. */
+struct block {
+    struct block *next;
+    size_t sent, size;
+    unsigned char bytes[];
 };
 
 struct client {
-    struct client *prev, *next; /* neighbours in the list, longest silent first */
-    const unsigned char *out;   /* what is to be sent */
-    size_t left;
-    unsigned char *owed; /* where it was kept because the socket would not take it at once */
-    int buffer;          /* or which of the lent buffers it is in; -1 = none */
+    struct client *prev, *next;     /* neighbours in the list, longest silent first */
+    struct client *next_active;     /* in the list of those of whom something was done */
+    struct block *kept, *last_kept; /* to be sent first, one after another */
+    int filled, last_filled;        /* the buffers with further answers, in order */
+    int sends;                      /* under way: one of a block, or a chain of buffers */
+    bool receiving;                 /* is under way */
+    bool ended, broken;             /* it says nothing more; nor does it listen */
+    bool active;
     int fd;
     int untaken;    /* of what it was sent, when it was last heard */
     uint32_t heard; /* `lap_ms` when bytes last moved; it may wrap */
@@ -57,10 +74,14 @@ struct client {
 static struct io_uring ring;
 static struct io_uring_buf_ring *lent;
 static unsigned char (*buffers)[BUFFER_SIZE];
+static struct {
+    size_t size; /* of the answers in it */
+    int next;
+} filled[BUFFERS];
 static struct client clients = {.prev = &clients, .next = &clients};
-static char accepting, knocking,
-    waking;             /* their addresses stand for requests without a client */
-static bool open_house; /* one of the first two is under way */
+static struct client *active, *last_active;
+static char accepting, knocking, waking; /* their addresses stand for what is no client's */
+static bool open_house;                  /* one of the first two is under way */
 static bool closing;
 static uint32_t lap_ms; /* monotonic milliseconds, read once a lap */
 
@@ -86,6 +107,14 @@ static void list_remove(struct client *c)
     c->next->prev = c->prev;
 }
 
+static void touch(struct client *c)
+{
+    if (c->heard == lap_ms)
+        return;
+    list_remove(c);
+    list_append(c);
+}
+
 /* ---- Requests ---------------------------------------------------------------------------- */
 
 static struct io_uring_sqe *new_request(void)
@@ -97,7 +126,7 @@ static struct io_uring_sqe *new_request(void)
     return request;
 }
 
-/* One request for any number of newcomers: each is a completion. */
+/* One request for any number of newcomers: each is a result. */
 static void ask_accept(int listener)
 {
     struct io_uring_sqe *request = new_request();
@@ -123,26 +152,47 @@ static void ask_cancel(void *whose)
     io_uring_sqe_set_data(request, NULL);
 }
 
-/* The kernel takes one of the lent buffers when there are bytes to put into it. */
+/* One request for all that the client will ever send: each buffer filled is a result. */
 static void ask_recv(struct client *c)
 {
     struct io_uring_sqe *request = new_request();
 
-    io_uring_prep_recv(request, c->fd, NULL, BUFFER_SIZE, 0);
+    io_uring_prep_recv_multishot(request, c->fd, NULL, 0, 0);
     request->flags |= IOSQE_BUFFER_SELECT;
     request->buf_group = GROUP;
     io_uring_sqe_set_data(request, c);
+    c->receiving = true;
 }
 
-/* Out of a lent buffer the socket takes what it can at once: others need the buffer. */
-static void ask_send(struct client *c)
+/* The results of sends are told from those of recvs by the lowest bit of the address. */
+static struct io_uring_sqe *ask_send(struct client *c, const void *bytes, size_t n, int flags)
 {
     struct io_uring_sqe *request = new_request();
-    int wait = c->buffer != -1 ? MSG_DONTWAIT : 0;
 
-    io_uring_prep_send(request, c->fd, c->out, c->left, MSG_NOSIGNAL | wait);
-    io_uring_sqe_set_data(request, c);
+    io_uring_prep_send(request, c->fd, bytes, n, flags | MSG_NOSIGNAL);
+    io_uring_sqe_set_data(request, (char *)c + 1);
+    c->sends++;
+    return request;
 }
+
+/* For MSG_WAITALL less than all is a failure, which ends the chain. */
+static void ask_chain(struct client *c)
+{
+    struct io_uring_sqe *request = NULL;
+    unsigned links = 0;
+
+    for (int i = c->filled; i != NONE; i = filled[i].next)
+        links++;
+    if (io_uring_sq_space_left(&ring) < links)
+        io_uring_submit(&ring); /* a chain must be handed over whole */
+    for (int i = c->filled; i != NONE; i = filled[i].next) {
+        request = ask_send(c, buffers[i], filled[i].size, MSG_DONTWAIT | MSG_WAITALL);
+        request->flags |= IOSQE_IO_LINK;
+    }
+    request->flags &= (unsigned char)~IOSQE_IO_LINK; /* behind the last there is nothing */
+}
+
+/* ---- Where answers wait ------------------------------------------------------------------ */
 
 static void lend_buffer(int i)
 {
@@ -151,26 +201,158 @@ static void lend_buffer(int i)
     io_uring_buf_ring_advance(lent, 1);
 }
 
-/* What the client was sent is no longer needed. */
-static void release(struct client *c)
+static void append_filled(struct client *c, int i, size_t size)
 {
-    if (c->buffer != -1)
-        lend_buffer(c->buffer);
-    free(c->owed);
-    c->buffer = -1;
-    c->owed = NULL;
+    filled[i].size = size;
+    filled[i].next = NONE;
+    *(c->filled == NONE ? &c->filled : &filled[c->last_filled].next) = i;
+    c->last_filled = i;
 }
 
-static int keep_owed(struct client *c)
+/* Lends the client's first buffer again. */
+static void remove_filled(struct client *c)
 {
-    unsigned char *owed = malloc(c->left);
+    int i = c->filled;
 
-    if (owed == NULL)
-        return -1;
-    memcpy(owed, c->out, c->left);
-    release(c);
-    c->out = c->owed = owed;
-    return 0;
+    c->filled = filled[i].next;
+    if (c->filled == NONE)
+        c->last_filled = NONE;
+    lend_buffer(i);
+}
+
+/* Copies answers to be sent when the socket has room. Until then nothing more is received: what
+ * had been before the kernel knows of that comes here, too. */
+static void keep(struct client *c, const void *bytes, size_t n)
+{
+    struct block *b = malloc(sizeof *b + n);
+
+    if (b == NULL) {
+        c->broken = true;
+        return;
+    }
+    *b = (struct block){.size = n};
+    memcpy(b->bytes, bytes, n);
+    *(c->kept == NULL ? &c->kept : &c->last_kept->next) = b;
+    c->last_kept = b;
+}
+
+static void remove_kept(struct client *c)
+{
+    struct block *b = c->kept;
+
+    c->kept = b->next;
+    free(b);
+}
+
+/* ---- A client ---------------------------------------------------------------------------- */
+
+static void drop_client(struct client *c)
+{
+    cli_disconnected(&c->peer);
+    while (c->filled != NONE)
+        remove_filled(c);
+    while (c->kept != NULL)
+        remove_kept(c);
+    list_remove(c);
+    close(c->fd);
+    free(c);
+}
+
+/* Asks for what comes next. The one place where a client is dropped: all requests are done. */
+static void pump_client(struct client *c)
+{
+    if (c->broken)
+        shutdown(c->fd, SHUT_RDWR); /* ends what is under way */
+    if ((c->kept != NULL || c->filled != c->last_filled) && c->receiving && !c->broken)
+        ask_cancel(c);
+    if (c->sends > 0)
+        return;
+    for (; c->kept != NULL && c->filled != NONE; remove_filled(c))
+        keep(c, buffers[c->filled], filled[c->filled].size);
+    if (c->broken) {
+        if (!c->receiving)
+            drop_client(c);
+    } else if (c->kept != NULL) {
+        ask_send(c, c->kept->bytes + c->kept->sent, c->kept->size - c->kept->sent, 0);
+    } else if (c->filled != NONE) {
+        ask_chain(c);
+    } else if (c->ended) {
+        drop_client(c);
+    } else if (!c->receiving) {
+        ask_recv(c);
+    }
+}
+
+/* At the end of the lap, when all that was done for the client is known. */
+static void pump_later(struct client *c)
+{
+    if (c->active)
+        return;
+    c->active = true;
+    c->next_active = NULL;
+    *(active == NULL ? &active : &last_active->next_active) = c;
+    last_active = c;
+}
+
+/* Takes what a send did: of the first buffer of a chain, or else of a block. */
+static void take_sent(struct client *c, int n)
+{
+    bool chain = c->filled != NONE;
+    size_t sent = n > 0 ? (size_t)n : 0;
+    size_t left = (chain ? filled[c->filled].size : c->kept->size - c->kept->sent) - sent;
+
+    c->sends--;
+    pump_later(c);
+    if (n != -ECANCELED) { /* it was never tried: the one before it failed */
+        stats_add(&stats.send_calls, 1);
+        stats_add(&stats.send_again, n == -EAGAIN);
+        stats_add(&stats.send_short, n > 0 && left > 0);
+        stats_add(&stats.bytes_out, sent);
+        c->broken |= n < 0 && !net_is_again(-n);
+    }
+    if (chain) {
+        if (left > 0)
+            keep(c, buffers[c->filled] + sent, left);
+        remove_filled(c);
+    } else {
+        c->kept->sent += sent;
+        if (left == 0)
+            remove_kept(c);
+    }
+    if (n > 0)
+        touch(c);
+    if (c->kept != NULL)
+        c->untaken = net_untaken(c->fd);
+}
+
+/* Takes what a recv did, and whether it goes on. */
+static void take_received(struct client *c, int n, int buffer, bool more)
+{
+    size_t answers = 0;
+
+    c->receiving = more;
+    pump_later(c);
+    if (n != -ECANCELED) {
+        stats_add(&stats.recv_calls, 1);
+        stats_add(&stats.recv_again, n < 0 && net_is_again(-n));
+    }
+    if (n > 0) {
+        stats_add(&stats.bytes_in, (uint64_t)n);
+        touch(c);
+        answers = echo_feed(&c->echo, buffers[buffer], (size_t)n);
+    } else if (n == 0) {
+        c->ended = true;
+    } else if (n != -ECANCELED && n != -ENOBUFS && !net_is_again(-n)) {
+        c->broken = true; /* (ENOBUFS: all were in use, but soon will not be) */
+    }
+    if (answers > 0 && (c->kept == NULL || c->filled != NONE)) {
+        append_filled(c, buffer, answers);
+        return;
+    }
+    if (answers > 0)
+        keep(c, buffers[buffer], answers);
+    if (buffer != NONE)
+        lend_buffer(buffer);
 }
 
 /* ---- The server -------------------------------------------------------------------------- */
@@ -180,21 +362,22 @@ static void accept_client(int fd, const struct peer *peer)
     struct client *c = calloc(1, sizeof *c);
     int on = 1;
 
-    if (c == NULL) {
+    if (c != NULL)
+        keep(c, ECHO_GREETING, strlen(ECHO_GREETING));
+    if (c == NULL || c->broken) {
         cli_refused(peer, "out of memory");
         close(fd);
+        free(c);
         return;
     }
     setsockopt(fd, IPPROTO_TCP, TCP_NODELAY, &on, sizeof on);
     c->fd = fd;
     c->peer = *peer;
-    c->buffer = -1;
-    c->out = (const unsigned char *)ECHO_GREETING;
-    c->left = strlen(ECHO_GREETING);
+    c->filled = c->last_filled = NONE;
     echo_init(&c->echo);
     list_append(c);
     cli_connected(peer);
-    ask_send(c);
+    pump_client(c);
 }
 
 /* The multishot accept has a result: a descriptor, or why it is over. */
@@ -241,96 +424,40 @@ static void take_knock(struct net_listener *listener)
     ask_accept(listener->fd);
 }
 
-static void drop_client(struct client *c)
-{
-    cli_disconnected(&c->peer);
-    release(c);
-    list_remove(c);
-    close(c->fd);
-    free(c);
-}
-
-static void touch(struct client *c)
-{
-    list_remove(c);
-    list_append(c);
-}
-
-/* Ends a client whose request is under way: that will tell, and then it is dropped. */
+/* What is under way ends by it, and then the client is dropped. */
 static void end_client(struct client *c)
 {
-    shutdown(c->fd, SHUT_RDWR);
+    c->broken = true;
     touch(c);
+    pump_client(c);
 }
 
-/* Takes what a send did. Returns false when the client has gone. */
-static bool take_sent(struct client *c, int n)
+static void take_result(struct net_listener *listener, void *whose, int result, unsigned flags)
 {
-    stats_add(&stats.send_calls, 1);
-    stats_add(&stats.send_again, n == -EAGAIN);
-    if (n < 0 && !net_is_again(-n))
-        return false;
-    if (n > 0) {
-        stats_add(&stats.bytes_out, (uint64_t)n);
-        c->out += n;
-        c->left -= (size_t)n;
-        touch(c);
-    }
-    if (c->left == 0) {
-        release(c);
-        ask_recv(c);
-        return true;
-    }
-    stats_add(&stats.send_short, n > 0);
-    c->untaken = net_untaken(c->fd);
-    if (c->buffer != -1 && keep_owed(c) == -1)
-        return false;
-    ask_send(c);
-    return true;
+    bool more = flags & IORING_CQE_F_MORE;
+    int buffer = flags & IORING_CQE_F_BUFFER ? (int)(flags >> IORING_CQE_BUFFER_SHIFT) : NONE;
+
+    if (whose == &accepting)
+        take_accepted(listener, result, more);
+    else if (whose == &knocking)
+        take_knock(listener);
+    else if (whose == &waking && !closing)
+        ask_readable(cli_wakeup_fd(), &waking);
+    else if (whose == &waking || whose == NULL)
+        return;
+    else if ((uintptr_t)whose & 1)
+        take_sent((struct client *)((char *)whose - 1), result);
+    else
+        take_received(whose, result, buffer, more);
 }
 
-/* Takes what a recv did, which is in the lent buffer. Returns false when the client has gone.
- */
-static bool take_received(struct client *c, int n, int buffer)
-{
-    stats_add(&stats.recv_calls, 1);
-    c->buffer = buffer;
-    if (n == -ENOBUFS || (n < 0 && net_is_again(-n))) {
-        ask_recv(c); /* all buffers are in use: the sends of this lap give them back */
-        return true;
-    }
-    if (n <= 0)
-        return false; /* nothing is owed, or we would not be reading */
-    stats_add(&stats.bytes_in, (uint64_t)n);
-    touch(c);
-    c->out = buffers[buffer];
-    c->left = echo_feed(&c->echo, buffers[buffer], (size_t)n);
-    if (c->left > 0) {
-        ask_send(c);
-    } else {
-        release(c);
-        ask_recv(c);
-    }
-    return true;
-}
-
-static void pump_client(struct client *c, int result, unsigned flags)
-{
-    bool filled = flags & IORING_CQE_F_BUFFER;
-    int buffer = filled ? (int)(flags >> IORING_CQE_BUFFER_SHIFT) : -1;
-
-    if (!(c->left > 0 ? take_sent(c, result) : take_received(c, result, buffer)))
-        drop_client(c);
-}
-
-/* Hands over the requests, sleeps until one is done, ms milliseconds at most (-1 = for ever),
- * and goes through what is done. */
+/* Hands over the requests, sleeps until something is done, ms milliseconds at most (-1 = for
+ * ever), and goes through all that is done. */
 static void run_lap(struct net_listener *listener, int ms)
 {
 #if defined __SANITIZE_THREAD__ || __has_feature(thread_sanitizer)
-    if (ms ==
-        -1) /* it holds signals back until it sees a call, and cannot see io_uring_enter */
-        ms = CLI_QUIET_MS;
+    if (ms == -1)
+        ms = CLI_QUIET_MS; /* it holds signals back until it sees a call that it knows */
 #endif
     struct __kernel_timespec limit = {.tv_sec = ms / 1000, .tv_nsec = ms % 1000 * 1000000L};
     struct io_uring_cqe *next;
@@ -338,20 +465,18 @@ static void run_lap(struct net_listener *listener, int ms)
 
     io_uring_submit_and_wait_timeout(&ring, &next, 1, ms == -1 ? NULL : &limit, NULL);
     read_clock();
-    for (; n < DONE_PER_LAP && io_uring_peek_cqe(&ring, &next) == 0; n++) {
+    for (; n < RESULTS && io_uring_peek_cqe(&ring, &next) == 0; n++) {
         const struct io_uring_cqe done = *next;
-        void *whose = io_uring_cqe_get_data(&done);
         io_uring_cqe_seen(&ring, next);
-        if (whose == &accepting)
-            take_accepted(listener, done.res, done.flags & IORING_CQE_F_MORE);
-        else if (whose == &knocking)
-            take_knock(listener);
-        else if (whose == &waking && !closing)
-            ask_readable(cli_wakeup_fd(), &waking);
-        else if (whose != &waking && whose != NULL)
-            pump_client(whose, done.res, done.flags);
+        take_result(listener, io_uring_cqe_get_data(&done), done.res, done.flags);
     }
     stats_wait(n, n);
+    while (active != NULL) {
+        struct client *c = active;
+        active = c->next_active;
+        c->active = false;
+        pump_client(c);
+    }
 }
 
 static int expiry_ms(void)
@@ -369,7 +494,7 @@ static void end_silent(void)
         struct client *c = clients.next;
         int before = c->untaken;
         c->untaken = net_untaken(c->fd);
-        if (c->left > 0 && c->untaken < before)
+        if (c->kept != NULL && c->untaken < before)
             touch(c);
         else
             end_client(c);
@@ -395,23 +520,29 @@ static void drain_clients(struct net_listener *listener)
             left++;
         for (c = clients.next; left > 0; left--, c = next) {
             next = c->next; /* end_client moves it to the end of the list */
-            if (late || (c->left == 0 && lap_ms - c->heard >= CLI_QUIET_MS))
+            if (late || (c->sends == 0 && lap_ms - c->heard >= CLI_QUIET_MS))
                 end_client(c);
         }
     }
 }
 
-/* What this needs is in Linux since 5.19, but may be switched off. */
+/* What this needs is in Linux since 6.1, but may be switched off. With DEFER_TASKRUN the kernel
+ * does its part of the work when it is asked for results, and does not interrupt for it. */
 static void set_up_ring(void)
 {
     const size_t descriptions = BUFFERS * sizeof(struct io_uring_buf);
-    int error = io_uring_queue_init(REQUESTS, &ring, IORING_SETUP_COOP_TASKRUN);
+    struct io_uring_params parameters = {
+        .flags = IORING_SETUP_CQSIZE | IORING_SETUP_SINGLE_ISSUER | IORING_SETUP_DEFER_TASKRUN,
+        .cq_entries = RESULTS,
+    };
+    int error = io_uring_queue_init_params(REQUESTS, &ring, &parameters);
 
     if (error < 0)
         cli_die("this kernel does not allow io_uring: %s", strerror(-error));
     buffers = mmap(NULL, sizeof *buffers * BUFFERS, PROT_READ | PROT_WRITE,
-                   MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
-    lent = mmap(NULL, descriptions, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+                   MAP_PRIVATE | MAP_ANONYMOUS | MAP_POPULATE, -1, 0);
+    lent = mmap(NULL, descriptions, PROT_READ | PROT_WRITE,
+                MAP_PRIVATE | MAP_ANONYMOUS | MAP_POPULATE, -1, 0);
     if (buffers == MAP_FAILED || lent == MAP_FAILED)
         cli_die("out of memory");
     struct io_uring_buf_reg group = {

@@ -435,7 +435,8 @@ static void end_client(struct client *c)
 static void take_result(struct net_listener *listener, void *whose, int result, unsigned flags)
 {
     bool more = flags & IORING_CQE_F_MORE;
-    int buffer = flags & IORING_CQE_F_BUFFER ? (int)(flags >> IORING_CQE_BUFFER_SHIFT) : NONE;
+    int buffer =
+        (flags & IORING_CQE_F_BUFFER) != 0 ? (int)(flags >> IORING_CQE_BUFFER_SHIFT) : NONE;
 
     if (whose == &accepting)
         take_accepted(listener, result, more);

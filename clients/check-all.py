@@ -7,6 +7,8 @@ Each part is a program that speaks TAP on its standard output:
     */tests/fuzz_*.c    fuzz targets, which replay their corpus: build/tests/replay_*
     */tests/test_*.py   unittest tests
     */tests/check-*.py  checks of the tree itself
+    clients/bench/check.py
+                        what the course claims about cost; unless steps were chosen
     step*/server        through check-server.py, with the lesson in tests/lesson.py; so are the
                         variants in build/variants/, with tests/lesson_NAME.py, but
                         with --quick unless --full is asked for; and all of them through
@@ -206,6 +208,9 @@ def find_parts(tree, steps, level):
                         str(path)], 120)
         for path in sorted(area.glob("tests/check-*.py")):
             yield Part(area.name, path.name, [sys.executable, str(path)], 60)
+    claims = tree / "clients/bench/check.py"
+    if claims.is_file() and not steps:
+        yield Part("clients", "bench/check.py", [sys.executable, str(claims)], 120, alone=True)
     for area in step_areas:
         for server in [area / "server", *sorted(area.glob("build/variants/*"))]:
             if server.name == "server" or runnable(server):

@@ -247,6 +247,11 @@ def machine():
                                     system.sysname, system.release)
 
 
+def sanitized():
+    """Were the servers built with sanitizers?"""
+    return any("-fsanitize" in flags.read_text() for flags in TREE.glob("*/build/flags"))
+
+
 def need(*programs):
     """Fails with a clear message when something was not built."""
     for program in programs:

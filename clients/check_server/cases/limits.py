@@ -249,7 +249,7 @@ def beyond_capacity(t):
 
 # Silent clients.
 
-SILENCE = 0.6
+SILENCE = 0.5     # times t.slow
 
 
 @case("--idle-timeout: who is silent is closed in time, though nobody else says anything",
@@ -266,9 +266,9 @@ def idle_timeout(t):
         client.push(message(16 * MIB), until_stuck=0.1)
         return client
 
-    with t.server("--idle-timeout", str(SILENCE)) as s:
-        for kinds in [[kind] for kind in (silent, in_message, deaf)] if t.serial else [
-                [silent, in_message, deaf]]:
+    limit = SILENCE * t.slow
+    with t.server("--idle-timeout", str(limit)) as s:
+        for kinds in [[silent], [deaf]] if t.serial else [[silent, in_message, deaf]]:
             began = time.monotonic()
             clients = [kind(s) for kind in kinds]
             for kind, client in zip(kinds, clients):
@@ -278,16 +278,16 @@ def idle_timeout(t):
                     client.expect_end()
                 seconds = time.monotonic() - began
                 # A send that blocked waits so long for each part that still fits somewhere.
-                most = 3 * SILENCE if kind is deaf else SILENCE
-                t.check(0.9 * SILENCE <= seconds <= most + 0.5 * t.slow,
+                most = 3 * limit if kind is deaf else limit
+                t.check(0.9 * limit <= seconds <= most + 0.5 * t.slow,
                         "%s: closed after %.2f s, and --idle-timeout is %g"
-                        % (kind.__name__.replace("_", " "), seconds, SILENCE))
+                        % (kind.__name__.replace("_", " "), seconds, limit))
 
 
 @case("--idle-timeout: who says or takes only little, but steadily, may stay; who is silent "
       "meanwhile is closed", level="normal", needs="--idle-timeout", limit=30)
 def idle_timeout_spares(t):
-    pause = SILENCE / 8
+    limit = SILENCE * t.slow
 
     def speak(client):
         """A byte now and then, and no answer to any of them."""
@@ -307,13 +307,13 @@ def idle_timeout_spares(t):
         return client
 
     def keep_on(members):
-        end = time.monotonic() + 2.2 * SILENCE
+        end = time.monotonic() + 2.2 * limit
         while time.monotonic() < end:
             for act, client in members:
                 act(client)
-            time.sleep(pause)
+            time.sleep(limit / 8)
 
-    with t.server("--idle-timeout", str(SILENCE)) as s:
+    with t.server("--idle-timeout", str(limit)) as s:
         small = (read, lambda: reader(rcvbuf=4096))
         if t.serial:
             for act, arrive in ((speak, lambda: s.connect().greeting()), small):

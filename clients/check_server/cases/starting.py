@@ -174,7 +174,10 @@ def stats_file(t):
 
     with tempfile.TemporaryDirectory() as folder:
         path = os.path.join(folder, "stats.json")
+        with open(path, "w", encoding="ascii") as file:
+            file.write("what a server before it reported")
         with t.server("--stats", path) as s:
+            t.check(os.path.getsize(path) == 0, "the report of a server before it is still there")
             s.serves()
             s.signal(signal.SIGUSR1)
             check_stats(t, s.eventually(stats), 1)

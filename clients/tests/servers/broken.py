@@ -568,6 +568,13 @@ class CountsWrong(Server):
         self.counters["bytes_out"] += 1
 
 
+@bug("stats-file")
+class KeepsAnOldReport(Server):
+    def open_stats(self):
+        if self.options.stats:
+            self.stats_file = open(self.options.stats, "a", encoding="utf-8")
+
+
 @bug("stats-file", "interrupted")
 class ReportsFromSomebodyElse(Server):
     def write_stats(self):

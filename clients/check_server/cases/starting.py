@@ -177,7 +177,8 @@ def stats_file(t):
         with open(path, "w", encoding="ascii") as file:
             file.write("what a server before it reported")
         with t.server("--stats", path) as s:
-            t.check(os.path.getsize(path) == 0, "the report of a server before it is still there")
+            t.check(os.path.getsize(path) == 0,
+                    "what a server before it reported is still there")
             s.serves()
             s.signal(signal.SIGUSR1)
             check_stats(t, s.eventually(stats), 1)

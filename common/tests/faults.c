@@ -62,7 +62,6 @@
     X(int, kevent, (int kq, const void *in, int n, void *out, int m, const void *limit),      \
       (kq, in, n, out, m, limit), -1)                                                         \
     X(int, kqueue, (void), (), -1)                                                            \
-    X(int, listen, (int fd, int backlog), (fd, backlog), -1)                                  \
     X(void *, mmap, (void *at, size_t n, int may, int how, int fd, off_t from),               \
       (at, n, may, how, fd, from), MAP_FAILED)                                                \
     X(int, mprotect, (void *at, size_t n, int may), (at, n, may), -1)                         \
@@ -95,6 +94,7 @@
     X(calloc)            \
     X(epoll_ctl)         \
     X(fcntl)             \
+    X(listen)            \
     X(malloc) X(open) X(poll) X(realloc) X(recv) X(send) X(uv_try_write) X(write)
 
 #define NUMBER(name)               CALL_##name,
@@ -254,6 +254,37 @@ static bool strikes(enum call call, int fd)
         return strikes(CALL_##name, -1) ? failed : __real_##name arguments; \
     }
 CALLS(WRAP)
+
+/* Makes the sockets that a listener accepts take little at once, so that sends come up short.
+ */
+static void take_little(int fd)
+{
+    const int size = 16 * 1024;
+
+    __real_setsockopt(fd, SOL_SOCKET, SO_SNDBUF, &size, sizeof size);
+}
+
+int __real_listen(int fd, int backlog);
+int __wrap_listen(int fd, int backlog);
+int __wrap_listen(int fd, int backlog)
+{
+    if (strikes(CALL_listen, -1))
+        return -1;
+    take_little(fd);
+    return __real_listen(fd, backlog);
+}
+
+int uv_fileno(const void *handle, int *fd) __attribute__((weak));
+int __real_uv_listen(void *stream, int backlog, void *knock) __attribute__((weak));
+int __wrap_uv_listen(void *stream, int backlog, void *knock);
+int __wrap_uv_listen(void *stream, int backlog, void *knock)
+{
+    int fd;
+
+    if (uv_fileno(stream, &fd) == 0)
+        take_little(fd);
+    return __real_uv_listen(stream, backlog, knock);
+}
 
 int __real_poll(struct pollfd *fds, nfds_t n, int ms);
 int __wrap_poll(struct pollfd *fds, nfds_t n, int ms);
@@ -452,7 +483,7 @@ enum {
     LAST = CLIENTS - 1, /* comes alone, and sees the server stop */
     SMALL = 8,
     LARGE = 256 * 1024,
-    WINDOW = 4096, /* what a client takes at once, so that the server's sends come up short */
+    WINDOW = 4096, /* what a client takes at once */
 };
 
 static int patience_ms = 10000;

@@ -33,13 +33,17 @@ class Panel:
             self.y = Axis((y for _, points in self.lines for _, y in points), 1.05)
 
     def labels(self):
-        """The name of each line and how high beside the picture it stands: where the line ends,
-        but not too near the next name. A line that ends early says so."""
-        ends = sorted((self.y.share(points[-1][1]), points[-1][0], name)
+        """The name of each line: beside the picture, as high as the line ends but not too near
+        the next name; of one that ends early, below its end, for the others go on above."""
+        ends = sorted((self.y.share(points[-1][1]), points[-1], name)
                       for name, points in self.lines)
-        for (_, x, name), height in zip(ends, spread_out([height for height, _, _ in ends])):
-            early = "" if self.x.share(x) > 0.99 else ", to {:,}".format(x)
-            yield NAMES.get(name, name) + early, height, style(name)[2]
+        early = [(end, name) for _, end, name in ends if self.x.share(end[0]) < 0.99]
+        late = [(height, name) for height, end, name in ends if self.x.share(end[0]) >= 0.99]
+        for (x, y), name in early:
+            yield name, "first %r, first %r offset character 0.6, character -0.8" % (x, y)
+        heights = spread_out([height for height, _ in late])
+        for (_, name), height in zip(late, heights):
+            yield name, "graph 1.02, graph %.4f" % height
 
     def script(self, data):
         commands = ["unset label", "set title %s" % quoted(self.title),
@@ -47,8 +51,9 @@ class Panel:
                     "set xrange [%r:%r]" % (self.x.low * 0.9999, self.x.high),
                     "set yrange [%r:%r]" % (self.y.low, self.y.high),
                     "set xtics (%s)" % self.x.tics(), "set ytics (%s)" % self.y.tics()]
-        commands += ["set label %s at graph 1.02, graph %.4f left textcolor rgb '%s'"
-                     % (quoted(name), height, colour) for name, height, colour in self.labels()]
+        commands += ["set label %s at %s left textcolor rgb '%s'"
+                     % (quoted(NAMES.get(name, name)), place, style(name)[2])
+                     for name, place in self.labels()]
         parts = []
         for name, points in self.lines:
             block = "$line%d" % len(data)
@@ -144,7 +149,7 @@ def script(panels, path):
         "set terminal svg noenhanced size %d,460 font 'Helvetica,14' background '#ffffff'"
         % (720 * len(panels)),
         "set output %s" % quoted(str(path)), "set logscale xy", "set border 3",
-        "set tics nomirror", "set grid back lc rgb '#d8d8d8' lw 0.5", "set rmargin 19",
+        "set tics nomirror", "set grid back lc rgb '#d8d8d8' lw 1", "set rmargin 19",
         *data, "set multiplot layout 1,%d" % len(panels), *plots, "unset multiplot", ""])
 
 

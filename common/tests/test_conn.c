@@ -12,9 +12,35 @@
 #include <poll.h>
 #include <string.h>
 #include <sys/socket.h>
+#include <time.h>
 #include <unistd.h>
 
 static const struct peer nobody;
+
+/* Where the linker has --wrap, conn.c's clock is ours as soon as it is set. */
+static uint64_t clock_ms; /* 0: not set */
+static int clock_readings;
+
+/* NOLINTBEGIN(bugprone-reserved-identifier): the linker wants these names */
+int __real_clock_gettime(clockid_t id, struct timespec *t);
+int __wrap_clock_gettime(clockid_t id, struct timespec *t);
+int __wrap_clock_gettime(clockid_t id, struct timespec *t)
+{
+    clock_readings++;
+    assert_int_equal(id, CLOCK_MONOTONIC); /* nobody sets it */
+    if (clock_ms == 0)
+        return __real_clock_gettime(id, t);
+    *t = (struct timespec){.tv_sec = (time_t)(clock_ms / 1000),
+                           .tv_nsec = (long)(clock_ms % 1000) * 1000000 + 999999};
+    return 0;
+}
+#ifdef __APPLE__ /* nobody calls the one above, and nobody has the one it calls */
+int __real_clock_gettime(clockid_t id, struct timespec *t)
+{
+    return clock_gettime(id, t);
+}
+#endif
+/* NOLINTEND(bugprone-reserved-identifier) */
 
 /* A client and its conn; the buffers between them are as small as the kernel lets them be. */
 struct pair {
@@ -183,6 +209,14 @@ static void a_dead_client_is_finished(void **state)
     assert_int_equal(conn_pump(&list, writer.c), 0);
     conn_close(&list, reader.c);
     conn_close(&list, writer.c);
+
+    struct pair asker = make_pair(&list);
+    expect(&asker, "*");
+    say(&asker, "^abc");
+    close(asker.client); /* before it is answered */
+    assert_int_equal(conn_pump(&list, asker.c), 0);
+    assert_null(asker.c->owed);
+    conn_close(&list, asker.c);
 }
 
 static void the_silent_expire_in_order(void **state)
@@ -208,6 +242,50 @@ static void the_silent_expire_in_order(void **state)
     assert_null(conn_expired(&list));
     leave(&list, &a);
     assert_int_equal(conn_expiry_ms(&list), -1);
+}
+
+/* To the millisecond, whatever the clock shows: also when its 32 bits wrap. */
+static void silence_is_measured(void **state)
+{
+    static const uint64_t times[] = {1000, 999999, (UINT64_C(1) << 32) - 10};
+
+    (void)state;
+#ifdef __APPLE__
+    skip();
+#endif
+    for (size_t i = 0; i < sizeof times / sizeof *times; i++) {
+        struct conn_list list = {.idle_limit = 40};
+        clock_ms = times[i];
+        struct pair pair = make_pair(&list);
+        assert_int_equal(conn_expiry_ms(&list), 40);
+        clock_ms += 39;
+        assert_int_equal(conn_pump(&list, pair.c), WANT_READ); /* it says nothing */
+        assert_int_equal(conn_expiry_ms(&list), 1);
+        assert_null(conn_expired(&list));
+        say(&pair, "x");
+        assert_int_equal(conn_pump(&list, pair.c), WANT_READ);
+        assert_int_equal(conn_expiry_ms(&list), 40);
+        clock_ms += 40;
+        assert_int_equal(conn_expiry_ms(&list), 0);
+        assert_ptr_equal(conn_expired(&list), pair.c);
+        leave(&list, &pair);
+    }
+    clock_ms = 0;
+}
+
+static void without_a_limit_no_clock_is_read(void **state)
+{
+    struct conn_list list = {0};
+    int before = clock_readings;
+
+    (void)state;
+    struct pair pair = make_pair(&list);
+    say(&pair, "^abc");
+    assert_int_equal(conn_pump(&list, pair.c), WANT_READ);
+    assert_null(conn_expired(&list));
+    assert_int_equal(conn_expiry_ms(&list), -1);
+    leave(&list, &pair);
+    assert_int_equal(clock_readings, before);
 }
 
 static int farewells;
@@ -255,6 +333,8 @@ int main(void)
         cmocka_unit_test(half_close_delivers_first),
         cmocka_unit_test(a_dead_client_is_finished),
         cmocka_unit_test(the_silent_expire_in_order),
+        cmocka_unit_test(silence_is_measured),
+        cmocka_unit_test(without_a_limit_no_clock_is_read),
         cmocka_unit_test(draining_answers_what_came),
     };
 

@@ -15,7 +15,7 @@
 #include <time.h>
 #include <unistd.h>
 
-static const struct peer nobody;
+static const struct peer nobody = {.port = 7};
 
 /* Where the linker has --wrap, conn.c's clock is ours as soon as it is set. */
 static uint64_t clock_ms; /* 0: not set */
@@ -58,6 +58,7 @@ static struct pair make_pair(struct conn_list *list)
     assert_return_code(net_set_nonblocking(ends[1]), errno);
     struct pair pair = {.client = ends[0], .c = conn_open(list, ends[1], &nobody)};
     assert_non_null(pair.c);
+    assert_int_equal(pair.c->want, WANT_READ);
     assert_int_equal(conn_greet(pair.c), WANT_READ);
     return pair;
 }
@@ -162,6 +163,10 @@ static void a_client_that_never_reads_is_waited_for(void **state)
     assert_false(pair.c->moved);
     struct pollfd fd = {.fd = pair.client, .events = POLLOUT};
     assert_int_equal(poll(&fd, 1, 0), 0); /* and so the client itself is stopped */
+    while (recv(pair.client, flood, sizeof flood, 0) > 0)
+        ;
+    conn_pump(&list, pair.c);
+    assert_true(pair.c->moved);
     leave(&list, &pair);
 }
 
@@ -292,7 +297,7 @@ static int farewells;
 
 static void gone(const struct peer *peer)
 {
-    (void)peer;
+    assert_int_equal(peer->port, nobody.port);
     farewells++;
 }
 

@@ -285,6 +285,23 @@ static void test_writes_first_behind_a_barrier(void **state)
     close_pair(p);
 }
 
+static void test_keeps_a_barrier_as_long_as_it_writes(void **state)
+{
+    struct pair p = open_pair();
+    struct actor a = {.name = "a"};
+
+    (void)state;
+    assert_int_equal(aeCreateFileEvent(loop, p.ours, AE_READABLE, on_readable, &a), AE_OK);
+    assert_int_equal(aeCreateFileEvent(loop, p.ours, AE_WRITABLE, on_writable, &a), AE_OK);
+    assert_int_equal(aeCreateFileEvent(loop, p.ours, AE_BARRIER, NULL, &a), AE_OK);
+    poke(p.theirs);
+    assert_int_equal(aeProcessEvents(loop, LOOK), 1);
+    assert_trace("wara");
+    aeDeleteFileEvent(loop, p.ours, AE_READABLE);
+    assert_int_equal(aeGetFileEvents(loop, p.ours), AE_WRITABLE | AE_BARRIER);
+    close_pair(p);
+}
+
 static void test_calls_one_function_once(void **state)
 {
     struct pair p = open_pair();
@@ -332,15 +349,18 @@ static void test_refuses_what_is_out_of_range(void **state)
     errno = 0;
     assert_int_equal(aeCreateFileEvent(loop, 256, AE_READABLE, on_file, &a), AE_ERR);
     assert_int_equal(errno, ERANGE);
+    errno = 0;
     assert_int_equal(aeCreateFileEvent(loop, -1, AE_READABLE, on_file, &a), AE_ERR);
+    assert_int_equal(errno, ERANGE);
     assert_int_equal(aeCreateFileEvent(loop, 0, AE_NONE, on_file, &a), AE_ERR);
     assert_int_equal(aeCreateFileEvent(loop, 255, AE_READABLE, on_file, &a), AE_ERR);
     assert_int_equal(errno, EBADF);
-    assert_int_equal(aeGetFileEvents(loop, 256), AE_NONE);
-    assert_int_equal(aeGetFileEvents(loop, -1), AE_NONE);
-    assert_null(aeGetFileClientData(loop, 256));
-    aeDeleteFileEvent(loop, 256, AE_READABLE);
-    aeDeleteFileEvent(loop, -1, AE_READABLE);
+    static const int strangers[] = {-1, 256, INT_MIN, INT_MAX};
+    for (size_t i = 0; i < sizeof strangers / sizeof *strangers; i++) {
+        assert_int_equal(aeGetFileEvents(loop, strangers[i]), AE_NONE);
+        assert_null(aeGetFileClientData(loop, strangers[i]));
+        aeDeleteFileEvent(loop, strangers[i], AE_READABLE);
+    }
     assert_int_equal(loop->maxfd, -1);
     assert_null(aeCreateEventLoop(0));
     assert_null(aeCreateEventLoop(-1));
@@ -556,6 +576,29 @@ static void test_spares_whom_another_deleted(void **state)
     poke(q.theirs);
     assert_int_equal(aeProcessEvents(loop, LOOK), 1);
     assert_int_equal(strlen(trace), 2); /* whoever was first */
+    close_pair(p);
+    close_pair(q);
+}
+
+static void watch_other_again(struct actor *self, int fd, int mask)
+{
+    (void)fd, (void)mask;
+    watch(self->other->fd, AE_READABLE, self->other);
+}
+
+static void test_calls_whom_another_watches_again(void **state)
+{
+    struct pair p = open_pair(), q = open_pair();
+    struct actor a = {.name = "a", .act = watch_other_again, .fd = p.ours},
+                 b = {.name = "b", .act = watch_other_again, .fd = q.ours, .other = &a};
+
+    (void)state;
+    a.other = &b;
+    watch(p.ours, AE_READABLE, &a);
+    watch(q.ours, AE_READABLE, &b);
+    poke(p.theirs);
+    poke(q.theirs);
+    assert_int_equal(aeProcessEvents(loop, LOOK), 2); /* in this lap: it is not new */
     close_pair(p);
     close_pair(q);
 }
@@ -951,6 +994,7 @@ static void test_waits_for_one_descriptor(void **state)
     double start = now_ms();
 
     (void)state;
+    assert_int_equal(aeWait(p.ours, AE_READABLE, 0), AE_NONE);
     assert_int_equal(aeWait(p.ours, AE_READABLE, 20), AE_NONE);
     assert_true(now_ms() - start >= 20);
     assert_int_equal(aeWait(p.ours, AE_WRITABLE, TOO_LONG_MS), AE_WRITABLE);
@@ -966,6 +1010,46 @@ static void test_waits_for_one_descriptor(void **state)
     errno = 0;
     assert_int_equal(aeWait(p.ours, AE_READABLE, TOO_LONG_MS), AE_ERR);
     assert_int_equal(errno, EBADF);
+}
+
+static void fill(int fd)
+{
+    char bytes[4096] = {0};
+
+    fcntl(fd, F_SETFL, O_NONBLOCK);
+    while (write(fd, bytes, sizeof bytes) > 0)
+        ;
+}
+
+static void test_waits_for_nothing_else(void **state)
+{
+    struct pair p = open_pair();
+
+    (void)state;
+    fill(p.ours);
+    poke(p.theirs);
+    double start = now_ms();
+    assert_int_equal(aeWait(p.ours, AE_WRITABLE, 20), AE_NONE); /* readable as it is */
+    assert_true(now_ms() - start >= 20);
+    close_pair(p);
+}
+
+/* Either end of a pipe whose other end is gone, even when it holds nothing, or no more. */
+static void test_waits_for_a_hang_up(void **state)
+{
+    const int both = AE_READABLE | AE_WRITABLE;
+    int empty[2], full[2];
+
+    (void)state;
+    assert_int_equal(pipe(empty), 0);
+    assert_int_equal(pipe(full), 0);
+    fill(full[1]);
+    close(empty[1]);
+    close(full[0]);
+    assert_int_equal(aeWait(empty[0], both, TOO_LONG_MS), both);
+    assert_int_equal(aeWait(full[1], both, TOO_LONG_MS), both);
+    close(empty[0]);
+    close(full[1]);
 }
 
 /* ------------------------------------------------------------------------ timers */
@@ -1102,6 +1186,7 @@ static void test_asks_for_the_time_only_if_it_must(void **state)
     assert_int_equal(aeProcessEvents(loop, AE_ALL_EVENTS), 1);
     assert_int_equal(clock_calls, 0);
     start_timer(TOO_LONG_MS, &a);
+    assert_true(clock_calls > 0); /* of the clock that nobody sets */
     clock_calls = 0;
     assert_int_equal(aeProcessEvents(loop, AE_FILE_EVENTS), 1);
     assert_int_equal(clock_calls, 0);
@@ -1233,6 +1318,7 @@ int main(void)
         TEST(reports_writable),
         TEST(reads_before_it_writes),
         TEST(writes_first_behind_a_barrier),
+        TEST(keeps_a_barrier_as_long_as_it_writes),
         TEST(calls_one_function_once),
         TEST(tells_what_is_watched),
         TEST(refuses_what_is_out_of_range),
@@ -1244,6 +1330,7 @@ int main(void)
         TEST(survives_a_close_without_delete),
         TEST(holds_thousands),
         TEST(spares_whom_another_deleted),
+        TEST(calls_whom_another_watches_again),
         TEST(does_not_write_once_deleted),
         TEST(keeps_old_news_from_a_newcomer),
         TEST(keeps_old_news_from_its_own_successor),
@@ -1259,6 +1346,8 @@ int main(void)
         TEST(does_only_what_flags_say),
         TEST(takes_a_signal_for_nothing_fired),
         TEST(waits_for_one_descriptor),
+        TEST(waits_for_nothing_else),
+        TEST(waits_for_a_hang_up),
         TEST(calls_timers_in_order),
         TEST(never_calls_a_timer_early),
         TEST(sleeps_until_the_timer_is_due),

@@ -5,9 +5,10 @@
     ... replaced ...
     <!-- bench:NAME end -->
 
-NAME is one of: machine (where and when the figures were taken), comparison (a row per step),
-variants (a row per variant), idle (cost against idle connections), interval (step 4's nap), and
-cost-SERVER (a sentence on one server: cost-step6, cost-step5/poll).
+or in one line, with nothing but the text between the two. NAME is one of: machine (where and
+when the figures were taken), comparison (a row per step), variants (a row per variant), idle
+(cost against idle connections), interval (step 4's nap), and cost-SERVER (a sentence on one
+server: cost-step6, cost-step5/poll).
 """
 
 import argparse
@@ -20,7 +21,7 @@ import lab
 import tables
 from tables import duration, size, three
 
-MARKED = re.compile(r"(<!-- bench:(\S+) begin -->\n)(.*?)(<!-- bench:\2 end -->)", re.DOTALL)
+MARKED = re.compile(r"(<!-- bench:(\S+) begin -->(\n?))(.*?)(<!-- bench:\2 end -->)", re.DOTALL)
 BEGIN = re.compile(r"<!-- bench:\S+ begin -->")
 
 
@@ -134,7 +135,8 @@ def sentence(results, name):
                      % (100 * results.idle_cpu(name)))
     if results.bulk(name):
         parts.append("one stream passes at %s MB/s" % three(results.bulk(name)))
-    return "Measured: " + "; ".join(parts) + "."
+    return "Measured on %s ([where](../README.md#what-they-cost)): %s." % (
+        results.raw["date"], "; ".join(parts))
 
 
 def server_takes_one(results, name):
@@ -156,8 +158,8 @@ def block(name, results):
 def fill(text, results):
     if len(BEGIN.findall(text)) != len(MARKED.findall(text)):
         raise Unknown("a marker has no end, or the wrong one")
-    return MARKED.sub(lambda found: found.group(1) + block(found.group(2), results) + "\n"
-                      + found.group(4), text)
+    return MARKED.sub(lambda found: found[1] + block(found[2], results) + found[3] + found[5],
+                      text)
 
 
 def parse(arguments):

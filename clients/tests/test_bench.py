@@ -122,6 +122,11 @@ class Readme(unittest.TestCase):
             "machine", "Measured on 2025-01-31, a machine: medians of 3 rounds.\n"))
         self.assertEqual(self.fill(filled), filled)
 
+    def test_in_one_line(self):
+        filled = self.fill("a <!-- bench:machine begin -->old<!-- bench:machine end --> z\n")
+        self.assertEqual(filled, "a <!-- bench:machine begin -->Measured on 2025-01-31, a "
+                         "machine: medians of 3 rounds.<!-- bench:machine end --> z\n")
+
     def test_comparison(self):
         filled = self.fill(self.marked("comparison"))
         self.assertIn("| step5 | select | 5.00 µs (2.50x) | max 1000 | 50.0 µs "

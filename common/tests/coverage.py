@@ -5,8 +5,9 @@
 
 Builds a copy of the tree in build/coverage/ with gcc's --coverage, runs the tests there (the
 suites with --quick; PARTs as check-all.py takes them) and prints for each file the share of
-lines that ran, and which did not. Exit status 1 if a test failed or a file falls short of its
-limit.
+lines that ran, and which did not. Exit status 1 if a file falls short of its limit. Whether the
+tests pass is `make check`'s business: the calls that keep count can be among those that a test
+makes fail.
 """
 
 import argparse
@@ -85,9 +86,10 @@ def limit_of(name):
 
 
 def collect():
-    """{file: {line: how often it ran}}, added up over all programs a source went into."""
+    """{file: {line: how often it ran}}, added up over all programs a source went into; the
+    files that never ran among them."""
     counts = {}
-    for data in COPY.glob("*/build/**/*.gcda"):
+    for data in COPY.glob("*/build/**/*.gcno"):
         told = subprocess.run(["gcov", "--json-format", "--stdout", str(data)], cwd=str(COPY),
                               stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, check=True)
         told = json.loads(told.stdout)
@@ -139,13 +141,13 @@ def main():
         if not build():
             print("FAIL  coverage: the build failed")
             return 1
-    tests = subprocess.run(
+    subprocess.run(
         [sys.executable, str(COPY / "clients/check-all.py"), "--quick", *settings.parts],
         env={**os.environ, "CHECK_SLOW": os.environ.get("CHECK_SLOW", "2")})
     short = report(collect())
     print("\n%s" % ("below the limit: " + ", ".join(short) if short else
                     "every file reaches its limit"))
-    return 1 if short or tests.returncode else 0
+    return 1 if short else 0
 
 
 if __name__ == "__main__":

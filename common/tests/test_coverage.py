@@ -74,6 +74,7 @@ class CoverageTest(unittest.TestCase):
             "all:\n\tcd part && $(CC) $(CFLAGS) -c -o build/x.o x.c\n"
             "\tcd part && $(CC) $(CFLAGS) $(LDFLAGS) -o x build/x.o $(LDLIBS)\ntests:\n")
         self.assertTrue(coverage.build())
+        self.assertEqual(set(coverage.collect()["part/x.c"].values()), {0})
         subprocess.run([str(folder / "part/x")], check=True)
         lines = coverage.collect()["part/x.c"]
         self.assertEqual([lines[number] for number in (5, 6, 7)], [1, 1, 1])

@@ -136,11 +136,14 @@ def half_close_with_answers_owed(t):
       "anything then")
 def late_reader(t):
     with t.server() as s:
-        client = s.connect(rcvbuf=4096).greeting()
-        client.push(message(16 * MIB), until_stuck=0.1)
-        client.settle()
+        clients = s.crowd(1 if t.serial else 4, rcvbuf=4096)
+        for client in clients:
+            client.push(message(16 * MIB), until_stuck=0.05)
+        for client in clients:
+            client.settle()
         s.check_calm(0.15)      # who asks for room to send in goes on finding it
-        client.finish()
+        for client in clients:
+            client.finish()
 
 
 @case("random input in random pieces is answered as the naive rule says")

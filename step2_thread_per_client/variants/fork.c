@@ -27,8 +27,8 @@
 
 enum { BUFFER_SIZE = 64 * 1024, FIRST_ROOM = 64 };
 
-static pid_t
-    *children; /* [room], 0 where there is none; SIGCHLD is blocked while we change it */
+/* SIGCHLD is blocked while we change these two. */
+static pid_t *children; /* [room], 0 where there is none */
 static int room;
 static atomic_int ended;            /* children reaped, their clients not yet subtracted */
 static struct stats *from_children; /* in shared memory: what those that ended have counted */

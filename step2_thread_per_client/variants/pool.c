@@ -47,7 +47,7 @@ struct worker {
     struct client client;
 };
 
-static int max_workers = 16; /* --workers */
+static int max_workers = 1000; /* --workers */
 
 static pthread_mutex_t lock = PTHREAD_MUTEX_INITIALIZER; /* guards all below */
 static pthread_cond_t left = PTHREAD_COND_INITIALIZER;   /* a worker ended */
@@ -192,9 +192,8 @@ static void call_in_threads(void)
     for (struct worker *w = idle; w != NULL; w = w->next_idle)
         pthread_cond_signal(&w->given);
     while (ended < started) {
-        for (int i = 0; i < started; i++)
-            pthread_kill(workers[i].thread,
-                         WAKE_SIGNAL); /* may have ended, but not been joined */
+        for (int i = 0; i < started; i++) /* who has ended is joined later, so still known */
+            pthread_kill(workers[i].thread, WAKE_SIGNAL);
         limit.tv_sec += (limit.tv_nsec + CALL_MS * 1000000L) / 1000000000L;
         limit.tv_nsec = (limit.tv_nsec + CALL_MS * 1000000L) % 1000000000L;
         while (ended < started && pthread_cond_timedwait(&left, &lock, &limit) == 0)
@@ -222,7 +221,7 @@ static void run_server(struct net_listener *listener)
 int main(int argc, char **argv)
 {
     static const struct cli_option options[] = {
-        {"workers", "N", "at most so many threads that serve clients (default 16)",
+        {"workers", "N", "at most so many threads that serve clients (default 1000)",
          &max_workers, 1, 100000},
         {0},
     };

@@ -5,7 +5,7 @@
 ##                       N=5 clients, SCALE=0.2 of the pauses (1: for a class), STEP=1,2,6: only
 ##                       these steps, VARIANTS=1: their variants too
 ## make check          test everything; STEP=6 or STEP=1,2: only these steps
-## make check-full     the same at length, and what is below, but for bench, in about an hour;
+## make check-full     the same at length, and what is below, but for bench: well over an hour;
 ##                       STAGE="lint memcheck": only these, each the name of a target
 ## make bench          measure everything, in five minutes; QUICK=1 under one, STEPS=5,6, PEERS=1
 ## make bench-check    assert the course's claims about cost, as ratios

@@ -124,6 +124,23 @@ static void a_single_value(void **state)
 }
 
 /* No caps: the largest value has a bucket like any other, the last one. */
+/* No quantile lies outside what was recorded, though the middle of a bucket may. */
+static void the_edge_of_a_bucket(void **state)
+{
+    const uint64_t edge = UINT64_C(1) << 40;
+    struct hist *h = hist_create();
+    uint64_t upto;
+    (void)state;
+
+    assert_non_null(h);
+    hist_record(h, edge);
+    hist_record(h, edge);
+    assert_int_equal(hist_quantile(h, 0.5), edge);
+    assert_int_equal(hist_quantile_upto(h, 0, &upto), edge);
+    assert_int_equal(upto, 2);
+    free(h);
+}
+
 static void the_largest_value(void **state)
 {
     (void)state;
@@ -186,6 +203,7 @@ int main(void)
         cmocka_unit_test(long_tailed_values),
         cmocka_unit_test(values_of_every_magnitude),
         cmocka_unit_test(a_single_value),
+        cmocka_unit_test(the_edge_of_a_bucket),
         cmocka_unit_test(the_largest_value),
         cmocka_unit_test(buckets_are_contiguous_and_narrow),
         cmocka_unit_test(an_empty_histogram_answers_zero),

@@ -1077,6 +1077,13 @@ static void test_calls_timers_in_order(void **state)
     aeMain(loop);
     assert_true(now_ms() - start >= 15);
     assert_trace("tafatafatdfdtbfbtcfc");
+
+    clock_stopped = true; /* then no delay and a negative one are the same time */
+    start_timer(0, &a);
+    start_timer(-1000, &b);
+    aeProcessEvents(loop, LOOK);
+    if (OUR_CLOCK)
+        assert_trace("tafatbfb");
 }
 
 static void test_never_calls_a_timer_early(void **state)
@@ -1214,7 +1221,9 @@ static void test_deletes_timers(void **state)
 
     (void)state;
     a.id = start_timer(0, &a);
+    errno = 0;
     assert_int_equal(aeDeleteTimeEvent(loop, a.id + 1), AE_ERR);
+    assert_int_equal(errno, ENOENT);
     assert_int_equal(aeDeleteTimeEvent(loop, AE_DELETED_EVENT_ID), AE_ERR);
     assert_int_equal(aeDeleteTimeEvent(loop, a.id), AE_OK);
     assert_int_equal(aeDeleteTimeEvent(loop, a.id), AE_ERR);
@@ -1271,7 +1280,9 @@ static void test_nests_timers(void **state)
 static void create_refused(aeEventLoop *l, void *data)
 {
     note("f", ((struct actor *)data)->name);
+    errno = 0;
     assert_int_equal(aeCreateTimeEvent(l, 0, on_time, data, create_refused), AE_ERR);
+    assert_int_not_equal(errno, 0);
 }
 
 static void test_finalizes_what_is_left(void **state)

@@ -41,17 +41,19 @@ def living_threads_are_counted(t):
     with tempfile.TemporaryDirectory() as folder:
         path = os.path.join(folder, "stats.json")
 
-        def bytes_in():
+        def report():
             with open(path, encoding="ascii") as file:
                 text = file.read()
-            return json.loads(text)["bytes_in"] if text.endswith("}\n") else None
+            return json.loads(text) if text.endswith("}\n") else None
 
         with t.server("--stats", path) as s:
             for client in s.crowd(3):
                 client.send(b"^abc$").expect(b"bcd")
             s.signal(signal.SIGUSR1)
-            count = s.eventually(bytes_in)
-            t.check(count == 15, "15 bytes came, and it reports %r" % count)
+            cost = s.eventually(report)
+            for key, wanted in (("bytes_in", 15), ("threads_created", 3), ("threads_max", 4)):
+                t.check(cost and cost[key] == wanted,
+                        "%s should be %d: %r" % (key, wanted, cost))
 
 
 def reserved(pid):

@@ -130,7 +130,9 @@ def stop_delivers_what_is_owed(t):
         s.signal(signal.SIGTERM)
         t.pause(0.2)        # owed something and silent is not the same as done
         while client.came.total - 1 < owed:
-            data = client.receive()
+            data = client.receive(4096)
+            if t.rng.random() < 0.05:
+                time.sleep(0.003)   # it reads: it need not hurry
             t.check(data, "%d answers were owed when it was told to stop, %d came"
                     % (owed, client.came.total - 1), client)
             t.check(client.owed.startswith(data), "a wrong answer came at the end", client)

@@ -11,6 +11,7 @@
 ## make bench-check    assert the course's claims about cost, as ratios
 ## make diff A=5 B=6   what changes from one step's server to another's
 ## make lint           every analyser at hand; make format, make format-check: the layout
+## make dockerfile-check   try common/Dockerfile without Docker, on a Debian made for it (root)
 ## make coverage       which lines the tests reach; make memcheck: valgrind
 ## make fuzz           libFuzzer, SECONDS=30 for each target
 ## make matrix         other compilers and flags, sanitizers, musl; ROW="musl threads": only these
@@ -29,7 +30,7 @@ STEP_LIST := $(subst $() ,$(comma),$(WANTED))
 CHOSEN := $(foreach n,$(WANTED),$(filter step$(n)_%,$(DIRECTORIES)))
 
 .PHONY: all $(DIRECTORIES) clients tests demo check check-full bench bench-check coverage memcheck \
-        fuzz matrix lint format format-check diff clean help \
+        dockerfile-check fuzz matrix lint format format-check diff clean help \
         known-steps need-build setup-build setup-check
 
 all: $(DIRECTORIES) clients
@@ -64,6 +65,8 @@ check: known-steps setup-check
 	@$(MAKE) --no-print-directory tests
 	@clients/check-all.py $(if $(STEP),--steps $(STEP_LIST))
 
+dockerfile-check:
+	@common/tests/check-full.sh dockerfile-check
 check-full: setup-check
 	@sh common/setup.sh full
 	@$(MAKE) --no-print-directory tests STEP=

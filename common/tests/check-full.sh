@@ -8,7 +8,7 @@
 # is no such stage.
 set -u
 cd "$(dirname "$0")/../.." || exit 2
-stages='check bench-check lint format-check memcheck fuzz coverage matrix'
+stages='check bench-check lint format-check memcheck fuzz coverage matrix dockerfile-check'
 summary=''
 failed=0
 
@@ -20,6 +20,22 @@ for name in "$@"; do
     esac
 done
 
+# On a bare Debian, made for it and thrown away.
+dockerfile_check() {
+    if [ "$(id -u)" != 0 ] || ! command -v debootstrap >/dev/null; then
+        echo 'skip  dockerfile-check: needs root, and debootstrap'
+        [ "${REQUIRE_ALL:-0}" = 0 ]
+        return
+    fi
+    machine=$(mktemp -d) || return
+    chmod 755 "$machine"
+    debootstrap --variant=minbase stable "$machine" >"$machine.log" 2>&1 &&
+        common/tests/dockerfile-check.sh chroot "$machine"
+    verdict=$?
+    rm -rf --one-file-system "$machine" "$machine.log"
+    return "$verdict"
+}
+
 run() {
     case $1 in
     check) clients/check-all.py --full ;;
@@ -30,6 +46,7 @@ run() {
     fuzz) common/tests/fuzz.sh ;;
     coverage) common/tests/coverage.py ;;
     matrix) common/tests/matrix.sh ;;
+    dockerfile-check) dockerfile_check ;;
     esac
 }
 

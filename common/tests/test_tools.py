@@ -197,6 +197,22 @@ class CheckFullTest(ToolTest):
         self.assertEqual(said.count("ran "), 2)
         self.expect(2, "no stage lintt", command=["common/tests/check-full.sh", "lintt"])
 
+    def test_a_dockerfile_that_cannot_be_tried_here(self):
+        here = {"command": ["common/tests/check-full.sh", "dockerfile-check"],
+                "path": ("sh", "dirname", "date", "id")}
+        self.expect(0, "skip  dockerfile-check: needs root, and debootstrap", **here)
+        self.expect(1, "FAIL  dockerfile-check", REQUIRE_ALL="1", **here)
+
+    @unittest.skipUnless(os.getuid() == 0, "only root may make a machine")
+    def test_a_dockerfile_on_a_machine_made_for_it(self):
+        here = {"command": ["common/tests/check-full.sh", "dockerfile-check"]}
+        self.put("bin/debootstrap", "#!/bin/sh\n")
+        here["PATH"] = "%s:%s" % (self.tree / "bin", os.environ["PATH"])
+        for status, word in (0, "ok    dockerfile-check"), (1, "FAIL  dockerfile-check"):
+            self.put("common/tests/dockerfile-check.sh",
+                     "#!/bin/sh\ntest -d $2 && echo on $1; exit %d\n" % status)
+            self.expect(status, "on chroot", word, **here)
+
 
 @unittest.skipUnless(shutil.which("make"), "needs make")
 class MakefileTest(unittest.TestCase):

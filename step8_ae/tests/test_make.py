@@ -1,6 +1,6 @@
 #!/usr/bin/env python3
-"""What is built again when something was changed: a back-end, the flags, a header. An object that
-is not built again when it should be is a bug in a program that has none."""
+"""What is built again when something was changed: a back-end, the flags, a header. An object
+that is not built again when it should be is a bug in a program that has none."""
 
 import os
 import pathlib

@@ -1137,6 +1137,30 @@ static void test_repeats_as_the_callback_says(void **state)
     assert_null(loop->timeEventHead);
 }
 
+static double called_at;
+
+static void dawdle(struct actor *self, int fd, int mask)
+{
+    const struct timespec time = {.tv_nsec = 20 * 1000000};
+
+    (void)self, (void)fd, (void)mask;
+    called_at = now_ms();
+    nanosleep(&time, NULL);
+}
+
+static void test_counts_the_pause_from_the_return(void **state)
+{
+    struct actor a = {.name = "a", .act = dawdle, .again = 10};
+    double start = now_ms();
+
+    (void)state;
+    start_timer(0, &a);
+    for (int calls = 0; calls < 2;)
+        calls += aeProcessEvents(loop, AE_TIME_EVENTS);
+    assert_true(called_at - start >= 30);
+    drop_timers();
+}
+
 static void create_timer(struct actor *self, int fd, int mask)
 {
     (void)fd, (void)mask;
@@ -1370,6 +1394,7 @@ int main(void)
         TEST(never_calls_a_timer_early),
         TEST(sleeps_until_the_timer_is_due),
         TEST(repeats_as_the_callback_says),
+        TEST(counts_the_pause_from_the_return),
         TEST(leaves_new_timers_to_the_next_lap),
         TEST(ends_a_lap_though_time_stands_still),
         TEST(asks_for_the_time_only_if_it_must),

@@ -36,8 +36,12 @@ def markdown(rows):
 
 
 def machine(results):
-    return "Measured on %s, %s: medians of %d rounds." % (
-        results.raw["date"], results.raw["machine"], results.raw["rounds"])
+    delay = tables.disturbance(results)
+    busy = "" if delay < tables.MUCH else (
+        " It was busy otherwise: the load client waited %.0f %% of the time for its CPU."
+        % (100 * delay))
+    return "Measured on %s, %s: medians of %d rounds.%s" % (
+        results.raw["date"], results.raw["machine"], results.raw["rounds"], busy)
 
 
 def comparison(results, variants=False):

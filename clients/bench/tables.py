@@ -1,6 +1,7 @@
 """The results of a benchmark as text: for the terminal, and for the README files."""
 
 NOTHING = "-"
+MUCH = 0.05     # of the load client's time spent waiting for its CPU: worth a word
 
 
 class Results:
@@ -208,4 +209,4 @@ def terminal(raw):
         rates=figures(results, ("rate", lambda rate: three(rate / 1000))),
         latencies=figures(results, ("p50_us", duration), ("p99_us", duration)),
         others=others(results), engine=engine(raw)) + (
-            BUSY.format(100 * delay) if delay > 0.05 else "") + notes(results)
+            BUSY.format(100 * delay) if delay >= MUCH else "") + notes(results)

@@ -122,6 +122,12 @@ class Readme(unittest.TestCase):
             "machine", "Measured on 2025-01-31, a machine: medians of 3 rounds.\n"))
         self.assertEqual(self.fill(filled), filled)
 
+    def test_a_busy_machine_is_told_of(self):
+        results = a_result()
+        for cell in results["cells"]:
+            cell["client_delay"] = 0.3
+        self.assertIn("waited 30 % of the time", self.fill(self.marked("machine"), results))
+
     def test_in_one_line(self):
         filled = self.fill("a <!-- bench:machine begin -->old<!-- bench:machine end --> z\n")
         self.assertEqual(filled, "a <!-- bench:machine begin -->Measured on 2025-01-31, a "

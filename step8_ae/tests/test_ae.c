@@ -1113,6 +1113,18 @@ static void test_sleeps_until_the_timer_is_due(void **state)
     aeMain(loop);
     assert_true(laps <= 3); /* rounding down would spin through the last millisecond */
     close_pair(p);
+
+    double best = TOO_LONG_MS; /* of many, as the machine may have other things to do */
+    for (int i = 0; i < 20; i++) {
+        double start = now_ms();
+        start_timer(2, &a);
+        while (aeProcessEvents(loop, AE_TIME_EVENTS) == 0)
+            ;
+        double took = now_ms() - start;
+        best = took < best ? took : best;
+        trace[0] = '\0';
+    }
+    assert_true(best < 6);
 }
 
 static void stop_at_third(struct actor *self, int fd, int mask)

@@ -32,7 +32,7 @@ struct client {
     uv_write_t write;
     struct client *prev, *next; /* neighbours in the list, longest silent first */
     char *owed;                 /* what libuv still has to send; NULL most of the time */
-    int untaken;                /* of what libuv has sent, when the client was last heard */
+    size_t untaken;             /* of what it is owed, when it was last heard */
     uint64_t heard;             /* when bytes last moved, in milliseconds of uv_now */
     struct echo echo;
     struct peer peer;
@@ -141,9 +141,10 @@ static int send_answers(struct client *c, char *bytes, size_t n)
     if (c->owed == NULL)
         return UV_ENOMEM;
     memcpy(c->owed, bytes + sent, rest.len);
-    c->untaken = setup_untaken(&c->tcp);
     uv_read_stop(stream);
-    return uv_write(&c->write, stream, &rest, 1, owed_sent);
+    int error = uv_write(&c->write, stream, &rest, 1, owed_sent);
+    c->untaken = setup_untaken(&c->tcp);
+    return error;
 }
 
 static void pump_client(uv_stream_t *stream, ssize_t n, const uv_buf_t *buffer)

@@ -85,11 +85,12 @@ void setup_listener(uv_loop_t *loop, uv_tcp_t *listener, uv_connection_cb knock)
     cli_listening(&address);
 }
 
-int setup_untaken(const uv_tcp_t *tcp)
+size_t setup_untaken(const uv_tcp_t *tcp)
 {
     uv_os_fd_t fd;
+    int sent = uv_fileno((const uv_handle_t *)tcp, &fd) == 0 ? net_untaken(fd) : 0;
 
-    return uv_fileno((const uv_handle_t *)tcp, &fd) == 0 ? net_untaken(fd) : 0;
+    return uv_stream_get_write_queue_size((const uv_stream_t *)tcp) + (size_t)sent;
 }
 
 void setup_close(uv_loop_t *loop)

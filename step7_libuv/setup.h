@@ -17,8 +17,9 @@ bool setup_has_memory(void);
 /* malloc, from what was kept back if there is no other. */
 void *setup_malloc(size_t size);
 
-/* net_untaken of a connection. */
-int setup_untaken(const uv_tcp_t *tcp);
+/* How many bytes the other side has yet to take: net_untaken, and what libuv still has to send.
+ */
+size_t setup_untaken(const uv_tcp_t *tcp);
 
 /* Closes the loop, all of whose handles must be closed, and frees what was kept back. */
 void setup_close(uv_loop_t *loop);

@@ -32,19 +32,20 @@ enum {
     ACCEPTS_PER_LAP = 64, /* a flood of newcomers must not starve those already in */
     FIRST_SETSIZE = 128,  /* the loop grows when a higher descriptor comes */
     OURS = 2,             /* descriptors watched beside the clients': listener, wake-up */
-    LOOKS_PER_LIMIT = 10, /* so often drop_silent looks, in the time it allows */
+    LOOK_AGAIN_MS = 10,   /* while we stop */
 };
 
-/* ae has the list of them: a fiber is the clientData of its descriptor. */
 struct fiber {
     struct coroutine coroutine;
+    struct fiber *prev, *next; /* neighbours in the list, longest silent first */
     struct peer peer;
     int fd;
-    int untaken;     /* of what it was sent, when drop_silent last looked */
+    int untaken;     /* of what it was sent, when it parked to send more */
     bool expired;    /* resumed though fd is not ready */
     long long heard; /* when it was, last */
 };
 
+static struct fiber fibers = {.prev = &fibers, .next = &fibers};
 static aeEventLoop *loop;
 static struct net_listener listener;
 static struct fiber *current; /* the one that runs */
@@ -57,6 +58,26 @@ static long long now_ms(void)
     return now.tv_sec * 1000LL + now.tv_nsec / 1000000;
 }
 
+static void list_append(struct fiber *f)
+{
+    f->heard = now_ms();
+    f->prev = fibers.prev;
+    f->next = &fibers;
+    f->prev->next = f->next->prev = f;
+}
+
+static void list_remove(struct fiber *f)
+{
+    f->prev->next = f->next;
+    f->next->prev = f->prev;
+}
+
+static void touch(struct fiber *f)
+{
+    list_remove(f);
+    list_append(f);
+}
+
 /* Runs a fiber until it parks again, or has ended. */
 static void resume(struct fiber *f, bool expired)
 {
@@ -65,6 +86,7 @@ static void resume(struct fiber *f, bool expired)
     coroutine_resume(&f->coroutine);
     if (!f->coroutine.ended)
         return;
+    list_remove(f);
     coroutine_free(&f->coroutine);
     free(f);
 }
@@ -100,7 +122,7 @@ static void fd_ready(aeEventLoop *l, int fd, void *data, int mask)
     (void)fd;
     (void)mask; /* a parked fiber waits for one thing only */
     count_event();
-    f->heard = now_ms();
+    touch(f);
     resume(f, false);
 }
 
@@ -124,6 +146,8 @@ static int park(int mask)
 {
     if (watch(current, mask) == AE_ERR)
         return -1;
+    if (mask == AE_WRITABLE && cli.idle_timeout_ms > 0)
+        current->untaken = net_untaken(current->fd);
     coroutine_yield();
     errno = EAGAIN;
     return current->expired ? -1 : 0;
@@ -193,10 +217,11 @@ static struct fiber *create_fiber(int fd, const struct peer *peer)
     }
     f->fd = fd;
     f->peer = *peer;
-    f->heard = now_ms();
     if ((fd < aeGetSetSize(loop) || aeResizeSetSize(loop, 2 * fd) == AE_OK) &&
-        watch(f, AE_READABLE) == AE_OK)
+        watch(f, AE_READABLE) == AE_OK) {
+        list_append(f);
         return f;
+    }
     coroutine_free(&f->coroutine);
     free(f);
     return NULL;
@@ -232,31 +257,35 @@ static void accept_clients(aeEventLoop *l, int fd, void *data, int mask)
         ;
 }
 
-/* Ends who has been silent for too long; while we stop that is soon, but not for those who are
- * owed something. Returns in how many milliseconds to be called again. */
+/* Ends who has been silent for too long; but not who takes what it is owed, if too slowly for
+ * its socket to be writable. While we stop silence is soon too long, but not for who is owed
+ * something. Returns in how many milliseconds to be called again. */
 static int drop_silent(aeEventLoop *l, long long id, void *data)
 {
     const bool stopping = cli_stopping();
     const int limit = stopping ? CLI_QUIET_MS : cli.idle_timeout_ms;
     const long long now = now_ms();
+    struct fiber *next;
 
     (void)id;
     (void)data;
-    for (int fd = 0; fd < aeGetSetSize(loop); fd++) {
-        struct fiber *f = aeGetFileClientData(loop, fd);
-        if (f == NULL)
+    for (struct fiber *f = fibers.next;
+         f != &fibers && (now - f->heard >= limit || cli_time_is_up); f = next) {
+        bool owed = aeGetFileEvents(l, f->fd) == AE_WRITABLE;
+        next = f->next;
+        if (stopping && owed && !cli_time_is_up)
             continue;
-        bool owed = aeGetFileEvents(loop, fd) == AE_WRITABLE;
-        int untaken = owed ? net_untaken(fd) : 0;
-        if (untaken < f->untaken) /* it reads, if too slowly for its socket to be writable */
-            f->heard = now;
-        f->untaken = untaken;
-        if (cli_time_is_up || (now - f->heard >= limit && !(stopping && owed)))
+        int before = f->untaken;
+        if (owed && (f->untaken = net_untaken(f->fd)) < before)
+            touch(f);
+        else
             resume(f, true);
     }
-    if (stopping && stats_clients() == 0)
+    if (stopping && fibers.next == &fibers)
         aeStop(l);
-    return limit / LOOKS_PER_LIMIT + 1;
+    if (stopping)
+        return LOOK_AGAIN_MS;
+    return fibers.next == &fibers ? limit : (int)(fibers.next->heard + limit - now) + 1;
 }
 
 static void stop_server(aeEventLoop *l, int fd, void *data, int mask)

@@ -41,7 +41,7 @@
 
 enum {
     BUFFERS = 256, /* lent to the kernel, which fills one when bytes come: the idle need none */
-    BUFFER_SIZE = 4 * 1024,
+    BUFFER_SIZE = 16 * 1024,
     GROUP = 0,       /* of buffers: there is only one */
     REQUESTS = 1024, /* room for a chain, and more; when it is full it is handed over early */
     RESULTS = 4 * REQUESTS,
@@ -62,6 +62,7 @@ struct client {
     int filled, last_filled;        /* the buffers with further answers, in order */
     int sends;                      /* under way: one of a block, or a chain of buffers */
     bool receiving;                 /* is under way */
+    bool flooding;                  /* it sends more than a buffer holds: one at a time, then */
     bool ended, broken;             /* it says nothing more; nor does it listen */
     bool active;
     int fd;
@@ -152,12 +153,16 @@ static void ask_cancel(void *whose)
     io_uring_sqe_set_data(request, NULL);
 }
 
-/* One request for all that the client will ever send: each buffer filled is a result. */
+/* One request for all that the client will ever send: each buffer filled is a result. But it
+ * would fill one after another for a client that sends without pause, until others had none. */
 static void ask_recv(struct client *c)
 {
     struct io_uring_sqe *request = new_request();
 
-    io_uring_prep_recv_multishot(request, c->fd, NULL, 0, 0);
+    if (c->flooding)
+        io_uring_prep_recv(request, c->fd, NULL, BUFFER_SIZE, 0);
+    else
+        io_uring_prep_recv_multishot(request, c->fd, NULL, 0, 0);
     request->flags |= IOSQE_BUFFER_SELECT;
     request->buf_group = GROUP;
     io_uring_sqe_set_data(request, c);
@@ -215,8 +220,6 @@ static void remove_filled(struct client *c)
     int i = c->filled;
 
     c->filled = filled[i].next;
-    if (c->filled == NONE)
-        c->last_filled = NONE;
     lend_buffer(i);
 }
 
@@ -263,7 +266,7 @@ static void pump_client(struct client *c)
 {
     if (c->broken)
         shutdown(c->fd, SHUT_RDWR); /* ends what is under way */
-    if ((c->kept != NULL || c->filled != c->last_filled) && c->receiving && !c->broken)
+    if ((c->kept != NULL || c->flooding) && c->receiving && !c->broken)
         ask_cancel(c);
     if (c->sends > 0)
         return;
@@ -339,7 +342,8 @@ static void take_received(struct client *c, int n, int buffer, bool more)
     if (n > 0) {
         stats_add(&stats.bytes_in, (uint64_t)n);
         touch(c);
-        answers = echo_feed(&c->echo, buffers[buffer], (size_t)n);
+        c->flooding = n == BUFFER_SIZE;
+        answers = c->broken ? 0 : echo_feed(&c->echo, buffers[buffer], (size_t)n);
     } else if (n == 0) {
         c->ended = true;
     } else if (n != -ECANCELED && n != -ENOBUFS && !net_is_again(-n)) {
@@ -373,7 +377,7 @@ static void accept_client(int fd, const struct peer *peer)
     setsockopt(fd, IPPROTO_TCP, TCP_NODELAY, &on, sizeof on);
     c->fd = fd;
     c->peer = *peer;
-    c->filled = c->last_filled = NONE;
+    c->filled = NONE;
     echo_init(&c->echo);
     list_append(c);
     cli_connected(peer);

@@ -16,17 +16,16 @@
 #include "ae.h"
 #include "cli.h"
 #include "conn.h"
+#include "count.h"
 #include "net.h"
 #include "stats.h"
 
 #include <errno.h>
 #include <string.h>
-#include <sys/resource.h>
 #include <unistd.h>
 
 enum {
     ACCEPTS_PER_LAP = 64, /* a flood of newcomers must not starve those already in */
-    OURS = 2,             /* descriptors watched beside the clients': listener, wake-up */
     FIRST_SETSIZE = 128,  /* the loop grows when a higher descriptor comes */
 };
 
@@ -35,28 +34,6 @@ _Static_assert(WANT_READ == AE_READABLE && WANT_WRITE == AE_WRITABLE, "the same 
 static struct conn_list clients;
 
 static aeFileProc pump_client;
-
-/* How many descriptors the back-end looks at to find the ready ones: 0 where the kernel tells
- * which they are (epoll, kqueue), and then they are counted as they come. */
-static int looked_at(const aeEventLoop *loop)
-{
-    const char *api = aeGetApiName();
-
-    if (strcmp(api, "select") == 0)
-        return loop->maxfd + 1;
-    return strcmp(api, "poll") == 0 ? clients.count + OURS : 0;
-}
-
-static void count_wait(aeEventLoop *loop)
-{
-    stats_wait(0, looked_at(loop));
-}
-
-static void count_event(const aeEventLoop *loop)
-{
-    stats_add(&stats.wait_events, 1);
-    stats_add(&stats.descriptors_scanned, looked_at(loop) == 0);
-}
 
 /* Makes ae watch a client for what it wants now, and no longer for what it wanted before. */
 static int watch(aeEventLoop *loop, struct conn *c, int before)
@@ -83,7 +60,7 @@ static void pump_client(aeEventLoop *loop, int fd, void *data, int mask)
 
     (void)fd;
     (void)mask; /* the conn knows what it waits for */
-    count_event(loop);
+    count_event();
     if (want == 0 || (want != before && watch(loop, c, before) == AE_ERR))
         drop_client(loop, c);
 }
@@ -118,7 +95,7 @@ static void accept_clients(aeEventLoop *loop, int fd, void *listener, int mask)
 {
     (void)fd;
     (void)mask;
-    count_event(loop);
+    count_event();
     for (int i = 0; i < ACCEPTS_PER_LAP && accept_client(loop, listener); i++)
         ;
 }
@@ -138,7 +115,7 @@ static void stop_server(aeEventLoop *loop, int fd, void *data, int mask)
     (void)fd;
     (void)data;
     (void)mask;
-    count_event(loop);
+    count_event();
     if (cli_stopping())
         aeStop(loop);
 }
@@ -152,8 +129,7 @@ static void run_server(struct net_listener *listener)
             AE_ERR ||
         aeCreateFileEvent(loop, cli_wakeup_fd(), AE_READABLE, stop_server, NULL) == AE_ERR)
         cli_die("cannot set up the event loop: %s", strerror(errno));
-    stats_add(&stats.interest_changes, OURS);
-    aeSetAfterSleepProc(loop, count_wait);
+    count_waits(loop);
     clients.idle_limit = cli.idle_timeout_ms;
     if (clients.idle_limit > 0 &&
         aeCreateTimeEvent(loop, clients.idle_limit, drop_silent, NULL, NULL) == AE_ERR)

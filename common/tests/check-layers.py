@@ -23,10 +23,11 @@ LAYERS = [
     ("step[456]_*/server.c", "cli conn net peer stats"),
     ("step7_*/server.c", "cli echo peer stats setup"),  # libuv owns the socket
     ("step7_*/setup.?", "cli net peer setup"),
-    ("step8_*/server.c", "cli conn net peer stats ae"),
+    ("step8_*/server.c", "cli conn net peer stats ae count"),
+    ("step8_ae/count.?", "stats ae count"),
     ("step8_ae/ae*.?", "ae*"),                          # to be lifted out and used elsewhere
     ("step8_ae/variants/coroutine.h", ""),                # knows stacks only
-    ("step*/variants/*", "cli conn echo net peer stats ae coroutine"),
+    ("step*/variants/*", "cli conn echo net peer stats ae coroutine count"),
     ("clients/*", "*"),
 ]
 # Headers that are the business of few.

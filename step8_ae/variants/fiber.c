@@ -17,6 +17,7 @@
 #include "ae.h"
 #include "cli.h"
 #include "coroutine.h"
+#include "count.h"
 #include "echo.h"
 #include "net.h"
 #include "stats.h"
@@ -31,7 +32,6 @@ enum {
     BUFFER_SIZE = 64 * 1024,
     ACCEPTS_PER_LAP = 64, /* a flood of newcomers must not starve those already in */
     FIRST_SETSIZE = 128,  /* the loop grows when a higher descriptor comes */
-    OURS = 2,             /* descriptors watched beside the clients': listener, wake-up */
     LOOK_AGAIN_MS = 10,   /* while we stop */
 };
 
@@ -89,29 +89,6 @@ static void resume(struct fiber *f, bool expired)
     list_remove(f);
     coroutine_free(&f->coroutine);
     free(f);
-}
-
-/* How many descriptors the back-end looks at to find the ready ones: 0 where the kernel tells
- * which they are (epoll, kqueue), and then they are counted as they come. */
-static int looked_at(void)
-{
-    const char *api = aeGetApiName();
-
-    if (strcmp(api, "select") == 0)
-        return loop->maxfd + 1;
-    return strcmp(api, "poll") == 0 ? stats_clients() + OURS : 0;
-}
-
-static void count_wait(aeEventLoop *l)
-{
-    (void)l;
-    stats_wait(0, looked_at());
-}
-
-static void count_event(void)
-{
-    stats_add(&stats.wait_events, 1);
-    stats_add(&stats.descriptors_scanned, looked_at() == 0);
 }
 
 static void fd_ready(aeEventLoop *l, int fd, void *data, int mask)
@@ -295,7 +272,7 @@ static void stop_server(aeEventLoop *l, int fd, void *data, int mask)
     count_event();
     if (!cli_stopping())
         return;
-    stats_add(&stats.interest_changes, OURS);
+    stats_add(&stats.interest_changes, 2);
     aeDeleteFileEvent(l, fd, AE_READABLE);
     aeDeleteFileEvent(l, listener.fd, AE_READABLE);
     net_unlisten(&listener); /* from here on nobody new */
@@ -314,8 +291,7 @@ static void run_server(void)
         (cli.idle_timeout_ms > 0 &&
          aeCreateTimeEvent(loop, 0, drop_silent, NULL, NULL) == AE_ERR))
         cli_die("cannot set up the event loop: %s", strerror(errno));
-    stats_add(&stats.interest_changes, OURS);
-    aeSetAfterSleepProc(loop, count_wait);
+    count_waits(loop);
     cli_listening(&listener.address);
     aeMain(loop);
     aeDeleteEventLoop(loop);

@@ -192,7 +192,7 @@ static void parse_options(int argc, char **argv, const struct cli_option *more)
     int code;
 
     memcpy(options, long_options, sizeof long_options);
-    for (int i = 0; more != NULL && more[i].name != NULL; i++)
+    for (int i = 0; i < MORE_MAX && more != NULL && more[i].name != NULL; i++)
         options[COMMON_OPTIONS + i] =
             (struct option){more[i].name, more[i].argument ? required_argument : no_argument,
                             NULL, MORE_FIRST + i};

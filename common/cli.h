@@ -28,7 +28,8 @@ struct cli_option {
     int min, max;
 };
 
-/* Parses the command line; `more` are the step's own options, ended by a NULL name, or NULL.
+/* Parses the command line; `more` are the step's own options, at most four, ended by a
+ * NULL name, or NULL.
  * Also: opens descriptors 0 to 2 if they came closed, catches SIGINT, SIGTERM and SIGUSR1,
  * ignores SIGPIPE. */
 void cli_start(int argc, char **argv, const struct cli_option *more);
@@ -37,8 +38,7 @@ void cli_start(int argc, char **argv, const struct cli_option *more);
 void cli_listen(struct net_listener *listener);
 _Noreturn void cli_cannot_listen(const char *why); /* for a step that does not use net.h */
 
-/* Prints `Listening on ADDRESS:PORT`: everything is ready, and from here on nothing is fatal.
- */
+/* Prints `Listening on ADDRESS:PORT`: all is ready, and from here on nothing is fatal. */
 void cli_listening(const struct peer *address);
 
 /* Prints `NAME: MESSAGE` on stderr and exits with status 1. Trouble at start only. */

@@ -164,15 +164,15 @@ int conn_pump(struct conn_list *list, struct conn *c)
     return c->want;
 }
 
-struct conn *conn_expired(struct conn_list *list)
+bool conn_expired(struct conn_list *list)
 {
     while (conn_expiry_ms(list) == 0) {
         struct conn *c = list->first;
         if (c->owed == NULL || net_untaken(c->fd) >= c->owed->untaken)
-            return c;
+            return true;
         touch(list, c);
     }
-    return NULL;
+    return false;
 }
 
 int conn_expiry_ms(const struct conn_list *list)

@@ -6,6 +6,7 @@
 #include "echo.h"
 #include "peer.h"
 
+#include <stdbool.h>
 #include <stdint.h>
 
 enum { WANT_READ = 1, WANT_WRITE = 2 }; /* a set; 0 means "finished" */
@@ -45,9 +46,9 @@ void conn_close(struct conn_list *list, struct conn *c);
  * nothing is owed a client has no buffer. */
 int conn_pump(struct conn_list *list, struct conn *c);
 
-/* The client silent for too long, if there is one, else NULL. Call until NULL. Who is owed
- * something and takes some of it, however little, is not silent. */
-struct conn *conn_expired(struct conn_list *list);
+/* Has the first client of the list been silent for too long? Drop it, and ask again. Who is
+ * owed something and takes some of it, however little, is not silent. */
+bool conn_expired(struct conn_list *list);
 
 /* Milliseconds until conn_expired will have something to say: rounded up, -1 = never. */
 int conn_expiry_ms(const struct conn_list *list);

@@ -44,8 +44,7 @@ static inline void stats_add(atomic_uint_least64_t *counter, uint64_t n)
     atomic_store_explicit(counter, now + n, memory_order_relaxed);
 }
 
-/* One wait is over: it reported `events`, and `scanned` descriptors are looked at to find them.
- */
+/* One wait is over: it reported `events`, and `scanned` descriptors are looked at for them. */
 static inline void stats_wait(int events, int scanned)
 {
     stats_add(&stats.wait_calls, 1);

@@ -279,7 +279,7 @@ static void take_signal(uv_signal_t *handle, int number)
         uv_signal_stop(handle); /* a second one kills at once */
 }
 
-static void run_server(void)
+static void run_server(const struct peer *address)
 {
     static const int numbers[] = {SIGINT, SIGTERM, SIGUSR1};
 
@@ -294,14 +294,17 @@ static void run_server(void)
     uv_check_start(&after_wait, count_wait);
     if (cli.idle_timeout_ms > 0)
         drop_silent(&timer);
+    cli_listening(address);
     uv_run(&loop, UV_RUN_DEFAULT);
 }
 
 int main(int argc, char **argv)
 {
+    struct peer address;
+
     cli_start(argc, argv, NULL);
-    setup_listener(&loop, &listener, accept_client);
-    run_server();
+    setup_listener(&loop, &listener, accept_client, &address);
+    run_server(&address);
     setup_close(&loop);
     return cli_finish();
 }

@@ -60,12 +60,12 @@ static int listen_on(uv_loop_t *loop, uv_tcp_t *listener, const struct addrinfo 
     return error;
 }
 
-void setup_listener(uv_loop_t *loop, uv_tcp_t *listener, uv_connection_cb knock)
+void setup_listener(uv_loop_t *loop, uv_tcp_t *listener, uv_connection_cb knock,
+                    struct peer *address)
 {
     const struct addrinfo hints = {.ai_socktype = SOCK_STREAM, .ai_flags = AI_PASSIVE};
     struct sockaddr_storage bound = {0};
     int size = sizeof bound;
-    struct peer address;
     uv_getaddrinfo_t request;
 
     uv_replace_allocator(setup_malloc, reallocate, allocate_zeroed, free);
@@ -81,8 +81,7 @@ void setup_listener(uv_loop_t *loop, uv_tcp_t *listener, uv_connection_cb knock)
     if (error != 0)
         cli_cannot_listen(strerror(-error)); /* libuv's codes are negated errno values */
     uv_tcp_getsockname(listener, (struct sockaddr *)&bound, &size);
-    peer_from_sockaddr(&address, (struct sockaddr *)&bound);
-    cli_listening(&address);
+    peer_from_sockaddr(address, (struct sockaddr *)&bound);
 }
 
 size_t setup_untaken(const uv_tcp_t *tcp)

@@ -3,12 +3,16 @@
 #ifndef SETUP_H
 #define SETUP_H
 
+#include "peer.h"
+
 #include <stdbool.h>
 #include <uv.h>
 
 /* Initialises the loop and makes the listener listen as the command line says; `knock` is
- * called for each newcomer. Prints the `Listening on` line, or exits with status 1. */
-void setup_listener(uv_loop_t *loop, uv_tcp_t *listener, uv_connection_cb knock);
+ * called for each newcomer. *address gets what it listens on. Exits with status 1 on failure.
+ */
+void setup_listener(uv_loop_t *loop, uv_tcp_t *listener, uv_connection_cb knock,
+                    struct peer *address);
 
 /* Room to serve one more? libuv ends the program when its table of descriptors cannot grow. So
  * some memory is kept back, and given up in need; false while it cannot be had again. */
@@ -17,7 +21,7 @@ bool setup_has_memory(void);
 /* malloc, from what was kept back if there is no other. */
 void *setup_malloc(size_t size);
 
-/* How many bytes the other side has yet to take: net_untaken, and what libuv still has to send.
+/* How many bytes the other side has yet to take: net_untaken, and what libuv has yet to send.
  */
 size_t setup_untaken(const uv_tcp_t *tcp);
 

@@ -16,6 +16,7 @@
 #include "cli.h"
 #include "echo.h"
 #include "net.h"
+#include "stats.h"
 
 #include <errno.h>
 #include <stdlib.h>
@@ -35,6 +36,7 @@ static int watch(int epoll, int fd, uint32_t events, void *data)
 {
     struct epoll_event event = {.events = events, .data.ptr = data};
 
+    stats_add(&stats.interest_changes, 1);
     return epoll_ctl(epoll, EPOLL_CTL_ADD, fd, &event);
 }
 
@@ -86,6 +88,7 @@ static void run_server(struct net_listener *listener)
     cli_listening(&listener->address);
     while (!cli_stopping()) {
         int ready = epoll_wait(epoll, events, EVENTS_PER_LAP, -1);
+        stats_wait(ready, ready);
         for (int i = 0; i < ready; i++)
             if (events[i].data.ptr == listener)
                 accept_client(listener, epoll);

@@ -33,6 +33,10 @@
 #include <time.h>
 #include <unistd.h>
 
+#ifdef __linux__
+#include <sys/prctl.h>
+#endif
+
 #ifndef __has_feature
 #define __has_feature(x) 0
 #endif
@@ -455,6 +459,9 @@ static void start_server(void)
     server = fork();
     assert_return_code(server, errno);
     if (server == 0) {
+#ifdef __linux__
+        prctl(PR_SET_PDEATHSIG, SIGKILL); /* should somebody end us before it has ended */
+#endif
         int null = open("/dev/null", O_RDWR);
         dup2(null, STDIN_FILENO);
         dup2(words, STDOUT_FILENO);
@@ -749,7 +756,7 @@ int __wrap_main(int argc, char **argv)  /* NOLINT(bugprone-reserved-identifier) 
 
     while (i < argc && argument_count < 31)
         arguments[argument_count++] = argv[i++];
-    if (slow != NULL)
+    if (slow != NULL && *slow != '\0')
         patience_ms = (int)(patience_ms * strtod(slow, NULL));
     static FILE *files[2]; /* static, as we need them to the end */
     shared =

@@ -188,7 +188,7 @@ static void ask_chain(struct client *c)
 
     for (int i = c->filled; i != NONE; i = filled[i].next)
         links++;
-    if (io_uring_sq_space_left(&ring) < links)
+    while (io_uring_sq_space_left(&ring) < links)
         io_uring_submit(&ring); /* a chain must be handed over whole */
     for (int i = c->filled; i != NONE; i = filled[i].next) {
         request = ask_send(c, buffers[i], filled[i].size, MSG_DONTWAIT | MSG_WAITALL);
@@ -396,7 +396,7 @@ static void take_accepted(const struct net_listener *listener, int result, bool 
     if (result >= 0 && closing) {
         close(result);
     } else if (result >= 0) {
-        getpeername(result, (struct sockaddr *)&address, &size);
+        getpeername(result, (struct sockaddr *)&address, &size); /* if it is still there */
         peer_from_sockaddr(&peer, (struct sockaddr *)&address);
         if (cli_admit(result, &peer) >= 0)
             accept_client(result, &peer);
@@ -406,9 +406,8 @@ static void take_accepted(const struct net_listener *listener, int result, bool 
     open_house = true;
     if (result >= 0)
         ask_accept(listener->fd);
-    else /* the house may be full: wait until somebody knocks, for it would fail at once again
-          */
-        ask_readable(listener->fd, &knocking);
+    else
+        ask_readable(listener->fd, &knocking); /* in a full house accept would fail at once */
 }
 
 /* Somebody waits whom accept could not take. net_accept knows how to refuse in a full house. */

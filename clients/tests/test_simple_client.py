@@ -193,9 +193,11 @@ class Surroundings(unittest.TestCase):
 
     def test_interrupt(self):
         with LittleServer("silent") as server:
-            client = subprocess.Popen([sys.executable, CLIENT, "--json", "-", "-n", "2",
-                                       server.host, str(server.port)],
-                                      stdout=subprocess.PIPE, stderr=subprocess.PIPE)
+            client = subprocess.Popen(      # who runs us in the background may ignore SIGINT
+                [sys.executable, CLIENT, "--json", "-", "-n", "2",
+                 server.host, str(server.port)],
+                stdout=subprocess.PIPE, stderr=subprocess.PIPE,
+                preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL))
             with client:
                 while len(server.clients) < 2:
                     self.assertIsNone(client.poll())

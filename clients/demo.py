@@ -206,7 +206,8 @@ class Run:
 
     def run_clients(self, address, clients, scale, watch):
         timeout = simple_client.default_timeout(clients, scale)
-        self.connections = simple_client.start_connections(clients, *address, scale, timeout)
+        self.connections = simple_client.make_connections(clients, *address, scale, timeout)
+        simple_client.start(self.connections)
         for connection in self.connections:
             while connection.is_alive():
                 if Interrupt.signal:

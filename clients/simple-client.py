@@ -159,16 +159,18 @@ def default_timeout(clients, time_scale):
     return 10 + 2 * clients * PAUSES * time_scale
 
 
-def start_connections(clients, host, port, time_scale, timeout):
+def make_connections(clients, host, port, time_scale, timeout):
     epoch = time.monotonic()
-    connections = [Connection(f"conn{i}", host, port, time_scale, epoch, timeout)
-                   for i in range(clients)]
+    return [Connection(f"conn{i}", host, port, time_scale, epoch, timeout)
+            for i in range(clients)]
+
+
+def start(connections):
     for connection in connections:
         try:
             connection.start()
         except RuntimeError as error:  # the system has no more threads for us
             connection.failures.append(str(error))
-    return connections
 
 
 def number(kind, low, high):
@@ -240,9 +242,10 @@ def main(arguments=None):
         return 1
 
     started = time.time()
-    connections = start_connections(options.clients, options.host.strip("[]"), options.port,
-                                    options.time_scale, options.timeout)
+    connections = make_connections(options.clients, options.host.strip("[]"), options.port,
+                                   options.time_scale, options.timeout)
     try:
+        start(connections)
         for connection in connections:
             while connection.is_alive():
                 connection.join()

@@ -72,6 +72,7 @@ class Server:
         self.options = options
         self.conns = OrderedDict()      # by time of the last byte from each, oldest first
         self.selector = selectors.DefaultSelector()
+        self.scratch = memoryview(bytearray(CHUNK))     # what arrives, of whomever
         self.stopping = False
         self.refusals = 0
         self.refusal_said = float("-inf")
@@ -241,7 +242,7 @@ class Server:
 
     def read(self, conn):
         try:
-            data = conn.sock.recv(CHUNK)
+            data = bytes(self.scratch[:conn.sock.recv_into(self.scratch)])
         except BlockingIOError:
             return
         if data:

@@ -289,6 +289,8 @@ def idle_timeout(t):
       "meanwhile is closed", level="normal", needs="--idle-timeout", limit=30)
 def idle_timeout_spares(t):
     limit = SILENCE * t.slow
+    # Made beforehand: a client that takes its time to think is silent, too.
+    growth, flood = message(t.scale(0, 2, 8) * MIB), message(32 * MIB)
 
     def speak(client):
         """A byte now and then, and no answer to any of them."""
@@ -298,13 +300,13 @@ def idle_timeout_spares(t):
         client.send(b"^a$").expect(b"b")
 
     def read(client):
-        """So little that its socket, at the other end, has no room to speak of for long."""
-        client.expect(bytes(client.owed[:1000]))
+        """Enough for its window to open, too little for room in the other end's buffer."""
+        client.expect(bytes(client.owed[:4000]))
 
     def reader(**options):
         client = s.connect(**options).greeting()
-        client.exchange(message(t.scale(0, 2, 8) * MIB))    # sockets grow when all goes well
-        client.push(message(32 * MIB), until_stuck=0.05)
+        client.exchange(growth)     # sockets grow when all goes well
+        client.push(flood, until_stuck=0.05)
         return client
 
     def keep_on(members):
@@ -322,10 +324,10 @@ def idle_timeout_spares(t):
                 keep_on([(act, client)])
                 client.reset()
             return
-        members = [(speak, s.connect().greeting()), (talk, s.connect().greeting()),
-                   (read, small[1]())]
+        members = [(read, small[1]()),      # first: it takes its time to arrive
+                   (speak, s.connect().greeting()), (talk, s.connect().greeting())]
         silent = s.connect().greeting()
         keep_on(members)
         silent.expect_end()
-        for _, client in members[:2]:
+        for _, client in members[1:]:
             client.finish()

@@ -90,15 +90,18 @@ class Client:
             self.fail("sending failed: %s" % error)
         return self
 
-    def push(self, data, until_stuck=1.0):
-        """Send, never reading, until all is gone or nothing moves; return how much went."""
+    def push(self, data, until_stuck=1.0, piece=CHUNK, pause=0):
+        """Send, never reading, until all is gone or nothing moves; return how much went.
+        With a pause after each piece, most pieces are received one by one."""
         rest = memoryview(data)
         self.sock.settimeout(until_stuck)
         try:
             while rest:
-                gone = self.sock.send(rest[:CHUNK])
+                gone = self.sock.send(rest[:piece])
                 self.sent.add(rest[:gone])
                 rest = rest[gone:]
+                if pause:
+                    time.sleep(pause)
         except OSError as error:
             if not isinstance(error, socket.timeout):
                 self.fail("sending failed: %s" % error)

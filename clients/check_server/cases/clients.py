@@ -80,6 +80,16 @@ def never_reading_client(t):
         s.serves_others()
 
 
+@case("a client that says little at a time, again and again, and reads only then, has cost one "
+      "bounded buffer and lost nothing")
+def never_reading_trickle(t):
+    with t.server() as s:
+        with costs_little(t, s):
+            client = s.connect(rcvbuf=4096).greeting()
+            client.push(message(6 * MIB), until_stuck=0.1, piece=8 * KIB, pause=0.0001)
+        client.finish()
+
+
 @contextmanager
 def costs_little(t, s):
     """What happens meanwhile takes no more than a few hundred KiB of memory."""

@@ -215,7 +215,7 @@ class DiesOfSigpipe(Server):
         super().run()
 
 
-@bug("never-reading-client")
+@bug("never-reading-client", "never-reading-trickle")
 class BuffersWithoutBound(Server):
     def pump(self, conn, mask):
         if mask & selectors.EVENT_READ and conn in self.conns:

@@ -20,9 +20,16 @@ KIB, MIB = 1 << 10, 1 << 20
       level="normal", needs="linux", clients=20, limit=60)
 def nothing_is_kept(t):
     def visits(s, count):
-        for number in t.rounds(count, 15):
-            client = s.connect().greeting().send(b"^abc").expect(b"bcd")
-            (client.finish, client.close, client.reset)[number % 3]()
+        together = 1 if t.serial else 10
+        for number in t.rounds(count // together, 15):
+            visitors = [s.connect() for _ in range(together)]
+            for client in visitors:
+                client.greeting().send(b"^abc")
+            for leaving, client in enumerate(visitors, number):
+                client.expect(b"bcd")
+                (client.half_close, client.close, client.reset)[leaving % 3]()
+            for client in visitors[-number % 3::3]:
+                client.expect_end()
             s.clients.clear()
 
     def visits_unread(s, count):
@@ -286,9 +293,9 @@ def idle_timeout(t):
 
 
 @case("--idle-timeout: who says or takes only little, but steadily, may stay; who is silent "
-      "meanwhile is closed", level="normal", needs="--idle-timeout", limit=30)
+      "meanwhile is closed", needs="--idle-timeout", limit=30)
 def idle_timeout_spares(t):
-    limit = SILENCE * t.slow
+    limit = t.scale(0.8, 1, 1) * SILENCE * t.slow
     # Made beforehand: a client that takes its time to think is silent, too.
     growth, flood = message(t.scale(0, 2, 8) * MIB), message(32 * MIB)
 
@@ -310,7 +317,7 @@ def idle_timeout_spares(t):
         return client
 
     def keep_on(members):
-        end = time.monotonic() + 2.2 * limit
+        end = time.monotonic() + t.scale(1.6, 2.2, 2.2) * limit
         while time.monotonic() < end:
             for act, client in members:
                 act(client)

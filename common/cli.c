@@ -18,7 +18,7 @@
 #include <unistd.h>
 
 enum {
-    LINE_SIZE = 512, /* longest log line: PIPE_BUF is no less (POSIX), see write_stdout */
+    LINE_SIZE = 512, /* longest log line: PIPE_BUF is no less (POSIX), see write_now */
     REPORT_SIZE = 4096,
     LOW_DESCRIPTORS = 1024, /* below this the number of clients is worth a word */
     MORE_MAX = 4,           /* options of its own a step may have */
@@ -256,15 +256,17 @@ static void wake_up(void)
 static void on_stop(int signal_number)
 {
     (void)signal_number;
-    stop_wanted = true;
     signal(SIGINT, SIG_DFL); /* a second one kills at once */
-    alarm(CLI_GRACE_MS / 1000);
+    if (!atomic_exchange(&stop_wanted, true))
+        alarm(CLI_GRACE_MS / 1000); /* a second SIGTERM must not put it off */
     wake_up();
 }
 
 static void on_alarm(int signal_number)
 {
     (void)signal_number;
+    if (!stop_wanted)
+        return; /* not our alarm: exec hands down one that was set before */
     cli_time_is_up = true;
     alarm(CLI_GRACE_MS / 1000); /* and knock again, in case nobody was asleep to hear it */
     wake_up();
@@ -333,30 +335,61 @@ int cli_wakeup_fd(void)
 
 /* poll calls a pipe writable when PIPE_BUF bytes fit, so that a write of no more cannot block.
  * The lock keeps two threads from both seeing the same room. */
-static void write_stdout(const char *text, size_t n)
+static void write_now(int fd, const char *text, size_t n)
 {
     static pthread_mutex_t lock = PTHREAD_MUTEX_INITIALIZER;
-    struct pollfd out = {.fd = STDOUT_FILENO, .events = POLLOUT};
+    struct pollfd out = {.fd = fd, .events = POLLOUT};
     ssize_t written = 1;
 
     pthread_mutex_lock(&lock);
     for (; n > 0 && written > 0; text += written, n -= (size_t)written)
-        written = poll(&out, 1, 0) == 1
-                      ? write(STDOUT_FILENO, text, n < LINE_SIZE ? n : LINE_SIZE)
-                      : 0; /* nobody reads it any more: so be it */
+        written = poll(&out, 1, 0) == 1 ? write(fd, text, n < LINE_SIZE ? n : LINE_SIZE)
+                                        : 0; /* nobody reads it any more: so be it */
     pthread_mutex_unlock(&lock);
+}
+
+static void write_line(int fd, const char *format, va_list arguments)
+{
+    char line[LINE_SIZE];
+    int n = vsnprintf(line, sizeof line, format, arguments);
+
+    if (n > 0)
+        write_now(fd, line, (size_t)n < sizeof line ? (size_t)n : sizeof line - 1);
 }
 
 void cli_log(const char *format, ...)
 {
-    char line[LINE_SIZE];
     va_list arguments;
 
     va_start(arguments, format);
-    int n = vsnprintf(line, sizeof line, format, arguments);
+    write_line(STDOUT_FILENO, format, arguments);
     va_end(arguments);
-    if (n > 0)
-        write_stdout(line, (size_t)n < sizeof line ? (size_t)n : sizeof line - 1);
+}
+
+/* On stderr, for a server that goes on: it must not wait for that to be read, either. */
+__attribute__((format(printf, 1, 2))) static void warn(const char *format, ...)
+{
+    va_list arguments;
+
+    va_start(arguments, format);
+    write_line(STDERR_FILENO, format, arguments);
+    va_end(arguments);
+}
+
+/* A terminal with room for a byte is called writable, and then the rest of the line blocks. So
+ * we open it again for ourselves: what we were given is the shell's, too, as O_NONBLOCK on it
+ * would be. */
+static void open_terminal_again(int fd)
+{
+    char name[64];
+
+    int own = ttyname_r(fd, name, sizeof name) == 0
+                  ? open(name, O_WRONLY | O_NONBLOCK | O_NOCTTY | O_CLOEXEC)
+                  : -1;
+    if (own != -1) {
+        dup2(own, fd);
+        close(own);
+    }
 }
 
 static void log_peer(const struct peer *peer, const char *what)
@@ -449,6 +482,8 @@ void cli_start(int argc, char **argv, const struct cli_option *more)
         if (stats_fd == -1)
             cli_die("cannot write '%s': %s", stats_path, strerror(errno));
     }
+    open_terminal_again(STDOUT_FILENO);
+    open_terminal_again(STDERR_FILENO);
     first_thread = pthread_self();
     signal(SIGPIPE, SIG_IGN);
     signal(SIGXFSZ, SIG_IGN); /* a log that may not grow is no reason to die either */
@@ -473,8 +508,7 @@ void cli_listening(const struct peer *address)
     struct rlimit limit;
 
     if (getrlimit(RLIMIT_NOFILE, &limit) == 0 && limit.rlim_cur < LOW_DESCRIPTORS)
-        fprintf(
-            stderr,
+        warn(
             "%s: room for fewer than %d clients: as many descriptors are allowed (ulimit -n)\n",
             program, (int)limit.rlim_cur);
     cli_log("Listening on %s%s%s:%u\n", ipv6 ? "[" : "", host, ipv6 ? "]" : "",
@@ -506,7 +540,7 @@ static bool write_stats(const char *json, size_t n)
     if (stats_path == NULL)
         return true;
     if (stats_fd == -1) {
-        write_stdout(json, n);
+        write_now(STDOUT_FILENO, json, n);
         return true;
     }
     /* A second report replaces the first, where there is something to replace. */
@@ -519,10 +553,10 @@ bool cli_report(void)
 {
     char text[REPORT_SIZE];
 
-    write_stdout(text, (size_t)stats_text(text, sizeof text));
+    write_now(STDOUT_FILENO, text, (size_t)stats_text(text, sizeof text));
     if (write_stats(text, (size_t)stats_json(text, sizeof text)))
         return true;
-    fprintf(stderr, "%s: cannot write '%s': %s\n", program, stats_path, strerror(errno));
+    warn("%s: cannot write '%s': %s\n", program, stats_path, strerror(errno));
     return false;
 }
 

@@ -392,6 +392,58 @@ static void a_full_pipe_blocks_nobody(void **state)
     close(ends[1]);
 }
 
+/* Nor does standard error, where it is said that the counters cannot be written. */
+static void unread_complaints_block_nobody(void **state)
+{
+    char *argv[] = {(char *)"server", (char *)"--stats", (char *)"/dev/full", NULL};
+    int ends[2], status;
+
+    (void)state;
+    assert_return_code(pipe(ends), errno);
+    pid_t child = fork();
+    if (child == 0) {
+        dup2(open("/dev/null", O_WRONLY), STDOUT_FILENO);
+        dup2(ends[1], STDERR_FILENO);
+        cli_start(3, argv, NULL);
+        signal(SIGALRM, SIG_DFL);
+        alarm(20);
+        for (int i = 0; i < 2000; i++)
+            cli_report();
+        _exit(7);
+    }
+    assert_int_equal(waitpid(child, &status, 0), child);
+    assert_true(WIFEXITED(status) && WEXITSTATUS(status) == 7);
+    close(ends[0]);
+    close(ends[1]);
+}
+
+/* An alarm set by whoever started us is none of ours, and SIGTERM does not put off ours. */
+static void the_time_is_up_once(void **state)
+{
+    char *argv[] = {(char *)"server", NULL};
+    int status;
+
+    (void)state;
+    pid_t child = fork();
+    if (child == 0) {
+        cli_start(1, argv, NULL);
+        struct pollfd wakeup = {.fd = cli_wakeup_fd(), .events = POLLIN};
+        raise(SIGALRM);
+        if (cli_time_is_up || cli_stopping() || poll(&wakeup, 1, 0) != 0)
+            _exit(1);
+        raise(SIGTERM);
+        bool set = alarm(100) > 0;
+        raise(SIGTERM);
+        if (!set || alarm(0) < 50)
+            _exit(2);
+        raise(SIGALRM);
+        _exit(cli_time_is_up && cli_stopping() ? 7 : 3);
+    }
+    assert_int_equal(waitpid(child, &status, 0), child);
+    assert_true(WIFEXITED(status));
+    assert_int_equal(WEXITSTATUS(status), 7);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -407,6 +459,8 @@ int main(void)
         cmocka_unit_test(a_long_line_is_cut),
         cmocka_unit_test(opens_standard_descriptors),
         cmocka_unit_test(a_full_pipe_blocks_nobody),
+        cmocka_unit_test(unread_complaints_block_nobody),
+        cmocka_unit_test(the_time_is_up_once),
     };
 
     return cmocka_run_group_tests_name("cli", tests, NULL, NULL);

@@ -61,10 +61,10 @@ def only_one_dies(t):
 
 
 @case("told to stop it stops all its processes, one that was stopped (SIGSTOP) too",
-      needs="linux")
+      needs="linux", clients=150)
 def all_stop(t):
     with t.server() as s:
-        s.crowd(10)
+        s.crowd(150)    # more than its first list of them has room for
         started = children(s.pid)
         os.kill(min(started), signal.SIGSTOP)
         s.stop()

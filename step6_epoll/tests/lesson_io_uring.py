@@ -29,6 +29,24 @@ def fewer_calls_than_messages(t):
             "%d waits for %d messages" % (cost["wait_calls"], cost["recv_calls"]))
 
 
+@case("it counts what was done for it, though it made no call")
+def counts_what_was_done(t):
+    with tempfile.TemporaryDirectory() as folder:
+        path = os.path.join(folder, "stats.json")
+        with t.server("--quiet", "--stats", path, health=False) as s:
+            client = s.connect().greeting()
+            for _ in range(10):
+                client.send(b"^ab$").expect(b"bc")
+            client.finish()
+            s.stop()
+        with open(path, encoding="ascii") as file:
+            cost = json.load(file)
+    for key, wanted in (("recv_calls", 11), ("recv_again", 0),     # with the end
+                        ("send_calls", 11), ("send_again", 0), ("send_short", 0)):
+        t.check(cost[key] == wanted, "%s is %d, not %d" % (key, cost[key], wanted))
+    t.check(1 <= cost["accept_calls"] <= 3, "accept_calls is %d" % cost["accept_calls"])
+
+
 @case("where the kernel refuses io_uring it says so and exits with status 1", needs="linux")
 def refused_by_the_kernel(t):
     if not shutil.which("strace"):

@@ -207,6 +207,7 @@ static struct shared {
     atomic_int may_lose; /* clients, for the calls that failed so far */
     atomic_int opens_to_fail;
     atomic_int naps; /* taken by net_accept so as not to spin */
+    atomic_int misses; /* signals sent to nobody: the number may soon be another's */
     atomic_bool edge_triggered;
     int blocks, descriptors; /* left at the end */
 } * shared;
@@ -295,6 +296,17 @@ int __wrap_poll(struct pollfd *fds, nfds_t n, int ms)
     if (in_server && n == 0)
         shared->naps++;
     return strikes(CALL_poll, -1) ? -1 : __real_poll(fds, n, ms);
+}
+
+int __real_kill(pid_t pid, int number);
+int __wrap_kill(pid_t pid, int number);
+int __wrap_kill(pid_t pid, int number)
+{
+    int result = __real_kill(pid, number);
+
+    if (in_server && result == -1 && errno == ESRCH)
+        shared->misses++;
+    return result;
 }
 
 #define WRAP_TRANSFER(name, parameters, whole, part) \
@@ -697,6 +709,8 @@ static bool run(void)
     if (good && fault->nap != SOMETIMES &&
         (shared->naps > 0) != (fault->nap == ALWAYS && shared->hits > 0))
         wrong("it took %d naps", shared->naps);
+    if (shared->misses > 0)
+        wrong("it sends %d signals to nobody", shared->misses);
     return shared->hits > 0;
 }
 

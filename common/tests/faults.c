@@ -206,7 +206,7 @@ static struct shared {
     atomic_int calls[CALL_COUNT], hits;
     atomic_int may_lose; /* clients, for the calls that failed so far */
     atomic_int opens_to_fail;
-    atomic_int naps; /* taken by net_accept so as not to spin */
+    atomic_int naps;   /* taken by net_accept so as not to spin */
     atomic_int misses; /* signals sent to nobody: the number may soon be another's */
     atomic_bool edge_triggered;
     int blocks, descriptors; /* left at the end */

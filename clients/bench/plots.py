@@ -23,24 +23,27 @@ GAP = 0.055         # between two names, as a share of the picture's height
 
 
 class Panel:
-    """One diagram, both axes logarithmic: lines, and where their names go."""
+    """One diagram: lines, and where their names go. Its axes are logarithmic, but the y axis
+    where what counts is how much, not how many times as much."""
 
-    def __init__(self, title, xlabel, lines):
+    def __init__(self, title, xlabel, lines, y_axis=None):
         self.title, self.xlabel = title, xlabel
         self.lines = [(name, points) for name, points in lines if len(points) > 1]
         if self.lines:
             self.x = Axis(x for _, points in self.lines for x, _ in points)
-            self.y = Axis((y for _, points in self.lines for _, y in points), 1.05)
+            self.y = (y_axis or Axis)((y for _, points in self.lines for _, y in points), 1.05)
 
     def labels(self):
         """The name of each line: beside the picture, as high as the line ends but not too near
-        the next name; of one that ends early, below its end, for the others go on above."""
+        the next name; of one that ends early, below its end, or above if it is the highest."""
         ends = sorted((self.y.share(points[-1][1]), points[-1], name)
                       for name, points in self.lines)
         early = [(end, name) for _, end, name in ends if self.x.share(end[0]) < 0.99]
         late = [(height, name) for height, end, name in ends if self.x.share(end[0]) >= 0.99]
         for (x, y), name in early:
-            yield name, "first %r, first %r offset character 0.6, character -0.8" % (x, y)
+            highest = all(dict(points).get(x, y) <= y for _, points in self.lines)
+            yield name, "first %r, first %r offset character 0.6, character %s" % (
+                x, y, 0.8 if highest else -0.8)
         heights = spread_out([height for height, _ in late])
         for (_, name), height in zip(late, heights):
             yield name, "graph 1.02, graph %.4f" % height
@@ -48,7 +51,7 @@ class Panel:
     def script(self, data):
         commands = ["unset label", "set title %s" % quoted(self.title),
                     "set xlabel %s" % quoted(self.xlabel),
-                    "set xrange [%r:%r]" % (self.x.low * 0.9999, self.x.high),
+                    self.y.scale, "set xrange [%r:%r]" % (self.x.low * 0.9999, self.x.high),
                     "set yrange [%r:%r]" % (self.y.low, self.y.high),
                     "set xtics (%s)" % self.x.tics(), "set ytics (%s)" % self.y.tics()]
         commands += ["set label %s at %s left textcolor rgb '%s'"
@@ -67,6 +70,7 @@ class Panel:
 class Axis:
     """A logarithmic axis between round numbers."""
 
+    scale = "set logscale y"
     ROUND = [factor * 10.0 ** exponent for exponent in range(-9, 12) for factor in (1, 2, 5)]
 
     def __init__(self, values, margin=1.0):
@@ -84,6 +88,25 @@ class Axis:
         steps = self.ROUND if self.high / self.low < 300 else self.ROUND[::3]
         return ", ".join('"%s" %r' % ("{:,.10g}".format(each), each)
                          for each in steps if self.low <= each <= self.high)
+
+
+class LinearAxis:
+    """An axis from nought to a round number."""
+
+    scale = "unset logscale y"
+    low = 0
+
+    def __init__(self, values, margin):
+        most = max(values) * margin
+        self.step = min(each for each in Axis.ROUND if each * 6 >= most)
+        self.high = self.step * math.ceil(most / self.step)
+
+    def share(self, value):
+        return value / self.high
+
+    def tics(self):
+        return ", ".join('"%s" %r' % ("{:,.10g}".format(self.step * i), self.step * i)
+                         for i in range(round(self.high / self.step) + 1))
 
 
 def style(name):
@@ -124,7 +147,10 @@ def pictures(results):
         Panel("99th percentile of latency, µs", "connections",
               curves(results, "load", "p99_us", fast))]
     yield "throughput", [
-        Panel("Messages a second", "connections", curves(results, "load", "rate", fast))]
+        Panel("Messages a second", "connections", curves(results, "load", "rate", fast),
+              LinearAxis),
+        Panel("CPU of the server per message, µs", "connections",
+              curves(results, "load", "cpu_us", fast))]
     yield "idle", [
         Panel("CPU per message, µs: 10 connections talk, the others are silent",
               "connections in all",

@@ -97,6 +97,18 @@ class Pictures(unittest.TestCase):
         self.assertEqual(axis.share(1000), 1)
         self.assertIn('"1,000" 1000.0', axis.tics())
 
+    def test_linear_axis(self):
+        axis = plots.LinearAxis([3, 700], 1.05)
+        self.assertEqual((axis.share(0), axis.share(800)), (0, 1))
+        self.assertTrue(axis.tics().endswith('"600" 600.0, "800" 800.0'), axis.tics())
+
+    def test_the_name_of_a_line_that_ends_early(self):
+        """Below its end, for the others go on above; but not when it is above them all."""
+        early, others = [(1, 2), (10, 20)], [(1, 1), (10, 10), (100, 100)]
+        for points, offset in ((early, "0.8"), ([(1, 1), (10, 5)], "-0.8")):
+            names = dict(plots.Panel("", "", [("x", points), ("y", others)]).labels())
+            self.assertTrue(names["x"].endswith("character " + offset), names)
+
     def test_drawn(self):
         with tempfile.TemporaryDirectory() as folder:
             said = plots.draw(a_result(), pathlib.Path(folder))

@@ -179,8 +179,11 @@ class ClosedLoop(LoadTest):
 
     def test_a_message_larger_than_all_buffers(self):
         with Server() as server:
-            report = self.measure(server, connections=1, size="8M", duration=1)
-        self.assertGreater(report["bytes"], 8 << 20)
+            for duration in 1, 4, 12:   # our server is slow, and may not be alone here
+                report = self.measure(server, connections=1, size="8M", duration=duration)
+                if report["bytes"] > 8 << 20:
+                    return
+        self.fail("%d bytes in %d s" % (report["bytes"], duration))
 
     def test_threads_share_the_connections(self):
         with Server() as server:
@@ -382,16 +385,26 @@ class Trouble(LoadTest):
                 (["-c", "-1", "h", "1"], "--connections -1: expected"),
                 (["-s", "2", "h", "1"], "--size 2: expected at least 3 bytes"),
                 (["-s", "12Q", "h", "1"], "--size 12Q: expected a number of bytes"),
+                (["-s", "1KB", "h", "1"], "--size 1KB: expected a number of bytes"),
+                (["-m", "raw", "-s", "0", "h", "1"], "--size 0: expected a number of bytes"),
+                (["-d", "0", "h", "1"], "--duration 0: expected seconds from 0.001 on"),
                 (["-d", "nan", "h", "1"], "--duration nan: expected seconds"),
                 (["-r", "fast", "h", "1"], "--rate fast: expected messages a second"),
                 (["-m", "http", "h", "1"], "--mode http: expected echo, raw or redis"),
                 (["-t", "3", "-c", "2", "h", "1"], "--threads 3: expected no more than"),
+                (["-t", "3", "-c", "2", "-i", "9", "h", "1"], "--threads 3: expected no more"),
+                (["-t", "1025", "-c", "2000", "h", "1"], "--threads 1025: expected a whole"),
                 (["-r", "5", "--think-ms", "1", "h", "1"], "--rate keeps a schedule"),
                 (["--bulk", "1M", "-s", "9", "h", "1"], "--bulk gives the size itself"),
+                (["--bulk", "1M", "-P", "9", "h", "1"], "expected no --pipeline"),
+                (["--bulk", "1M", "-r", "9", "h", "1"], "expected no --rate"),
+                (["--bulk", "1M", "--think-ms", "9", "h", "1"], "expected no --think-ms"),
                 (["--bulk", "1M", "-c", "9", "h", "1"], "--bulk uses one connection"),
                 (["-m", "redis", "-s", "9", "h", "1"], "--mode redis sends PING"),
+                (["-m", "redis", "--bulk", "9", "h", "1"], "expected no --bulk"),
                 (["--json", "/no/such/file", "127.0.0.1", "1"], "--json /no/such/file: No "),
                 (["--json", "-", "--csv", "-", "h", "1"], "only one of"),
+                (["--csv", "-", "--hgrm", "-", "h", "1"], "only one of"),
                 (["--source", "127.0.0.2,x y", "127.0.0.1", "1"], "--source x y: expected"),
                 (["--server-pid", "0", "h", "1"], "--server-pid 0: expected"),
                 (["--server-pid", "2147483647", "127.0.0.1", "1"], "there is none"),

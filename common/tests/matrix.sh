@@ -60,7 +60,8 @@ row() { # NAME CC CFLAGS AR SANITIZERS
             return
         fi
     done
-    parts='test_cli test_conn test_echo test_net test_ae test_hist test_load_wire replay_ under'
+    parts='test_cli test_conn test_echo test_net test_ae test_hist test_load_wire'
+    parts="$parts test_load_options test_load_report replay_ under"
     case $cflags in
     *-flto*) ;; # there the linker does not put faults.c before each call of a server
     *) parts="$parts faults_" ;;

@@ -52,10 +52,6 @@
     X(int, epoll_wait, (int epoll, void *events, int n, int ms), (epoll, events, n, ms), -1)  \
     X(pid_t, fork, (void), (), -1)                                                            \
     X(int, ftruncate, (int fd, off_t size), (fd, size), -1)                                   \
-    X(int, getaddrinfo,                                                                       \
-      (const char *host, const char *port, const struct addrinfo *hints,                      \
-       struct addrinfo **found),                                                              \
-      (host, port, hints, found), EAI_MEMORY)                                                 \
     X(int, getpeername, (int fd, struct sockaddr *a, socklen_t *n), (fd, a, n), -1)           \
     X(int, io_uring_submit_and_wait_timeout,                                                  \
       (void *ring, void *done, unsigned n, void *limit, void *mask),                          \
@@ -95,6 +91,7 @@
     X(calloc)            \
     X(epoll_ctl)         \
     X(fcntl)             \
+    X(getaddrinfo)       \
     X(getsockname)       \
     X(listen)            \
     X(malloc) X(open) X(poll) X(realloc) X(recv) X(send) X(uv_try_write) X(write)
@@ -186,6 +183,7 @@ static const struct fault faults[] = {
     {CALL_epoll_create1, EMFILE, .times = 1},
     {CALL_ftruncate, EIO, .times = 1},
     {CALL_getaddrinfo, 0, .times = 1},
+    {CALL_getaddrinfo, EMFILE, .times = 1},
     {CALL_getsockname, ENOBUFS, .times = 1},
     {CALL_kqueue, EMFILE, .times = 1},
     {CALL_listen, EADDRINUSE, .times = 1},
@@ -293,7 +291,7 @@ int __real_poll(struct pollfd *fds, nfds_t n, int ms);
 int __wrap_poll(struct pollfd *fds, nfds_t n, int ms);
 int __wrap_poll(struct pollfd *fds, nfds_t n, int ms)
 {
-    if (in_server && n == 0)
+    if (in_server && n == 0 && ms > 0)
         shared->naps++;
     return strikes(CALL_poll, -1) ? -1 : __real_poll(fds, n, ms);
 }
@@ -396,6 +394,28 @@ void __wrap_free(void *block)
 {
     blocks -= block != NULL;
     __real_free(block);
+}
+
+int __real_getaddrinfo(const char *host, const char *port, const struct addrinfo *hints,
+                       struct addrinfo **found);
+int __wrap_getaddrinfo(const char *host, const char *port, const struct addrinfo *hints,
+                       struct addrinfo **found);
+int __wrap_getaddrinfo(const char *host, const char *port, const struct addrinfo *hints,
+                       struct addrinfo **found)
+{
+    if (strikes(CALL_getaddrinfo, -1))
+        return fault->error == 0 ? EAI_MEMORY : EAI_SYSTEM;
+    int failed = __real_getaddrinfo(host, port, hints, found);
+    blocks += failed == 0;
+    return failed;
+}
+
+void __real_freeaddrinfo(struct addrinfo *found);
+void __wrap_freeaddrinfo(struct addrinfo *found);
+void __wrap_freeaddrinfo(struct addrinfo *found)
+{
+    blocks--;
+    __real_freeaddrinfo(found);
 }
 
 /* Tells us the port, even if the log cannot. From here on clients may come. */
@@ -648,12 +668,16 @@ static int all_come(uint16_t port)
 
 /* ---- One run, and the rows of them ------------------------------------------------------- */
 
-/* Is what the server said one line, beginning with its name? */
+/* Is what the server said one line, beginning with its name and telling the reason?
+ * (For want of memory there are many words.) */
 static bool complained_well(void)
 {
     const char *text = said(complaints);
+    const char *reason =
+        fault->error > 0 && fault->error != ENOMEM ? strerror(fault->error) : "";
 
-    return strncmp(text, "server: ", 8) == 0 && strchr(text, '\n') == strrchr(text, '\n');
+    return strncmp(text, "server: ", 8) == 0 && strchr(text, '\n') == strrchr(text, '\n') &&
+           strstr(text, reason) != NULL;
 }
 
 static int descriptors; /* open at the end of a good run */

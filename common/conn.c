@@ -168,7 +168,7 @@ bool conn_expired(struct conn_list *list)
 {
     while (conn_expiry_ms(list) == 0) {
         struct conn *c = list->first;
-        if (c->owed == NULL || net_untaken(c->fd) >= c->owed->untaken)
+        if (c->owed ? net_untaken(c->fd) >= c->owed->untaken : !net_readable(c->fd, 0))
             return true;
         touch(list, c);
     }

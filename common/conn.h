@@ -47,7 +47,8 @@ void conn_close(struct conn_list *list, struct conn *c);
 int conn_pump(struct conn_list *list, struct conn *c);
 
 /* Has the first client of the list been silent for too long? Drop it, and ask again. Who is
- * owed something and takes some of it, however little, is not silent. */
+ * owed something and takes some of it, however little, is not silent; nor is who has spoken
+ * and was not heard yet, because the server could not run for so long. */
 bool conn_expired(struct conn_list *list);
 
 /* Milliseconds until conn_expired will have something to say: rounded up, -1 = never. */

@@ -229,14 +229,15 @@ static void accept_client(uv_stream_t *stream, int status)
 }
 
 /* The list is in the order of silence, so the first client is the only one to ask. Who takes
- * what it is owed is not silent, though it may be too little for libuv to send more. */
+ * what it is owed is not silent, though it may be too little for libuv to send more; nor is
+ * who has spoken while we could not run: libuv looks at its timers first. */
 static void drop_silent(uv_timer_t *handle)
 {
     const uint64_t limit = (uint64_t)cli.idle_timeout_ms, now = uv_now(&loop);
     struct client *c;
 
     while ((c = clients.next) != &clients && c->heard + limit <= now) {
-        if (setup_untaken(&c->tcp) >= c->untaken) {
+        if (c->owed ? setup_untaken(&c->tcp) >= c->untaken : !setup_readable(&c->tcp)) {
             drop_client(c);
         } else {
             list_remove(c);

@@ -92,6 +92,13 @@ size_t setup_untaken(const uv_tcp_t *tcp)
     return uv_stream_get_write_queue_size((const uv_stream_t *)tcp) + (size_t)sent;
 }
 
+bool setup_readable(const uv_tcp_t *tcp)
+{
+    uv_os_fd_t fd;
+
+    return uv_fileno((const uv_handle_t *)tcp, &fd) == 0 && net_readable(fd, 0);
+}
+
 void setup_close(uv_loop_t *loop)
 {
     if (uv_loop_close(loop) != 0)

@@ -25,6 +25,9 @@ void *setup_malloc(size_t size);
  */
 size_t setup_untaken(const uv_tcp_t *tcp);
 
+/* Has it said something that was not read yet, or gone? */
+bool setup_readable(const uv_tcp_t *tcp);
+
 /* Closes the loop, all of whose handles must be closed, and frees what was kept back. */
 void setup_close(uv_loop_t *loop);
 

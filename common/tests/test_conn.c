@@ -274,6 +274,12 @@ static void silence_is_measured(void **state)
         assert_int_equal(conn_expiry_ms(&list), 40);
         clock_ms += 40;
         assert_int_equal(conn_expiry_ms(&list), 0);
+        say(&pair, "y");
+        assert_false(conn_expired(&list)); /* it is we who did not listen */
+        assert_int_equal(conn_expiry_ms(&list), 40);
+        assert_int_equal(conn_pump(&list, pair.c), WANT_READ);
+        clock_ms += 40;
+        assert_int_equal(conn_expiry_ms(&list), 0);
         assert_true(conn_expired(&list));
         assert_ptr_equal(list.first, pair.c);
         leave(&list, &pair);

@@ -491,14 +491,15 @@ static int expiry_ms(void)
     return silent >= (uint32_t)cli.idle_timeout_ms ? 0 : cli.idle_timeout_ms - (int)silent;
 }
 
-/* Ends who is silent. Who takes what it is owed, too little for more to be sent, is not. */
+/* Ends who is silent. Who takes what it is owed, too little for more to be sent, is not; nor is
+ * who has spoken while we could not run. */
 static void end_silent(void)
 {
     while (expiry_ms() == 0) {
         struct client *c = clients.next;
         int before = c->untaken;
         c->untaken = net_untaken(c->fd);
-        if (c->kept != NULL && c->untaken < before)
+        if (c->kept != NULL ? c->untaken < before : net_readable(c->fd, 0))
             touch(c);
         else
             end_client(c);

@@ -235,8 +235,9 @@ static void accept_clients(aeEventLoop *l, int fd, void *data, int mask)
 }
 
 /* Ends who has been silent for too long; but not who takes what it is owed, if too slowly for
- * its socket to be writable. While we stop silence is soon too long, but not for who is owed
- * something. Returns in how many milliseconds to be called again. */
+ * its socket to be writable, nor who spoke while we could not run. While we stop silence is
+ * soon too long, but not for who is owed something. Returns in how many milliseconds to be
+ * called again. */
 static int drop_silent(aeEventLoop *l, long long id, void *data)
 {
     const bool stopping = cli_stopping();
@@ -253,7 +254,8 @@ static int drop_silent(aeEventLoop *l, long long id, void *data)
         if (stopping && owed && !cli_time_is_up)
             continue;
         int before = f->untaken;
-        if (owed && (f->untaken = net_untaken(f->fd)) < before)
+        bool heard = owed ? (f->untaken = net_untaken(f->fd)) < before : net_readable(f->fd, 0);
+        if (heard && !cli_time_is_up)
             touch(f);
         else
             resume(f, true);

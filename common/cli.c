@@ -543,10 +543,11 @@ static bool write_stats(const char *json, size_t n)
         write_now(STDOUT_FILENO, json, n);
         return true;
     }
-    /* A second report replaces the first, where there is something to replace. */
-    if (lseek(stats_fd, 0, SEEK_SET) == 0 && ftruncate(stats_fd, 0) == -1 && errno != EINVAL)
-        return false;
-    return write_all(stats_fd, json, n);
+    /* A second report replaces the first, where there is something to replace, and whoever
+     * looks meanwhile does not find nothing. */
+    lseek(stats_fd, 0, SEEK_SET);
+    return write_all(stats_fd, json, n) &&
+           (ftruncate(stats_fd, (off_t)n) == 0 || errno == EINVAL);
 }
 
 bool cli_report(void)

@@ -292,6 +292,18 @@ def idle_timeout(t):
                         % (kind.__name__.replace("_", " "), seconds, limit))
 
 
+@case("--idle-timeout: who spoke while the server could not run is not silent",
+      level="normal", needs="--idle-timeout")
+def idle_timeout_frozen(t):
+    limit = SILENCE * t.slow
+    with t.server("--idle-timeout", str(limit)) as s:
+        client = s.connect().greeting()
+        with s.frozen():
+            client.send(b"^abc$")
+            time.sleep(1.2 * limit)
+        client.expect(b"bcd").finish()
+
+
 @case("--idle-timeout: who says or takes only little, but steadily, may stay; who is silent "
       "meanwhile is closed", needs="--idle-timeout", limit=30)
 def idle_timeout_spares(t):

@@ -2,12 +2,14 @@
 
 import json
 import os
+import pty
 import resource
 import select
 import signal
 import socket
 import subprocess
 import tempfile
+import time
 
 from ..client import Client
 from ..errors import Failure
@@ -182,6 +184,11 @@ def stats_file(t):
             s.serves()
             s.signal(signal.SIGUSR1)
             check_stats(t, s.eventually(stats), 1)
+            for _ in range(50):
+                s.signal(signal.SIGUSR1)
+                end = time.monotonic() + 0.001
+                while time.monotonic() < end:
+                    t.check(os.path.getsize(path) > 0, "the file is empty in between")
             s.serves()
             s.stop()
         check_stats(t, stats(), 2)
@@ -252,7 +259,16 @@ def broken_output(t):
 
 @case("a standard output that is full and never read delays no client", needs="ours")
 def unread_output(t):
-    reader, writer = os.pipe()
+    fill_with_log(t, *os.pipe())
+
+
+@case("a terminal as standard output that is full and never read delays no client",
+      needs="ours")
+def unread_terminal(t):
+    fill_with_log(t, *pty.openpty())
+
+
+def fill_with_log(t, reader, writer):
     try:
         with t.server(stdout=writer, stderr=subprocess.STDOUT) as s:
             for _ in range(20):     # two lines for each of 2000 clients fill any pipe
@@ -263,6 +279,34 @@ def unread_output(t):
     finally:
         os.close(reader)
         os.close(writer)
+
+
+@case("a standard error that is full and never read does not keep it from starting",
+      needs="ours")
+def unread_complaints(t):
+    reader, writer = os.pipe()
+    try:
+        os.set_blocking(writer, False)
+        try:
+            while True:
+                os.write(writer, b"x")
+        except BlockingIOError:
+            os.set_blocking(writer, True)
+        with t.server(stderr=writer, rlimits={resource.RLIMIT_NOFILE: 64}) as s:
+            s.serves()
+    finally:
+        os.close(reader)
+        os.close(writer)
+
+
+@case("an alarm that whoever started it has set ends neither it nor a client", needs="ours")
+def stray_alarm(t):
+    with t.server() as s:
+        client = s.connect().greeting().send(b"^a").expect(b"b")
+        s.signal(signal.SIGALRM)
+        t.pause(0.05)
+        client.send(b"b").expect(b"c").finish()
+        s.serves()
 
 
 @case("a full disk under standard output costs no client", needs=("ours", "linux"))

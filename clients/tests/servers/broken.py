@@ -492,6 +492,12 @@ class SeesSilenceOnlyWhenSomebodyTalks(Server):
                 self.drop(conn)
 
 
+@bug("idle-timeout-frozen")
+class LooksForSilenceFirst(Server):
+    def has_moved(self, conn):
+        return conn.unsent and super().has_moved(conn)
+
+
 @bug("idle-timeout-spares")
 class TakesSlowReadersForSilent(Server):
     def close_silent(self):
@@ -614,13 +620,42 @@ class DiesWithItsLog(Server):
         os.write(1, (line + "\n").encode())
 
 
-@bug("unread-output")
+@bug("unread-output", "unread-terminal")
 class WaitsForItsLog(Server):
     def say(self, line):
         try:
             os.write(1, (line + "\n").encode())
         except OSError:
             pass
+
+
+@bug("unread-terminal")
+class TrustsATerminal(Server):
+    def catch_signals(self):
+        super().catch_signals()
+        os.set_blocking(1, True)
+
+
+@bug("unread-complaints")
+class WaitsForItsComplaints(Server):
+    def announce(self):
+        os.write(2, b"room for few clients\n")
+        super().announce()
+
+
+@bug("stray-alarm")
+class DiesOfAnAlarm(Server):
+    def catch_signals(self):
+        super().catch_signals()
+        signal.signal(signal.SIGALRM, signal.SIG_DFL)
+
+
+@bug("stats-file")
+class EmptiesItsReportFirst(Server):
+    def write_stats(self):
+        self.stats_file.truncate(0)
+        time.sleep(0.001)
+        super().write_stats()
 
 
 # Stopping.
@@ -672,6 +707,18 @@ class CatchesSignalsTooLate(Server):
 class LeavesItsDoorOpen(Server):
     def finish(self):
         self.door = self.listener.dup()
+        super().finish()
+
+
+@bug("stop-with-a-deaf-client")
+class PutsOffItsEnd(Server):
+    def stop(self, signum, frame):
+        super().stop(signum, frame)
+        self.told = time.monotonic()
+
+    def finish(self):
+        while time.monotonic() < self.told + 1.0:
+            time.sleep(0.01)
         super().finish()
 
 

@@ -134,6 +134,9 @@ class Server:
         for signum in (signal.SIGTERM, signal.SIGINT):
             signal.signal(signum, self.stop)
         signal.signal(signal.SIGUSR1, lambda *_: self.write_stats())
+        signal.signal(signal.SIGALRM, signal.SIG_IGN)   # exec hands down those set before
+        if os.isatty(1):    # with room for a byte it is called writable: open it for ourselves
+            os.dup2(os.open(os.ttyname(1), os.O_WRONLY | os.O_NONBLOCK | os.O_NOCTTY), 1)
 
     def run(self):
         while not self.stopping:
@@ -160,13 +163,17 @@ class Server:
         return max(0.0, oldest + self.options.idle_timeout - time.monotonic())
 
     def close_silent(self):
-        """Who takes what it is owed is not silent, though it may be too little to send more."""
         while self.timeout() == 0.0:
             conn = next(iter(self.conns))
-            if conn.unsent and untaken(conn.sock) < conn.untaken:
+            if self.has_moved(conn):
                 self.heard(conn)
             else:
                 self.drop(conn)
+
+    def has_moved(self, conn):
+        """Who takes what it is owed is not silent, though it may be too little to send more;
+        nor is who spoke while we could not run."""
+        return untaken(conn.sock) < conn.untaken if conn.unsent else readable(conn.sock)
 
     def heard(self, conn):
         self.conns[conn] = time.monotonic()
@@ -313,13 +320,21 @@ class Server:
                 "cpu_system_seconds": usage.ru_stime,
                 "peak_rss_bytes": usage.ru_maxrss * 1024})
             try:
-                if os.path.isfile(self.options.stats):  # a second report replaces the first
+                again = os.path.isfile(self.options.stats)  # a second replaces the first
+                if again:
                     self.stats_file.seek(0)
-                    self.stats_file.truncate()
                 self.stats_file.write(json.dumps(self.counters) + "\n")
                 self.stats_file.flush()
+                if again:
+                    self.stats_file.truncate()
             except OSError as error:
                 self.report_lost = self.fail("cannot write %s" % self.options.stats, error)
+
+
+def readable(sock):
+    ready = select.poll()
+    ready.register(sock, select.POLLIN)
+    return bool(ready.poll(0))
 
 
 def untaken(sock):

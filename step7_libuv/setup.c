@@ -5,6 +5,7 @@
 #include <stdint.h>
 #include <stdlib.h>
 #include <string.h>
+#include <unistd.h>
 
 enum { RESERVE_SIZE = 64 * 1024 };
 
@@ -43,6 +44,17 @@ bool setup_has_memory(void)
     return reserve != NULL;
 }
 
+/* libuv ends the program when it cannot have the pipe it wants beside its epoll. */
+static bool has_descriptors(int n)
+{
+    int fd = dup(STDIN_FILENO);
+    bool enough = fd != -1 && (n == 1 || has_descriptors(n - 1));
+
+    if (fd != -1)
+        close(fd);
+    return enough;
+}
+
 /* Returns 0 or an error of libuv's. */
 static int listen_on(uv_loop_t *loop, uv_tcp_t *listener, const struct addrinfo *address,
                      uv_connection_cb knock)
@@ -69,9 +81,10 @@ void setup_listener(uv_loop_t *loop, uv_tcp_t *listener, uv_connection_cb knock,
     uv_getaddrinfo_t request;
 
     uv_replace_allocator(setup_malloc, reallocate, allocate_zeroed, free);
-    if (uv_loop_init(loop) != 0)
-        cli_die("cannot set up libuv's loop");
-    int error = uv_getaddrinfo(loop, &request, NULL, cli.bind, cli.port, &hints);
+    int error = has_descriptors(3) ? uv_loop_init(loop) : UV_EMFILE;
+    if (error != 0)
+        cli_die("cannot set up libuv's loop: %s", uv_strerror(error));
+    error = uv_getaddrinfo(loop, &request, NULL, cli.bind, cli.port, &hints);
     if (error != 0)
         cli_cannot_listen(uv_strerror(error));
     for (const struct addrinfo *a = request.addrinfo; a != NULL; a = a->ai_next)

@@ -1,5 +1,7 @@
 """The lesson of step 7: one loop for everything, timers and sockets alike."""
 
+import resource
+
 from check_server import case
 
 
@@ -13,3 +15,14 @@ def answers_while_a_timer_runs(t):
             t.pause(0.1)
         silent.expect_end()
         talking.send(b"^abc$").expect(b"bcd")
+
+
+@case("too few descriptors for libuv: one line that says so, where libuv would abort",
+      needs="linux")
+def too_few_descriptors(t):
+    def one_to_open():
+        resource.setrlimit(resource.RLIMIT_NOFILE, (4, 4))
+
+    done = t.run("0", preexec_fn=one_to_open)
+    t.check(done.status == 1 and done.stderr.count("\n") == 1 and
+            "too many open files" in done.stderr, "%d: %r" % (done.status, done.stderr))

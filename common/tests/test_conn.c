@@ -10,6 +10,8 @@
 
 #include <errno.h>
 #include <poll.h>
+#include <pthread.h>
+#include <stdatomic.h>
 #include <string.h>
 #include <sys/socket.h>
 #include <time.h>
@@ -18,7 +20,7 @@
 static const struct peer nobody = {.port = 7};
 
 /* Where the linker has --wrap, conn.c's clock is ours as soon as it is set. */
-static uint64_t clock_ms; /* 0: not set */
+static atomic_uint_least64_t clock_ms; /* 0: not set */
 static int clock_readings;
 
 /* NOLINTBEGIN(bugprone-reserved-identifier): the linker wants these names */
@@ -30,8 +32,9 @@ int __wrap_clock_gettime(clockid_t id, struct timespec *t)
     assert_int_equal(id, CLOCK_MONOTONIC); /* nobody sets it */
     if (clock_ms == 0)
         return __real_clock_gettime(id, t);
-    *t = (struct timespec){.tv_sec = (time_t)(clock_ms / 1000),
-                           .tv_nsec = (long)(clock_ms % 1000) * 1000000 + 999999};
+    uint64_t now = clock_ms;
+    *t = (struct timespec){.tv_sec = (time_t)(now / 1000),
+                           .tv_nsec = (long)(now % 1000) * 1000000 + 999999};
     return 0;
 }
 #ifdef __APPLE__ /* nobody calls the one above, and nobody has the one it calls */
@@ -287,6 +290,76 @@ static void silence_is_measured(void **state)
     clock_ms = 0;
 }
 
+/* Who is owed something and takes some of it, be it without a word, may stay. */
+static void taking_is_not_silence(void **state)
+{
+    struct conn_list list = {.idle_limit = 40};
+    static char flood[64 * 1024];
+    const int large = 2 * sizeof flood;
+
+    (void)state;
+#ifdef __APPLE__
+    skip();
+#endif
+    clock_ms = 1000;
+    struct pair taking = make_pair(&list), silent = make_pair(&list);
+    memset(flood, '^', sizeof flood);
+    net_set_nonblocking(taking.client);
+    setsockopt(taking.client, SOL_SOCKET, SO_SNDBUF, &large, sizeof large);
+    while (conn_pump(&list, taking.c) != WANT_WRITE)
+        (void)!send(taking.client, flood, sizeof flood, 0);
+    say(&silent, "x");
+    assert_int_equal(conn_pump(&list, silent.c), WANT_READ);
+    for (int i = 0; i < 2; i++) {
+        assert_ptr_equal(list.first, taking.c);
+        assert_true(recv(taking.client, flood, sizeof flood, 0) > 0);
+        clock_ms += 40;
+        assert_true(conn_expired(&list));
+        assert_ptr_equal(list.first, silent.c);
+        assert_ptr_equal(list.last, taking.c);
+        assert_int_equal(conn_pump(&list, taking.c), WANT_WRITE);
+        say(&silent, "x");
+        assert_int_equal(conn_pump(&list, silent.c), WANT_READ);
+        assert_false(conn_expired(&list));
+        assert_int_equal(conn_expiry_ms(&list), 40);
+    }
+    clock_ms += 40;
+    assert_true(conn_expired(&list)); /* it takes no more */
+    assert_ptr_equal(list.first, taking.c);
+    leave(&list, &silent);
+    leave(&list, &taking);
+    clock_ms = 0;
+}
+
+/* Not even the greeting has room: who takes nothing is silent from the beginning. */
+static void not_taking_the_greeting_is_silence(void **state)
+{
+    struct conn_list list = {.idle_limit = 40};
+    char byte = '-';
+    int ends[2];
+
+    (void)state;
+#ifdef __APPLE__
+    skip();
+#endif
+    clock_ms = 1000;
+    assert_return_code(socketpair(AF_UNIX, SOCK_STREAM, 0, ends), errno);
+    assert_return_code(net_set_nonblocking(ends[1]), errno);
+    while (send(ends[1], &byte, 1, 0) == 1)
+        ;
+    struct pair pair = {.client = ends[0], .c = conn_open(&list, ends[1], &nobody)};
+    assert_int_equal(conn_greet(pair.c), WANT_WRITE);
+    assert_int_equal(pair.c->want, WANT_WRITE);
+    clock_ms += 40;
+    assert_true(conn_expired(&list));
+    while (byte == '-' && recv(pair.client, &byte, 1, MSG_DONTWAIT) == 1)
+        if (pair.c->owed != NULL)
+            conn_pump(&list, pair.c);
+    assert_int_equal(byte, '*');
+    leave(&list, &pair);
+    clock_ms = 0;
+}
+
 static void without_a_limit_no_clock_is_read(void **state)
 {
     struct conn_list list = {0};
@@ -338,6 +411,97 @@ static void draining_answers_what_came(void **state)
     close(deaf.client);
 }
 
+enum { QUIET_MS = 20, OWED = 64 * 1024 };
+
+/* What the clients do while their conns are drained: the clock is theirs. */
+static struct {
+    struct pair asking, late, slow;
+    size_t heard;
+    bool answered;
+} crowd;
+
+static bool is_answered(int client, int times)
+{
+    char byte = 'b';
+
+    while (byte == 'b' && times-- > 0)
+        if (send(client, "^a$", 3, MSG_NOSIGNAL) != 3 ||
+            recv(client, &byte, 1, MSG_WAITALL) != 1)
+            return false;
+    return byte == 'b';
+}
+
+static void *talk(void *unused)
+{
+    static char bytes[OWED];
+    ssize_t n;
+
+    /* Two answers to another: the lap in which the late one was looked at is over. */
+    crowd.answered = is_answered(crowd.asking.client, 2);
+    for (int i = 0; i < 3 && crowd.answered; i++) {
+        crowd.answered = is_answered(crowd.late.client, 1);
+        clock_ms += QUIET_MS - 1; /* which is not too long, again and again */
+        crowd.answered = crowd.answered && is_answered(crowd.asking.client, 2);
+    }
+    poll(NULL, 0, 2 * QUIET_MS); /* a drain with nothing to do for so long */
+    while (crowd.heard < OWED && (n = recv(crowd.slow.client, bytes, OWED, 0)) > 0)
+        crowd.heard += (size_t)n;
+    clock_ms += QUIET_MS;
+    return unused;
+}
+
+static uint16_t order[3];
+
+static void gone_in_order(const struct peer *peer)
+{
+    order[farewells++] = peer->port;
+}
+
+/* Who speaks before it has been silent for too long is served, and who is owed something gets
+ * it, late or slow. */
+static void draining_waits_for_the_late_and_the_slow(void **state)
+{
+    struct conn_list list = {.idle_limit = 1000};
+    static char flood[OWED];
+    const int large = 2 * OWED;
+    pthread_t clients;
+
+    (void)state;
+#ifdef __APPLE__
+    skip();
+#endif
+    clock_ms = 1000;
+    crowd.asking = make_pair(&list);
+    crowd.late = make_pair(&list);
+    crowd.slow = make_pair(&list);
+    expect(&crowd.asking, "*");
+    expect(&crowd.late, "*");
+    crowd.asking.c->peer.port = 1;
+    crowd.late.c->peer.port = 2;
+    crowd.slow.c->peer.port = 3;
+    memset(flood, '^', sizeof flood);
+    setsockopt(crowd.slow.client, SOL_SOCKET, SO_SNDBUF, &large, sizeof large);
+    assert_int_equal(send(crowd.slow.client, flood, sizeof flood, 0), OWED);
+    farewells = 0;
+    clock_ms += 2 * QUIET_MS; /* how silent they were before does not matter */
+    time_t start = time(NULL);
+    int before = clock_readings;
+    pthread_create(&clients, NULL, talk, NULL);
+    conn_drain(&list, QUIET_MS, 10000, gone_in_order);
+    pthread_join(clients, NULL);
+    clock_ms = 0;
+    assert_true(clock_readings - before < 2000); /* it sleeps, */
+    assert_true(time(NULL) - start < 5);         /* but not to the limit */
+    assert_true(crowd.answered);
+    assert_int_equal(crowd.heard, OWED); /* a greeting, and all but the first `^` */
+    assert_int_equal(farewells, 3);
+    for (int i = 0; i < 3; i++)
+        assert_int_equal(order[i], i + 1);
+    close(crowd.asking.client);
+    close(crowd.late.client);
+    close(crowd.slow.client);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -348,8 +512,11 @@ int main(void)
         cmocka_unit_test(a_dead_client_is_finished),
         cmocka_unit_test(the_silent_expire_in_order),
         cmocka_unit_test(silence_is_measured),
+        cmocka_unit_test(taking_is_not_silence),
+        cmocka_unit_test(not_taking_the_greeting_is_silence),
         cmocka_unit_test(without_a_limit_no_clock_is_read),
         cmocka_unit_test(draining_answers_what_came),
+        cmocka_unit_test(draining_waits_for_the_late_and_the_slow),
     };
 
     return cmocka_run_group_tests_name("conn", tests, NULL, NULL);

@@ -61,7 +61,10 @@ row() { # NAME CC CFLAGS AR SANITIZERS
         fi
     done
     parts='test_cli test_conn test_echo test_net test_ae test_hist test_load_wire'
-    parts="$parts test_load_options test_load_report replay_ under"
+    for one in options report process alarm; do
+        parts="$parts test_load_$one"
+    done
+    parts="$parts replay_ under"
     case $cflags in
     *-flto*) ;; # there the linker does not put faults.c before each call of a server
     *) parts="$parts faults_" ;;

@@ -143,6 +143,7 @@ class ClosedLoop(LoadTest):
         self.assertTrue(report["littles_law"]["consistent"], report["littles_law"])
         self.assertLessEqual(report["fairness"]["min"], report["messages"] / 3)
         self.assertGreaterEqual(report["fairness"]["max"], report["messages"] / 3)
+        self.assertEqual(report["unanswered"], 0)
         self.assertNotIn("uncorrected_us", report)
 
     def test_pipeline_keeps_that_many_in_flight(self):
@@ -191,6 +192,7 @@ class ClosedLoop(LoadTest):
         self.assertEqual(report["connections"]["made"], 5)
         self.assertGreater(report["fairness"]["min"], 0)
         self.assertAlmostEqual(report["littles_law"]["in_flight"], 5, delta=0.1)
+        self.assertAlmostEqual(report["latency_us"]["count"], report["messages"], delta=10)
 
     def test_idle_connections_stay_silent(self):
         with Server() as server:
@@ -285,6 +287,17 @@ class OpenLoop(LoadTest):
         self.assertGreater(opened["latency_us"]["p90"], 150000)
         self.assertLess(opened["uncorrected_us"]["p90"], 100000)
 
+    def test_a_thread_that_is_not_answered_counts_too(self):
+        """By their address here all connections of the first thread are known."""
+        def ignore_one(client, answers, _sent):
+            return b"" if client.getpeername()[0] == "127.0.0.2" else answers
+        with Server(spoil=ignore_one) as server:
+            report = self.measure(server, connections=4, threads=2, rate=200, duration=0.3,
+                                  warmup=0, source="127.0.0.2,127.0.0.3")
+        self.assertIn(report["unanswered"], range(28, 59))      # half of all, at least
+        self.assertEqual(report["fairness"]["min"], 0)
+        self.assertGreater(report["fairness"]["max"], 0)
+
 
 class Trouble(LoadTest):
     def spoiled(self, kind, spoil, message="", **options):
@@ -325,7 +338,20 @@ class Trouble(LoadTest):
             return answers
         report = self.spoiled("closed", spoil)
         self.assertLess(report["seconds"], 0.2)     # with nobody left it ends early
+        self.assertTrue(report["interrupted"])
         self.assertEqual(report["connections"]["lost"], 2)
+
+    def test_what_a_lost_connection_sent_is_not_in_flight(self):
+        lost = []
+
+        def spoil(client, answers, _sent):
+            if not lost or client in lost:
+                lost.append(client)
+                client.shutdown(socket.SHUT_RDWR)
+            return answers
+        report = self.spoiled("closed", spoil, warmup=0, duration=0.5)
+        self.assertEqual(report["connections"]["lost"], 1)
+        self.assertLess(report["littles_law"]["in_flight"], 1.7)
 
     def test_reset_by_the_server(self):
         def spoil(client, answers, sent):
@@ -351,7 +377,9 @@ class Trouble(LoadTest):
     def test_nobody_listens(self):
         with Server() as server:
             pass
+        began = time.monotonic()
         result = run(server.host, server.port)
+        self.assertLess(time.monotonic() - began, 2)    # it does not wait for a miracle
         self.assertEqual(result.returncode, 3)
         self.assertEqual(result.stderr, "load-client: 127.0.0.1:%d: Connection refused\n"
                          % server.port)
@@ -519,6 +547,25 @@ class Reports(LoadTest):
             self.assertGreater(report["messages"], 0)
             self.assertTrue(0.1 < report["seconds"] < 5, report["seconds"])
             self.assertTrue(report["littles_law"]["consistent"], report["littles_law"])
+
+    def test_interrupts_when_nothing_comes(self):
+        """One before the first greeting; two while answers are owed, the second of which ends
+        it at once."""
+        for first, then, status in ((signal.SIGINT, None, 3),
+                                    (signal.SIGINT, signal.SIGTERM, -signal.SIGTERM)):
+            with Server(greeting=b"*" if then else b"", spoil=lambda *_: b"") as server:
+                process = subprocess.Popen(command(server.host, server.port, connections=1),
+                                           stdout=subprocess.PIPE, stderr=subprocess.PIPE)
+                while not (server.messages if then else server.peers):
+                    self.assertIsNone(process.poll())
+                    time.sleep(0.01)
+                process.send_signal(first)
+                if then:
+                    time.sleep(0.1)
+                    process.send_signal(then)
+                output, errors = process.communicate(timeout=10)
+            self.assertEqual((process.returncode, output), (status, b""))
+            self.assertEqual(b"interrupted before the first" in errors, then is None)
 
     def test_progress_on_a_terminal_only(self):
         with Server() as server:

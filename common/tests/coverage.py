@@ -35,7 +35,7 @@ void __wrap__exit(int status)
     __real__exit(status);
 }
 """
-PARTS = ["common/test_c", "common/test_echo", "common/test_net",
+PARTS = ["common/test_c", "common/test_echo", "common/test_net", "common/test_stats",
          "common/replay_", "clients/test_hist", "clients/test_load", "step"]
 LIMITS = [      # the first pattern decides; per cent of lines
     ("*/tests/*", None),    # not even listed

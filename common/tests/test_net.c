@@ -368,6 +368,7 @@ static void send_all_gives_up(void **state)
     assert_int_equal(errno, EINTR);
     give_up = false;
     assert_true(net_untaken(fd) > 0);
+    assert_return_code(net_set_timeout(fd, 1000), errno); /* the machine may be busy */
     pthread_create(&thread, NULL, read_slowly, &reader);
     assert_return_code(net_send_all(fd, bytes, SIZE / 8, &give_up), errno);
     give_up = true; /* too late: it is all sent */

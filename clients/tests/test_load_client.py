@@ -202,9 +202,11 @@ class ClosedLoop(LoadTest):
         self.assertEqual(report["fairness"]["min"], report["fairness"]["max"])
 
     def test_ramp(self):
-        with Server() as server:
-            report = self.measure(server, connections=11, ramp=100)
-        self.assertGreaterEqual(report["connections"]["seconds"], 0.1)
+        for threads, connections in (1, 11), (2, 12):
+            with Server() as server:
+                report = self.measure(server, connections=connections, ramp=100,
+                                      threads=threads)
+            self.assertGreaterEqual(report["connections"]["seconds"], 0.1)
 
     def test_sources_take_turns(self):
         with Server() as server:
@@ -292,8 +294,9 @@ class OpenLoop(LoadTest):
         def ignore_one(client, answers, _sent):
             return b"" if client.getpeername()[0] == "127.0.0.2" else answers
         with Server(spoil=ignore_one) as server:
-            report = self.measure(server, connections=4, threads=2, rate=200, duration=0.3,
-                                  warmup=0, source="127.0.0.2,127.0.0.3")
+            report = self.measure(server, connections=4, threads=2, pipeline=50, rate=200,
+                                  duration=0.3, warmup=0, source="127.0.0.2,127.0.0.3")
+        self.assertAlmostEqual(report["latency_us"]["count"], 60, delta=4)
         self.assertIn(report["unanswered"], range(28, 59))      # half of all, at least
         self.assertEqual(report["fairness"]["min"], 0)
         self.assertGreater(report["fairness"]["max"], 0)

@@ -180,7 +180,7 @@ static void a_bad_run(void **state)
                   .answered = 90,
                   .on_time = 50,
                   .late_ns = 2.5e6,
-                  .in_flight_ns = 2e9,
+                  .in_flight_ns = 16e9,
                   .errors = {[ERROR_CONNECT] = 2, [ERROR_CLOSED] = 1003}},
         .latency = latency,
         .service = service,
@@ -212,7 +212,7 @@ static void a_bad_run(void **state)
         "unanswered   12 messages were due but not answered; they count as latency with\n"
         "             the age they had at the end\n"
         "fairness     0 to 30 messages per connection\n"
-        "Little's law 4.00 in flight; messages a second times mean latency is 8.19: NOT "
+        "Little's law 32.00 in flight; messages a second times mean latency is 8.19: NOT "
         "CONSISTENT\n"
         "client       3.89 ms CPU per message, 70 % of the time; and for 24 % of it waiting "
         "for a CPU that others used\n"
@@ -245,7 +245,7 @@ static void a_bad_run(void **state)
         "  'late_us': 50.000,\n"
         "  'unanswered': 12,\n"
         "  'fairness': {'min': 0, 'max': 30},\n"
-        "  'littles_law': {'in_flight': 4.0000, 'rate_times_latency': 8.1900, 'consistent': "
+        "  'littles_law': {'in_flight': 32.0000, 'rate_times_latency': 8.1900, 'consistent': "
         "false},\n"
         "  'client': {'cpu_seconds': 0.350000, 'cpu_us_per_message': 3888.8889, 'cpu_share': "
         "0.7000, 'delay_share': 0.2400, 'bottleneck': true},\n"

@@ -10,18 +10,23 @@
 
 #include <errno.h>
 #include <fcntl.h>
+#include <getopt.h>
 #include <poll.h>
+#include <pthread.h>
 #include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/resource.h>
+#include <sys/stat.h>
+#include <sys/time.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
 enum { TEXT_SIZE = 16 * 1024, MAX_ARGUMENTS = 8 };
 
 static char out[TEXT_SIZE], err[TEXT_SIZE];
+static size_t out_size; /* of the last run */
 
 /* ---- The child ------------------------------------------------------------------------------
  */
@@ -38,6 +43,7 @@ static void server(int argc, char **argv)
 {
     struct net_listener listener;
 
+    errno = ERANGE; /* whatever came before */
     cli_start(argc, argv, more);
     cli_log("bind %s port %s max %d idle %d quiet %d once %d laps %d\n", cli.bind, cli.port,
             cli.max_clients, cli.idle_timeout_ms, cli.quiet, once, laps);
@@ -78,7 +84,7 @@ static pid_t start(const char *const *arguments, int *reading, int *complaints)
     return child;
 }
 
-static void read_all(int fd, char *text)
+static size_t read_all(int fd, char *text)
 {
     size_t n = 0;
     ssize_t got;
@@ -87,6 +93,7 @@ static void read_all(int fd, char *text)
         n += (size_t)got;
     text[n] = '\0';
     close(fd);
+    return n;
 }
 
 /* Reads standard output until the text is in it. */
@@ -113,6 +120,43 @@ static int status_of(pid_t child)
     return WIFEXITED(status) ? WEXITSTATUS(status) : -WTERMSIG(status);
 }
 
+/* Runs a part of a server in a process of its own, with nothing open but standard input, output
+ * and error, and tells what it wrote in `out` and how it ended: 7 if with its last line. */
+static int in_child(void (*part)(void))
+{
+    int ends[2];
+
+    assert_return_code(pipe(ends), errno);
+    pid_t child = fork();
+    if (child == 0) {
+        dup2(ends[1], STDOUT_FILENO);
+        for (int fd = 3; fd < 64; fd++)
+            close(fd);
+        part();
+        _exit(7);
+    }
+    close(ends[1]);
+    read_all(ends[0], out);
+    return status_of(child);
+}
+
+static void check_at(int line, bool good)
+{
+    if (good)
+        return;
+    fprintf(stderr, "not so: line %d\n", line);
+    _exit(8);
+}
+#define CHECK(good) check_at(__LINE__, good)
+
+static void start_with(const char *argument)
+{
+    char *argv[] = {(char *)"server", (char *)argument, NULL};
+
+    optind = 1;
+    cli_start(2, argv, NULL);
+}
+
 #define ARGUMENTS(...) ((const char *const[]){__VA_ARGS__, NULL})
 
 /* Runs it with arguments that make it end at once. */
@@ -121,7 +165,7 @@ static int run(const char *const *arguments)
     int reading, complaints;
     pid_t child = start(arguments, &reading, &complaints);
 
-    read_all(reading, out);
+    out_size = read_all(reading, out);
     read_all(complaints, err);
     return status_of(child);
 }
@@ -153,6 +197,10 @@ static void every_option(void **state)
     assert_non_null(strstr(out, "Listening on 127.0.0.1:"));
     run_until_it_listens(ARGUMENTS("-p", "0", "-b", "localhost", "-m", "7", "-i", "1.5", "-q"));
     assert_non_null(strstr(out, "bind localhost port 0 max 7 idle 1500 quiet 1"));
+    run_until_it_listens(ARGUMENTS("-p0", "-i", "86400"));
+    assert_non_null(strstr(out, "idle 86400000 "));
+    run_until_it_listens(ARGUMENTS("-p0", "-i0.001"));
+    assert_non_null(strstr(out, "idle 1 "));
     run_until_it_listens(ARGUMENTS("--port=0", "--bind=0.0.0.0", "--max-clients=1",
                                    "--idle-timeout=0", "--quiet", "--once", "--laps=9"));
     assert_non_null(strstr(out, "bind 0.0.0.0 port 0 max 1 idle 0 quiet 1 once 1 laps 9"));
@@ -189,6 +237,9 @@ static void usage_errors(void **state)
         {{"-m", "99999999999"}, "server: --max-clients: '99999999999' is not"},
         {{"-i", "soon"}, "server: --idle-timeout: 'soon' is not a number of seconds"},
         {{"-i", "1e9"}, "server: --idle-timeout: '1e9' is not"},
+        {{"-i", "86401"}, "server: --idle-timeout: '86401' is not"},
+        {{"-i", "0.0009"}, "server: --idle-timeout: '0.0009' is not"},
+        {{"-i", "0x10"}, "server: --idle-timeout: '0x10' is not"},
         {{"-i", "nan"}, "server: --idle-timeout: 'nan' is not"},
         {{"--laps", "10"}, "server: --laps: '10' is not a whole number from 1 to 9\n"},
         {{"--bind="}, "server: --bind: the address is empty\n"},
@@ -209,6 +260,7 @@ static void usage_errors(void **state)
         assert_int_equal(run(cases[i].arguments), 2);
         assert_int_equal(strncmp(err, cases[i].message, strlen(cases[i].message)), 0);
         assert_non_null(strstr(err, "Usage: server"));
+        assert_non_null(strstr(err, "--laps N"));
         assert_string_equal(out, "");
     }
 }
@@ -219,6 +271,12 @@ static void trouble_at_start(void **state)
     assert_int_equal(run(ARGUMENTS("-b", "192.0.2.1", "0")), 1);
     assert_string_equal(err, "server: cannot listen on 192.0.2.1:0: "
                              "Cannot assign requested address\n");
+    assert_int_equal(run(ARGUMENTS("-b", "192.0.2.1")), 1);
+    assert_string_equal(err, "server: cannot listen on 192.0.2.1:8080: "
+                             "Cannot assign requested address\n");
+    char in_brackets[] = "[?]"; /* a server may write to its arguments */
+    assert_int_equal(run(ARGUMENTS("-b", in_brackets, "1")), 1);
+    assert_non_null(strstr(err, "server: cannot listen on ?:1: "));
     assert_int_equal(run(ARGUMENTS("-b", "no such host", "0")), 1);
     assert_non_null(strstr(err, "server: cannot listen on no such host:0: "));
     assert_int_equal(run(ARGUMENTS("-b", "::zz", "1")), 1);
@@ -259,36 +317,221 @@ static void reports_on_demand(void **state)
     wait_for(reading, "\"peak_rss_bytes\": ");
     assert_null(strstr(out, "\"peak_rss_bytes\": 0\n"));
     kill(child, SIGTERM);
-    read_all(reading, out);
+    size_t n = read_all(reading, out);
     read_all(complaints, err);
     assert_non_null(strstr(out, "\"clients_served\": 0,"));
+    assert_string_equal(out + n - 2, "}\n");
     assert_int_equal(status_of(child), 0);
 }
 
+/* Whatever the file held, and however long that was. */
 static void the_last_report_replaces_the_first(void **state)
 {
-    char path[] = "/tmp/test_cli.XXXXXX", argument[64];
+    char path[] = "/tmp/test_cli.XXXXXX", argument[64], rubbish[5000];
     int fd = mkstemp(path), reading, complaints;
-    FILE *file = fdopen(fd, "r");
 
     (void)state;
+    memset(rubbish, '{', sizeof rubbish);
+    assert_int_equal(write(fd, rubbish, sizeof rubbish), sizeof rubbish);
     snprintf(argument, sizeof argument, "--stats=%s", path);
     pid_t child = start(ARGUMENTS(argument, "0"), &reading, &complaints);
     out[0] = '\0';
     wait_for(reading, "Listening on");
+    assert_int_equal(lseek(fd, 0, SEEK_END), 0);
     kill(child, SIGUSR1);
     wait_for(reading, "resident");
+    assert_int_equal(pwrite(fd, rubbish, sizeof rubbish, 0), sizeof rubbish);
     kill(child, SIGTERM);
     read_all(reading, out);
     read_all(complaints, err);
     assert_int_equal(status_of(child), 0);
-    size_t n = fread(out, 1, sizeof out - 1, file);
-    out[n] = '\0';
+    lseek(fd, 0, SEEK_SET);
+    size_t n = read_all(fd, out);
     assert_int_equal(out[0], '{');
     assert_ptr_equal(strchr(out, '{'), strrchr(out, '{'));
     assert_string_equal(out + n - 2, "}\n");
-    fclose(file);
     unlink(path);
+}
+
+static void where_a_report_may_go(void **state)
+{
+    char folder[] = "/tmp/test_cli.XXXXXX", argument[64];
+    const mode_t mask = umask(022);
+    int reading, complaints;
+    struct stat found;
+
+    (void)state;
+    assert_non_null(mkdtemp(folder));
+    snprintf(argument, sizeof argument, "--stats=%s/file", folder);
+    run_until_it_listens(ARGUMENTS(argument, "0"));
+    char *path = argument + strlen("--stats=");
+    assert_return_code(stat(path, &found), errno);
+    assert_int_equal(found.st_mode & 0777, 0644); /* others may read it */
+    unlink(path);
+    assert_return_code(mkfifo(path, 0600), errno);
+    assert_int_equal(run(ARGUMENTS(argument, "0")), 1); /* it waits for no reader */
+    assert_non_null(strstr(err, strerror(ENXIO)));
+    unlink(path);
+    rmdir(folder);
+    umask(mask);
+    run_until_it_listens(ARGUMENTS("--stats=/dev/null", "0"));
+    assert_string_equal(err, "");
+    if (access("/dev/full", W_OK) == 0) {
+        pid_t child = start(ARGUMENTS("--stats=/dev/full", "0"), &reading, &complaints);
+        out[0] = '\0';
+        wait_for(reading, "Listening on");
+        kill(child, SIGTERM);
+        read_all(reading, out);
+        read_all(complaints, err);
+        assert_int_equal(status_of(child), 1);
+        assert_non_null(strstr(err, "server: cannot write '/dev/full': "));
+    }
+}
+
+/* ---- Signals, up close ---- */
+
+static bool is_ready(int fd)
+{
+    struct pollfd ready = {.fd = fd, .events = POLLIN};
+
+    return poll(&ready, 1, 0) == 1;
+}
+
+static void *ask(void *stopping)
+{
+    *(bool *)stopping = cli_stopping();
+    return NULL;
+}
+
+static void be_signalled(void)
+{
+    bool stopping = true;
+    pthread_t other;
+    sigset_t all;
+
+    sigfillset(&all); /* as whoever starts us may have them */
+    sigprocmask(SIG_BLOCK, &all, NULL);
+    start_with("--stats=/dev/null");
+    raise(SIGUSR1); /* before there is a pipe to write to */
+    int wakeup = cli_wakeup_fd();
+    CHECK(is_ready(wakeup));
+    pthread_create(&other, NULL, ask, &stopping); /* no business of other threads */
+    pthread_join(other, NULL);
+    CHECK(!stopping && is_ready(wakeup));
+    CHECK(!cli_stopping() && !is_ready(wakeup));
+    for (int i = 0; i < 70000; i++) /* more than a pipe can hold */
+        raise(SIGUSR1);
+    errno = 0;
+    raise(SIGUSR1);
+    CHECK(errno == 0);
+    CHECK(!cli_stopping() && !is_ready(wakeup));
+    for (int fd = 3; fd < 64; fd++)
+        CHECK(fcntl(fd, F_GETFD) == -1 || fcntl(fd, F_GETFD) & FD_CLOEXEC);
+    raise(SIGUSR1);
+    raise(SIGTERM);
+    CHECK(cli_stopping() && is_ready(wakeup)); /* so that all who wait for it wake up */
+    CHECK(cli_stopping());
+    raise(SIGTERM); /* a second one is no news */
+}
+
+static void each_signal_is_heard_once(void **state)
+{
+    int reports = 0;
+
+    (void)state;
+    assert_int_equal(in_child(be_signalled), 7);
+    for (const char *at = out; (at = strstr(at, "Clients: ")) != NULL; at++)
+        reports++;
+    assert_int_equal(reports, 3);
+}
+
+static void be_stopped_at_once(void)
+{
+    start_with("0");
+    raise(SIGTERM);
+    CHECK(is_ready(cli_wakeup_fd())); /* it came before the pipe */
+    CHECK(cli_stopping());
+    raise(SIGINT); /* a second signal, and a second SIGINT, ends it */
+}
+
+static void be_interrupted(void)
+{
+    const struct itimerval soon = {.it_value.tv_usec = 10000, .it_interval.tv_usec = 10000};
+    int ends[2];
+    char byte;
+
+    start_with("0");
+    cli_interrupt_on(SIGALRM);
+    CHECK(pipe(ends) == 0);
+    setitimer(ITIMER_REAL, &soon, NULL);
+    CHECK(read(ends[0], &byte, 1) == -1 && errno == EINTR); /* with SA_RESTART it never ends */
+}
+
+static void signals_end_calls_and_the_second_the_server(void **state)
+{
+    (void)state;
+    assert_int_equal(in_child(be_stopped_at_once), -SIGINT);
+    assert_int_equal(in_child(be_interrupted), 7);
+}
+
+/* ---- Who is let in ---- */
+
+static void admit(void)
+{
+    const struct peer peer = {.port = 7};
+    int ends[2];
+
+    start_with("-m2");
+    CHECK(pipe(ends) == 0);
+    for (int i = 0; i < 2; i++) {
+        CHECK(cli_admit(ends[i], &peer) == ends[i]);
+        cli_connected(&peer);
+    }
+    int more_fd = dup(0);
+    CHECK(cli_full() && cli_admit(more_fd, &peer) == CLI_REFUSED);
+    CHECK(fcntl(more_fd, F_GETFD) == -1);
+    cli_disconnected(&peer);
+    CHECK(!cli_full() && cli_admit(ends[0], &peer) == ends[0]);
+    static const int nobody[] = {EAGAIN, EINTR, ECONNABORTED, ENOBUFS};
+    for (size_t i = 0; i < sizeof nobody / sizeof *nobody; i++) {
+        errno = nobody[i];
+        CHECK(cli_admit(-1, &peer) == CLI_NOBODY);
+    }
+    errno = EMFILE;
+    CHECK(cli_admit(-1, &peer) == CLI_REFUSED); /* not said: the second this second */
+    cli.quiet = true;
+    cli_connected(&peer);
+    cli_disconnected(&peer);
+    cli_log("the end\n");
+    cli_finish();
+}
+
+static void refuse_for_want_of_descriptors(void)
+{
+    const struct peer peer = {.port = 7};
+
+    start_with("-q");
+    errno = ENFILE;
+    CHECK(cli_admit(-1, &peer) == CLI_REFUSED);
+}
+
+static void admits_as_many_as_it_may(void **state)
+{
+    static const char lines[] = "peer (::, 7) connected\n"
+                                "peer (::, 7) connected\n"
+                                "peer (::, 7) refused: --max-clients reached\n"
+                                "peer (::, 7) disconnected\n"
+                                "the end\n"
+                                "Clients: 3 served, 2 at most at once; 2 refused.\n";
+    char expected[200];
+
+    (void)state;
+    assert_int_equal(in_child(admit), 7);
+    out[sizeof lines - 1] = '\0';
+    assert_string_equal(out, lines);
+    assert_int_equal(in_child(refuse_for_want_of_descriptors), 7);
+    snprintf(expected, sizeof expected, "peer (::, 7) refused: %s\n", strerror(ENFILE));
+    assert_string_equal(out, expected);
 }
 
 static void says_when_descriptors_are_few(void **state)
@@ -300,8 +543,14 @@ static void says_when_descriptors_are_few(void **state)
     low = (struct rlimit){.rlim_cur = 64, .rlim_max = before.rlim_max};
     setrlimit(RLIMIT_NOFILE, &low);
     run_until_it_listens(ARGUMENTS("0"));
-    setrlimit(RLIMIT_NOFILE, &before);
     assert_non_null(strstr(err, "server: room for fewer than 64 clients"));
+    if (before.rlim_max >= 1024) { /* as many as there are on most systems */
+        low.rlim_cur = 1024;
+        setrlimit(RLIMIT_NOFILE, &low);
+        run_until_it_listens(ARGUMENTS("0"));
+        assert_string_equal(err, "");
+    }
+    setrlimit(RLIMIT_NOFILE, &before);
 }
 
 static void a_long_line_is_cut(void **state)
@@ -311,7 +560,7 @@ static void a_long_line_is_cut(void **state)
     (void)state;
     memset(address, 'x', sizeof address - 1);
     assert_int_equal(run(ARGUMENTS("--bind", address, "0")), 1);
-    assert_int_equal(strlen(out), 511);
+    assert_int_equal(out_size, 511);
     assert_int_equal(strspn(out + strcspn(out, "x"), "x"), strlen(out) - strlen("bind "));
 }
 
@@ -454,6 +703,10 @@ int main(void)
         cmocka_unit_test(stops_on_signals),
         cmocka_unit_test(reports_on_demand),
         cmocka_unit_test(the_last_report_replaces_the_first),
+        cmocka_unit_test(where_a_report_may_go),
+        cmocka_unit_test(each_signal_is_heard_once),
+        cmocka_unit_test(signals_end_calls_and_the_second_the_server),
+        cmocka_unit_test(admits_as_many_as_it_may),
         cmocka_unit_test(says_when_descriptors_are_few),
         cmocka_unit_test(refusals_are_summed_up),
         cmocka_unit_test(a_long_line_is_cut),

@@ -3,6 +3,7 @@
 import json
 import os
 import pty
+import re
 import resource
 import select
 import signal
@@ -166,6 +167,19 @@ def quiet(t):
         t.check(after == before, "with --quiet it said %r" % after[len(before):])
 
 
+@case("its log says of each client once that it came, and once that it went", needs="ours")
+def comings_and_goings(t):
+    with t.server() as s:
+        for leave in (Client.finish, Client.reset, Client.close):
+            client = s.connect().greeting()
+            port = client.sock.getsockname()[1]
+            leave(client)
+            s.wait_log(r"^peer \(.*\b%d\) disconnected$" % port)
+            for what in ("connected", "disconnected"):
+                count = len(re.findall(r"\b%d\) %s$" % (port, what), s.log_text(), re.M))
+                t.check(count == 1, "%s: said %d times, not once" % (what, count))
+
+
 @case("--stats FILE: on SIGUSR1 and at exit the cost counters as one flat JSON object",
       needs="--stats")
 def stats_file(t):
@@ -238,6 +252,20 @@ def closed_descriptors(t):
             client = s.connect().greeting()
             s.serves_others()
             client.send(b"^abc$").expect(b"bcd").expect_silence(0.05).finish()
+
+
+@case("started with every signal blocked it hears SIGTERM and SIGINT all the same",
+      needs="ours")
+def blocked_signals(t):
+    for signum in (signal.SIGTERM, signal.SIGINT):
+        before = signal.pthread_sigmask(signal.SIG_BLOCK, signal.valid_signals())
+        try:
+            with t.server() as s:
+                signal.pthread_sigmask(signal.SIG_SETMASK, before)
+                s.serves()
+                s.stop(signum)
+        finally:
+            signal.pthread_sigmask(signal.SIG_SETMASK, before)
 
 
 @case("a standard output that nobody reads any more costs no client, nor does a signal then",

@@ -643,6 +643,19 @@ class WaitsForItsComplaints(Server):
         super().announce()
 
 
+@bug("blocked-signals")
+class LeavesSignalsBlocked(Server):
+    def unblock_signals(self):
+        pass
+
+
+@bug("comings-and-goings")
+class SaysItOnceTooOften(Server):
+    def lost(self, conn, error):
+        super().lost(conn, error)
+        self.say_of(conn, "disconnected")
+
+
 @bug("stray-alarm")
 class DiesOfAnAlarm(Server):
     def catch_signals(self):

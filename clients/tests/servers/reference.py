@@ -133,10 +133,15 @@ class Server:
         signal.set_wakeup_fd(self.wake_writer.fileno(), warn_on_full_buffer=False)
         for signum in (signal.SIGTERM, signal.SIGINT):
             signal.signal(signum, self.stop)
+        self.unblock_signals()
         signal.signal(signal.SIGUSR1, lambda *_: self.write_stats())
         signal.signal(signal.SIGALRM, signal.SIG_IGN)   # exec hands down those set before
         if os.isatty(1):    # with room for a byte it is called writable: open it for ourselves
             os.dup2(os.open(os.ttyname(1), os.O_WRONLY | os.O_NONBLOCK | os.O_NOCTTY), 1)
+
+    def unblock_signals(self):
+        """Whoever started us may have blocked them."""
+        signal.pthread_sigmask(signal.SIG_UNBLOCK, signal.valid_signals())
 
     def run(self):
         while not self.stopping:

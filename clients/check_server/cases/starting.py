@@ -291,7 +291,7 @@ def unread_output(t):
 
 
 @case("a terminal as standard output that is full and never read delays no client",
-      needs="ours")
+      level="normal", needs="ours")
 def unread_terminal(t):
     fill_with_log(t, *pty.openpty())
 

@@ -45,13 +45,15 @@ bool setup_has_memory(void)
 }
 
 /* libuv ends the program when it cannot have the pipe it wants beside its epoll. */
-static bool has_descriptors(int n)
+static bool has_descriptors(void)
 {
-    int fd = dup(STDIN_FILENO);
-    bool enough = fd != -1 && (n == 1 || has_descriptors(n - 1));
+    int some[3], n = 0;
 
-    if (fd != -1)
-        close(fd);
+    while (n < 3 && (some[n] = dup(cli_wakeup_fd())) != -1)
+        n++;
+    bool enough = n == 3;
+    while (n > 0)
+        close(some[--n]);
     return enough;
 }
 
@@ -81,7 +83,7 @@ void setup_listener(uv_loop_t *loop, uv_tcp_t *listener, uv_connection_cb knock,
     uv_getaddrinfo_t request;
 
     uv_replace_allocator(setup_malloc, reallocate, allocate_zeroed, free);
-    int error = has_descriptors(3) ? uv_loop_init(loop) : UV_EMFILE;
+    int error = has_descriptors() ? uv_loop_init(loop) : UV_EMFILE;
     if (error != 0)
         cli_die("cannot set up libuv's loop: %s", uv_strerror(error));
     error = uv_getaddrinfo(loop, &request, NULL, cli.bind, cli.port, &hints);

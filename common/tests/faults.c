@@ -682,6 +682,21 @@ static bool complained_well(void)
 
 static int descriptors; /* open at the end of a good run */
 
+/* How many lines of its log end like that. */
+static int count_lines(const char *end)
+{
+    FILE *log = fdopen(dup(words), "r");
+    char line[200];
+    int count = 0;
+
+    assert_non_null(log);
+    rewind(log);
+    while (fgets(line, sizeof line, log) != NULL)
+        count += strncmp(line, "peer (", 6) == 0 && strstr(line, end) != NULL;
+    fclose(log);
+    return count;
+}
+
 /* Waits until the server has told us something, or has ended. Returns whether it did. */
 static bool has_news(void)
 {
@@ -733,6 +748,9 @@ static bool run(void)
     if (good && fault->nap != SOMETIMES &&
         (shared->naps > 0) != (fault->nap == ALWAYS && shared->hits > 0))
         wrong("it took %d naps", shared->naps);
+    int came = count_lines(") connected\n"), went = count_lines(") disconnected\n");
+    if (good && came != went && fault->call != CALL_write && fault->call != CALL_poll)
+        wrong("by its log %d clients came and %d went", came, went);
     if (shared->misses > 0)
         wrong("it sends %d signals to nobody", shared->misses);
     return shared->hits > 0;

@@ -1,6 +1,6 @@
 """The lesson of the pool: it bounds the threads, not how long a client keeps one."""
 
-from check_server import case
+from check_server import case, proc
 
 QUEUE_SIZE = 64
 
@@ -31,6 +31,19 @@ def threads_are_bounded(t):
             for client in waiting:      # each gets its turn when one before it has left
                 client.greeting().close()
             t.check(s.threads() == 6, "%d threads with 5 workers" % s.threads())
+
+
+@case("its stacks are small: a worker reserves well under a MiB of addresses", needs="linux",
+      clients=51)
+def small_stacks(t):
+    with t.server("--workers", "60") as s:
+        if s.sanitized():
+            t.skip("a sanitizer has stacks of its own")
+        s.crowd(1)
+        before = proc.virtual_bytes(s.pid)
+        s.crowd(50)
+        each = (proc.virtual_bytes(s.pid) - before) / 50
+        t.check(each < 1 << 20, "%d KiB reserved for a worker" % (each / 1024))
 
 
 @case("when the queue is full too, newcomers are refused, and those who wait keep their places",

@@ -243,12 +243,12 @@ static int drop_silent(aeEventLoop *l, long long id, void *data)
     const bool stopping = cli_stopping();
     const int limit = stopping ? CLI_QUIET_MS : cli.idle_timeout_ms;
     const long long now = now_ms();
-    struct fiber *next;
+    struct fiber *f, *next;
 
     (void)id;
     (void)data;
-    for (struct fiber *f = fibers.next;
-         f != &fibers && (now - f->heard >= limit || cli_time_is_up); f = next) {
+    for (f = fibers.next; f != &fibers && (now - f->heard >= limit || cli_time_is_up);
+         f = next) {
         bool owed = aeGetFileEvents(l, f->fd) == AE_WRITABLE;
         next = f->next;
         if (stopping && owed && !cli_time_is_up)
@@ -264,7 +264,7 @@ static int drop_silent(aeEventLoop *l, long long id, void *data)
         aeStop(l);
     if (stopping)
         return LOOK_AGAIN_MS;
-    return fibers.next == &fibers ? limit : (int)(fibers.next->heard + limit - now) + 1;
+    return f == &fibers ? limit : (int)(f->heard + limit - now) + 1;
 }
 
 static void stop_server(aeEventLoop *l, int fd, void *data, int mask)

@@ -153,6 +153,25 @@ static struct pair open_pair(void)
     return (struct pair){fds[0], fds[1]};
 }
 
+/* Two ends of a TCP connection over the loopback. */
+static struct pair open_tcp_pair(void)
+{
+    struct sockaddr_in addr = {.sin_family = AF_INET};
+    socklen_t len = sizeof addr;
+    int listener = socket(AF_INET, SOCK_STREAM, 0), ours, theirs;
+
+    addr.sin_addr.s_addr = htonl(INADDR_LOOPBACK);
+    assert_int_equal(bind(listener, (struct sockaddr *)&addr, len), 0);
+    assert_int_equal(listen(listener, 1), 0);
+    assert_int_equal(getsockname(listener, (struct sockaddr *)&addr, &len), 0);
+    theirs = socket(AF_INET, SOCK_STREAM, 0);
+    assert_int_equal(connect(theirs, (struct sockaddr *)&addr, len), 0);
+    ours = accept(listener, NULL, NULL);
+    assert_true(ours >= 0);
+    close(listener);
+    return (struct pair){ours, theirs};
+}
+
 static void close_pair(struct pair p)
 {
     aeDeleteFileEvent(loop, p.ours, AE_READABLE | AE_WRITABLE);
@@ -194,11 +213,37 @@ static void drop_timers(void)
     assert_null(loop->timeEventHead);
 }
 
+static int open_descriptors(void)
+{
+    int count = 0;
+
+    for (int fd = 0; fd < 256; fd++)
+        count += fcntl(fd, F_GETFD) != -1;
+    return count;
+}
+
+/* Memory as it may come: not empty. */
+static void litter(void)
+{
+    enum { BLOCKS = 32, STEP = 16 };
+    void *blocks[BLOCKS];
+
+    for (int i = 0; i < BLOCKS; i++)
+        if ((blocks[i] = malloc((size_t)(i + 1) * STEP)) != NULL)
+            memset(blocks[i], 0xff, (size_t)(i + 1) * STEP);
+    for (int i = 0; i < BLOCKS; i++)
+        free(blocks[i]);
+}
+
+static int descriptors; /* open before the test */
+
 static int set_up(void **state)
 {
     (void)state;
     trace[0] = '\0';
     clock_stopped = false;
+    descriptors = open_descriptors();
+    litter();
     loop = aeCreateEventLoop(256);
     return loop == NULL;
 }
@@ -207,6 +252,7 @@ static int tear_down(void **state)
 {
     (void)state;
     aeDeleteEventLoop(loop);
+    assert_int_equal(open_descriptors(), descriptors);
     return 0;
 }
 
@@ -366,6 +412,46 @@ static void test_refuses_what_is_out_of_range(void **state)
     assert_null(aeCreateEventLoop(-1));
 }
 
+/* Nothing of a loop is handed down to programs, and none that fails to start leaves anything.
+ */
+static void test_keeps_its_descriptors_to_itself(void **state)
+{
+    const int before = open_descriptors();
+    bool was_open[256];
+
+    (void)state;
+    for (int fd = 0; fd < 256; fd++)
+        was_open[fd] = fcntl(fd, F_GETFD) != -1;
+    aeEventLoop *another = aeCreateEventLoop(10);
+    assert_non_null(another);
+    for (int fd = 0; fd < 256; fd++)
+        if (!was_open[fd] && fcntl(fd, F_GETFD) != -1)
+            assert_true(fcntl(fd, F_GETFD) & FD_CLOEXEC);
+    aeDeleteEventLoop(another);
+    assert_null(aeCreateEventLoop(0));
+    assert_int_equal(open_descriptors(), before);
+}
+
+/* Neither what is no longer watched, nor urgent data, ends a sleep. */
+static void test_sleeps_through_what_is_not_watched(void **state)
+{
+    struct pair p = open_tcp_pair(), q = open_pair();
+    struct actor a = {.name = "a", .again = AE_NOMORE}, b = {.name = "b"};
+
+    (void)state;
+    watch(p.ours, AE_READABLE | AE_WRITABLE, &b);
+    aeDeleteFileEvent(loop, p.ours, AE_WRITABLE);
+    watch(q.ours, AE_READABLE | AE_WRITABLE, &b);
+    aeDeleteFileEvent(loop, q.ours, AE_READABLE | AE_WRITABLE);
+    poke(q.theirs);
+    assert_int_equal(send(p.theirs, "!", 1, MSG_OOB), 1);
+    start_timer(20, &a);
+    assert_int_equal(aeProcessEvents(loop, AE_ALL_EVENTS), 1);
+    assert_trace("tafa");
+    close_pair(p);
+    close_pair(q);
+}
+
 /* What a peer that is gone looks like through every mask. */
 static void expect_hang_up(int fd, int mask)
 {
@@ -411,26 +497,9 @@ static void test_reports_a_closed_pipe(void **state)
     aeDeleteFileEvent(loop, fds[1], AE_WRITABLE);
     close(fds[0]);
     expect_hang_up(fds[1], AE_WRITABLE);
+    if (strcmp(aeGetApiName(), "kqueue") != 0) /* which knows pipes' directions */
+        expect_hang_up(fds[1], AE_READABLE);
     close(fds[1]);
-}
-
-/* Two ends of a TCP connection over the loopback. */
-static struct pair open_tcp_pair(void)
-{
-    struct sockaddr_in addr = {.sin_family = AF_INET};
-    socklen_t len = sizeof addr;
-    int listener = socket(AF_INET, SOCK_STREAM, 0), ours, theirs;
-
-    addr.sin_addr.s_addr = htonl(INADDR_LOOPBACK);
-    assert_int_equal(bind(listener, (struct sockaddr *)&addr, len), 0);
-    assert_int_equal(listen(listener, 1), 0);
-    assert_int_equal(getsockname(listener, (struct sockaddr *)&addr, &len), 0);
-    theirs = socket(AF_INET, SOCK_STREAM, 0);
-    assert_int_equal(connect(theirs, (struct sockaddr *)&addr, len), 0);
-    ours = accept(listener, NULL, NULL);
-    assert_true(ours >= 0);
-    close(listener);
-    return (struct pair){ours, theirs};
 }
 
 static void test_reports_a_reset(void **state)
@@ -488,9 +557,10 @@ static void test_finds_the_rest_when_some_go(void **state)
     close_pair(s);
 }
 
-static void close_without_delete(int mask)
+static void close_without_delete(int mask, bool highest)
 {
-    struct pair p = open_pair(), q = open_pair();
+    struct pair first = open_pair(), second = open_pair();
+    struct pair p = highest ? second : first, q = highest ? first : second;
     struct actor a = {.name = "a"}, b = {.name = "b"};
 
     watch(p.ours, mask, &a);
@@ -509,9 +579,12 @@ static void close_without_delete(int mask)
 static void test_survives_a_close_without_delete(void **state)
 {
     (void)state;
-    close_without_delete(AE_READABLE);
-    trace[0] = '\0';
-    close_without_delete(AE_WRITABLE);
+    for (int highest = 0; highest < 2; highest++) {
+        trace[0] = '\0';
+        close_without_delete(AE_READABLE, highest);
+        trace[0] = '\0';
+        close_without_delete(AE_WRITABLE, highest);
+    }
 }
 
 static int count_called;
@@ -543,6 +616,10 @@ static void test_holds_thousands(void **state)
         assert_string_equal(aeGetApiName(), "select");
         assert_int_equal(errno, ERANGE);
         assert_true(fds[0] >= FD_SETSIZE);
+        errno = 0; /* nor the very first beyond, open or not */
+        assert_int_equal(aeCreateFileEvent(loop, FD_SETSIZE, AE_READABLE, on_file, NULL),
+                         AE_ERR);
+        assert_int_equal(errno, ERANGE);
         close_pair(pairs[n]);
         break;
     }
@@ -985,6 +1062,7 @@ static void test_takes_a_signal_for_nothing_fired(void **state)
     aeDeleteFileEvent(loop, p.ours, AE_WRITABLE);
     start_timer(TOO_LONG_MS, &a);
     assert_int_equal(aeProcessEvents(loop, AE_ALL_EVENTS), 0);
+    assert_true(now_ms() - start >= 9); /* but not before it came */
     assert_int_equal(aeWait(p.ours, AE_READABLE, 1LL << 32), AE_ERR);
     assert_int_equal(errno, EINTR);
     setitimer(ITIMER_REAL, &never, NULL);
@@ -1376,6 +1454,8 @@ int main(void)
         TEST(calls_one_function_once),
         TEST(tells_what_is_watched),
         TEST(refuses_what_is_out_of_range),
+        TEST(keeps_its_descriptors_to_itself),
+        TEST(sleeps_through_what_is_not_watched),
         TEST(reports_a_closed_peer),
         TEST(reports_a_closed_pipe),
         TEST(reports_a_reset),

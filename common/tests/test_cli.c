@@ -121,8 +121,8 @@ static int status_of(pid_t child)
 }
 
 /* Runs a part of a server in a process of its own, with nothing open but standard input, output
- * and error, and tells what it wrote in `out` and how it ended: 7 if with its last line. */
-static int in_child(void (*part)(void))
+ * and error: it ends with 7 if it comes to its last line. */
+static pid_t fork_part(void (*part)(void), int *reading)
 {
     int ends[2];
 
@@ -136,7 +136,17 @@ static int in_child(void (*part)(void))
         _exit(7);
     }
     close(ends[1]);
-    read_all(ends[0], out);
+    *reading = ends[0];
+    return child;
+}
+
+/* The same; tells in `out` what it wrote, and how it ended. */
+static int in_child(void (*part)(void))
+{
+    int reading;
+    pid_t child = fork_part(part, &reading);
+
+    read_all(reading, out);
     return status_of(child);
 }
 
@@ -412,7 +422,7 @@ static void be_signalled(void)
     sigfillset(&all); /* as whoever starts us may have them */
     sigprocmask(SIG_BLOCK, &all, NULL);
     start_with("--stats=/dev/null");
-    raise(SIGUSR1); /* before there is a pipe to write to */
+    kill(getpid(), SIGUSR1); /* before there is a pipe to write to */
     int wakeup = cli_wakeup_fd();
     CHECK(is_ready(wakeup));
     pthread_create(&other, NULL, ask, &stopping); /* no business of other threads */
@@ -420,18 +430,18 @@ static void be_signalled(void)
     CHECK(!stopping && is_ready(wakeup));
     CHECK(!cli_stopping() && !is_ready(wakeup));
     for (int i = 0; i < 70000; i++) /* more than a pipe can hold */
-        raise(SIGUSR1);
+        kill(getpid(), SIGUSR1);
     errno = 0;
-    raise(SIGUSR1);
-    CHECK(errno == 0);
+    kill(getpid(), SIGUSR1);
+    CHECK(errno == 0 && is_ready(wakeup));
     CHECK(!cli_stopping() && !is_ready(wakeup));
     for (int fd = 3; fd < 64; fd++)
         CHECK(fcntl(fd, F_GETFD) == -1 || fcntl(fd, F_GETFD) & FD_CLOEXEC);
-    raise(SIGUSR1);
-    raise(SIGTERM);
+    kill(getpid(), SIGUSR1);
+    kill(getpid(), SIGTERM);
     CHECK(cli_stopping() && is_ready(wakeup)); /* so that all who wait for it wake up */
     CHECK(cli_stopping());
-    raise(SIGTERM); /* a second one is no news */
+    kill(getpid(), SIGTERM); /* a second one is no news */
 }
 
 static void each_signal_is_heard_once(void **state)
@@ -445,13 +455,35 @@ static void each_signal_is_heard_once(void **state)
     assert_int_equal(reports, 3);
 }
 
+static void be_stopped(void)
+{
+    start_with("0");
+    CHECK(!is_ready(cli_wakeup_fd()));
+    kill(getpid(), SIGTERM);
+    CHECK(is_ready(cli_wakeup_fd()) && cli_stopping());
+}
+
 static void be_stopped_at_once(void)
 {
     start_with("0");
-    raise(SIGTERM);
-    CHECK(is_ready(cli_wakeup_fd())); /* it came before the pipe */
-    CHECK(cli_stopping());
-    raise(SIGINT); /* a second signal, and a second SIGINT, ends it */
+    kill(getpid(), SIGTERM);
+    CHECK(is_ready(cli_wakeup_fd()) && cli_stopping()); /* it came before the pipe */
+    kill(getpid(), SIGINT);                             /* asked twice, it ends at once */
+}
+
+/* Whoever misses the alarm is knocked up again. */
+static void be_out_of_time(void)
+{
+    start_with("0");
+    struct pollfd wakeup = {.fd = cli_wakeup_fd(), .events = POLLIN};
+    kill(getpid(), SIGTERM);
+    for (int knocks = 0; knocks < 3; knocks++) {
+        char byte;
+        while (poll(&wakeup, 1, 10000) == -1) /* a signal */
+            ;
+        CHECK(read(wakeup.fd, &byte, 1) == 1);
+        CHECK(knocks == 0 || cli_time_is_up);
+    }
 }
 
 static void be_interrupted(void)
@@ -470,6 +502,7 @@ static void be_interrupted(void)
 static void signals_end_calls_and_the_second_the_server(void **state)
 {
     (void)state;
+    assert_int_equal(in_child(be_stopped), 7);
     assert_int_equal(in_child(be_stopped_at_once), -SIGINT);
     assert_int_equal(in_child(be_interrupted), 7);
 }
@@ -591,26 +624,26 @@ static void opens_standard_descriptors(void **state)
     }
 }
 
-/* A line a second at the most, but each refusal is in one of them. */
-static void refusals_are_summed_up(void **state)
+static void refuse(void)
 {
     const struct peer peer = {.port = 7};
-    int ends[2], lines = 0, status;
+
+    for (int i = 0; i < 250; i++) { /* more than two seconds */
+        cli_refused(&peer, "too many");
+        poll(NULL, 0, 10);
+    }
+}
+
+/* A line a second at the most, but each refusal is in one of them. Beside it, as that takes as
+ * long, an alarm goes off twice. */
+static void what_goes_on_for_seconds(void **state)
+{
+    int lines = 0, reading;
 
     (void)state;
-    assert_return_code(pipe(ends), errno);
-    pid_t child = fork();
-    if (child == 0) {
-        dup2(ends[1], STDOUT_FILENO);
-        for (int i = 0; i < 250; i++) { /* more than two seconds */
-            cli_refused(&peer, "too many");
-            poll(NULL, 0, 10);
-        }
-        _exit(0);
-    }
-    close(ends[1]);
-    read_all(ends[0], out);
-    assert_int_equal(waitpid(child, &status, 0), child);
+    pid_t other = fork_part(be_out_of_time, &reading);
+    close(reading);
+    assert_int_equal(in_child(refuse), 7);
     long said = 0;
     for (const char *line = out; (line = strstr(line, "refused: too many")) != NULL; lines++) {
         line += strlen("refused: too many");
@@ -618,6 +651,7 @@ static void refusals_are_summed_up(void **state)
     }
     assert_in_range(lines, 3, 5);
     assert_in_range(said, 100, 250); /* the last second's are yet to be said */
+    assert_int_equal(status_of(other), 7);
 }
 
 /* A pipe nobody reads: the log fills it and then is silent, and nothing blocks. */
@@ -677,15 +711,15 @@ static void the_time_is_up_once(void **state)
     if (child == 0) {
         cli_start(1, argv, NULL);
         struct pollfd wakeup = {.fd = cli_wakeup_fd(), .events = POLLIN};
-        raise(SIGALRM);
+        kill(getpid(), SIGALRM);
         if (cli_time_is_up || cli_stopping() || poll(&wakeup, 1, 0) != 0)
             _exit(1);
-        raise(SIGTERM);
+        kill(getpid(), SIGTERM);
         bool set = alarm(100) > 0;
-        raise(SIGTERM);
+        kill(getpid(), SIGTERM);
         if (!set || alarm(0) < 50)
             _exit(2);
-        raise(SIGALRM);
+        kill(getpid(), SIGALRM);
         _exit(cli_time_is_up && cli_stopping() ? 7 : 3);
     }
     assert_int_equal(waitpid(child, &status, 0), child);
@@ -708,7 +742,7 @@ int main(void)
         cmocka_unit_test(signals_end_calls_and_the_second_the_server),
         cmocka_unit_test(admits_as_many_as_it_may),
         cmocka_unit_test(says_when_descriptors_are_few),
-        cmocka_unit_test(refusals_are_summed_up),
+        cmocka_unit_test(what_goes_on_for_seconds),
         cmocka_unit_test(a_long_line_is_cut),
         cmocka_unit_test(opens_standard_descriptors),
         cmocka_unit_test(a_full_pipe_blocks_nobody),

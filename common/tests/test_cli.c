@@ -1,6 +1,7 @@
 /* cli.h: every option, every error, the log, the signals. Each test runs a small server in a
  * child process and looks at what it prints and how it ends. */
 #include "cli.h"
+#include "stats.h"
 
 #include <setjmp.h>
 #include <stdarg.h>
@@ -540,6 +541,27 @@ static void admit(void)
     cli_finish();
 }
 
+static void report_at_length(void)
+{
+    start_with("--stats=-");
+#define MANY(name) stats_add(&stats.name, UINT64_C(1000000000000000));
+    STATS_COUNTERS(MANY)
+#undef MANY
+    CHECK(cli_report());
+}
+
+/* It takes more than one write. */
+static void a_long_report_is_whole(void **state)
+{
+    (void)state;
+    assert_int_equal(in_child(report_at_length), 7);
+    char *json = strchr(out, '{');
+    assert_non_null(json);
+    assert_true(strlen(json) > 600);
+    assert_ptr_equal(json, strrchr(out, '{'));
+    assert_string_equal(out + strlen(out) - 3, "\n}\n");
+}
+
 static void refuse_for_want_of_descriptors(void)
 {
     const struct peer peer = {.port = 7};
@@ -741,6 +763,7 @@ int main(void)
         cmocka_unit_test(where_a_report_may_go),
         cmocka_unit_test(each_signal_is_heard_once),
         cmocka_unit_test(signals_end_calls_and_the_second_the_server),
+        cmocka_unit_test(a_long_report_is_whole),
         cmocka_unit_test(admits_as_many_as_it_may),
         cmocka_unit_test(says_when_descriptors_are_few),
         cmocka_unit_test(what_goes_on_for_seconds),

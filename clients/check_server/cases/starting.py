@@ -86,6 +86,8 @@ def check_one_line(t, done, *words):
     for word in words:
         t.check(word in done.stderr, "standard error does not say %r: %r"
                 % (word, done.stderr))
+    t.check("unknown error" not in done.stderr.lower(),     # strerror of what is no errno
+            "standard error gives no reason: %r" % done.stderr)
 
 
 @case("a busy port: one line that names it, exit 1", needs="ours")

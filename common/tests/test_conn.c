@@ -225,6 +225,15 @@ static void a_dead_client_is_finished(void **state)
     assert_int_equal(conn_pump(&list, asker.c), 0);
     assert_null(asker.c->owed);
     conn_close(&list, asker.c);
+
+    int ends[2]; /* and one that has gone before it is greeted */
+    assert_return_code(socketpair(AF_UNIX, SOCK_STREAM, 0, ends), errno);
+    close(ends[0]);
+    struct conn *early = conn_open(&list, ends[1], &nobody);
+    assert_int_equal(conn_greet(early), WANT_READ); /* that will tell */
+    assert_int_equal(early->want, WANT_READ);
+    assert_int_equal(conn_pump(&list, early), 0);
+    conn_close(&list, early);
 }
 
 static void the_silent_expire_in_order(void **state)

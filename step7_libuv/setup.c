@@ -49,7 +49,7 @@ static bool has_descriptors(void)
 {
     int some[3], n = 0;
 
-    while (n < 3 && (some[n] = dup(cli_wakeup_fd())) != -1)
+    while (n < 3 && (some[n] = dup(STDIN_FILENO)) != -1)
         n++;
     bool enough = n == 3;
     while (n > 0)

@@ -20,9 +20,11 @@ def answers_while_a_timer_runs(t):
 @case("too few descriptors for libuv: one line that says so, where libuv would abort",
       needs="linux")
 def too_few_descriptors(t):
-    def one_to_open():
-        resource.setrlimit(resource.RLIMIT_NOFILE, (4, 4))
+    for count in range(4, 10):
+        def few_to_open():
+            resource.setrlimit(resource.RLIMIT_NOFILE, (count, count))
 
-    done = t.run("0", preexec_fn=one_to_open)
-    t.check(done.status == 1 and done.stderr.count("\n") == 1 and
-            "too many open files" in done.stderr, "%d: %r" % (done.status, done.stderr))
+        done = t.run("0", preexec_fn=few_to_open)
+        t.check(done.status == 1 and done.stderr.count("\n") == 1 and
+                "oo many open files" in done.stderr,
+                "with %d: %d, %r" % (count, done.status, done.stderr))

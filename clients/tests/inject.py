@@ -100,10 +100,13 @@ class Server:
             found.add("sanitizer")
         with socket.create_connection(("127.0.0.1", self.port), PATIENCE) as connection:
             connection.recv(1)
-            infos = [(proc / "fdinfo" / fd.name).read_text() for fd in (proc / "fd").iterdir()
-                     if os.readlink(str(fd)).startswith("socket:")]
-            polls = [(proc / "fdinfo" / fd.name).read_text() for fd in (proc / "fd").iterdir()
-                     if "eventpoll" in os.readlink(str(fd))]
+            infos, polls = [], []
+            for fd in (proc / "fd").iterdir():
+                with contextlib.suppress(FileNotFoundError):    # closed meanwhile
+                    info = (proc / "fdinfo" / fd.name).read_text()
+                    target = os.readlink(str(fd))
+                    infos += [info] * target.startswith("socket:")
+                    polls += [info] * ("eventpoll" in target)
         events = re.findall(r"events:\s*(\w+)", "".join(polls))
         if any(int(mask, 16) & select.EPOLLET for mask in events):
             found.add("edge-triggered")

@@ -10,6 +10,7 @@ server serves on and ends with status 0. Faults in calls that the server does no
 out. Writes TAP; without strace all is skipped or, with REQUIRE_ALL=1, fails.
 """
 
+import contextlib
 import os
 import pathlib
 import re

@@ -207,7 +207,7 @@ def find_parts(tree, steps, level):
         for path in sorted(area.glob("tests/test_*.py")):
             yield Part(area.name, path.name,
                        [sys.executable, str(HERE.parent / "common/tests/unittest_tap.py"),
-                        str(path)], 120)
+                        str(path)], 300)
         for path in sorted(area.glob("tests/check-*.py")):
             yield Part(area.name, path.name, [sys.executable, str(path)], 60)
     claims = tree / "clients/bench/check.py"

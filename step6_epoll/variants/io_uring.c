@@ -41,14 +41,15 @@
 
 enum {
     BUFFERS = 256, /* lent to the kernel, which fills one when bytes come: the idle need none */
-    BUFFER_SIZE = 16 * 1024,
-    GROUP = 0,       /* of buffers: there is only one */
+    BUFFER_SIZE = 2 * 1024,
+    FLOOD_SIZE = 64 * 1024, /* of a block for who sends more than that at once */
+    GROUP = 0,              /* of buffers: there is only one */
     REQUESTS = 1024, /* room for a chain, and more; when it is full it is handed over early */
     RESULTS = 4 * REQUESTS,
     NONE = -1, /* no buffer */
 };
 
-/* Answers that the socket would not take at once. */
+/* Answers that the socket would not take at once, or that are too many for a buffer. */
 struct block {
     struct block *next;
     size_t sent, size;
@@ -58,11 +59,13 @@ struct block {
 struct client {
     struct client *prev, *next;     /* neighbours in the list, longest silent first */
     struct client *next_active;     /* in the list of those of whom something was done */
-    struct block *kept, *last_kept; /* to be sent first, one after another */
-    int filled, last_filled;        /* the buffers with further answers, in order */
+    struct block *kept, *last_kept; /* to be sent, one after another */
+    struct block *incoming;         /* what is received goes here, and not into a buffer */
+    int filled, last_filled;        /* or the buffers with answers, in order */
     int sends;                      /* under way: one of a block, or a chain of buffers */
     bool receiving;                 /* is under way */
-    bool flooding;                  /* it sends more than a buffer holds: one at a time, then */
+    bool flooding;                  /* it sends more than a buffer holds */
+    bool blocked;                   /* its socket did not take all that is filled */
     bool ended, broken;             /* it says nothing more; nor does it listen */
     bool active;
     int fd;
@@ -76,7 +79,7 @@ static struct io_uring ring;
 static struct io_uring_buf_ring *lent;
 static unsigned char (*buffers)[BUFFER_SIZE];
 static struct {
-    size_t size; /* of the answers in it */
+    size_t sent, size; /* of the answers in it */
     int next;
 } filled[BUFFERS];
 static struct client clients = {.prev = &clients, .next = &clients};
@@ -154,17 +157,20 @@ static void ask_cancel(void *whose)
 }
 
 /* One request for all that the client will ever send: each buffer filled is a result. But it
- * would fill one after another for a client that sends without pause, until others had none. */
+ * would fill one after another for a client that sends without pause, until others had none;
+ * so such a client gets a block, and a request for each. */
 static void ask_recv(struct client *c)
 {
     struct io_uring_sqe *request = new_request();
 
-    if (c->flooding)
-        io_uring_prep_recv(request, c->fd, NULL, BUFFER_SIZE, 0);
-    else
+    c->incoming = c->flooding ? malloc(sizeof *c->incoming + FLOOD_SIZE) : NULL;
+    if (c->incoming != NULL) {
+        io_uring_prep_recv(request, c->fd, c->incoming->bytes, FLOOD_SIZE, 0);
+    } else {
         io_uring_prep_recv_multishot(request, c->fd, NULL, 0, 0);
-    request->flags |= IOSQE_BUFFER_SELECT;
-    request->buf_group = GROUP;
+        request->flags |= IOSQE_BUFFER_SELECT;
+        request->buf_group = GROUP;
+    }
     io_uring_sqe_set_data(request, c);
     c->receiving = true;
 }
@@ -208,6 +214,7 @@ static void lend_buffer(int i)
 
 static void append_filled(struct client *c, int i, size_t size)
 {
+    filled[i].sent = 0;
     filled[i].size = size;
     filled[i].next = NONE;
     *(c->filled == NONE ? &c->filled : &filled[c->last_filled].next) = i;
@@ -223,6 +230,13 @@ static void remove_filled(struct client *c)
     lend_buffer(i);
 }
 
+static void append_kept(struct client *c, struct block *b, size_t size)
+{
+    *b = (struct block){.size = size};
+    *(c->kept == NULL ? &c->kept : &c->last_kept->next) = b;
+    c->last_kept = b;
+}
+
 /* Copies answers to be sent when the socket has room. Until then nothing more is received: what
  * had been before the kernel knows of that comes here, too. */
 static void keep(struct client *c, const void *bytes, size_t n)
@@ -233,10 +247,8 @@ static void keep(struct client *c, const void *bytes, size_t n)
         c->broken = true;
         return;
     }
-    *b = (struct block){.size = n};
+    append_kept(c, b, n);
     memcpy(b->bytes, bytes, n);
-    *(c->kept == NULL ? &c->kept : &c->last_kept->next) = b;
-    c->last_kept = b;
 }
 
 static void remove_kept(struct client *c)
@@ -264,14 +276,15 @@ static void drop_client(struct client *c)
 /* Asks for what comes next. The one place where a client is dropped: all requests are done. */
 static void pump_client(struct client *c)
 {
+    for (; c->blocked && c->sends == 0 && c->filled != NONE; remove_filled(c))
+        keep(c, buffers[c->filled] + filled[c->filled].sent,
+             filled[c->filled].size - filled[c->filled].sent);
     if (c->broken)
         shutdown(c->fd, SHUT_RDWR); /* ends what is under way */
-    if ((c->kept != NULL || c->flooding) && c->receiving && !c->broken)
+    if ((c->kept != NULL || c->flooding) && c->receiving && c->incoming == NULL && !c->broken)
         ask_cancel(c);
     if (c->sends > 0)
         return;
-    for (; c->kept != NULL && c->filled != NONE; remove_filled(c))
-        keep(c, buffers[c->filled], filled[c->filled].size);
     if (c->broken) {
         if (!c->receiving)
             drop_client(c);
@@ -297,43 +310,44 @@ static void pump_later(struct client *c)
     last_active = c;
 }
 
-/* Takes what a send did: of the first buffer of a chain, or else of a block. */
+/* Takes what a send did: of a block, or else of the first buffer of a chain. */
 static void take_sent(struct client *c, int n)
 {
-    bool chain = c->filled != NONE;
-    size_t sent = n > 0 ? (size_t)n : 0;
-    size_t left = (chain ? filled[c->filled].size : c->kept->size - c->kept->sent) - sent;
+    const bool block = c->kept != NULL;
+    size_t size = block ? c->kept->size : filled[c->filled].size;
+    size_t *sent = block ? &c->kept->sent : &filled[c->filled].sent;
 
+    *sent += n > 0 ? (size_t)n : 0;
+    bool all = *sent == size;
     c->sends--;
     pump_later(c);
     if (n != -ECANCELED) { /* it was never tried: the one before it failed */
         stats_add(&stats.send_calls, 1);
         stats_add(&stats.send_again, n == -EAGAIN);
-        stats_add(&stats.send_short, n > 0 && left > 0);
-        stats_add(&stats.bytes_out, sent);
+        stats_add(&stats.send_short, n > 0 && !all);
+        stats_add(&stats.bytes_out, n > 0 ? (uint64_t)n : 0);
         c->broken |= n < 0 && !net_is_again(-n);
     }
-    if (chain) {
-        if (left > 0)
-            keep(c, buffers[c->filled] + sent, left);
+    if (all && block)
+        remove_kept(c);
+    else if (all)
         remove_filled(c);
-    } else {
-        c->kept->sent += sent;
-        if (left == 0)
-            remove_kept(c);
-    }
+    c->blocked = !all && !block;
     if (n > 0)
         touch(c);
-    if (c->kept != NULL)
+    if (c->kept != NULL || c->blocked)
         c->untaken = net_untaken(c->fd);
 }
 
 /* Takes what a recv did, and whether it goes on. */
 static void take_received(struct client *c, int n, int buffer, bool more)
 {
+    struct block *b = c->incoming;
+    unsigned char *bytes = b ? b->bytes : buffer != NONE ? buffers[buffer] : NULL;
     size_t answers = 0;
 
     c->receiving = more;
+    c->incoming = NULL;
     pump_later(c);
     if (n != -ECANCELED) {
         stats_add(&stats.recv_calls, 1);
@@ -342,21 +356,24 @@ static void take_received(struct client *c, int n, int buffer, bool more)
     if (n > 0) {
         stats_add(&stats.bytes_in, (uint64_t)n);
         touch(c);
-        c->flooding = n == BUFFER_SIZE;
-        answers = c->broken ? 0 : echo_feed(&c->echo, buffers[buffer], (size_t)n);
+        c->flooding = n >= BUFFER_SIZE;
+        answers = c->broken ? 0 : echo_feed(&c->echo, bytes, (size_t)n);
     } else if (n == 0) {
         c->ended = true;
     } else if (n != -ECANCELED && n != -ENOBUFS && !net_is_again(-n)) {
         c->broken = true; /* (ENOBUFS: all were in use, but soon will not be) */
     }
-    if (answers > 0 && (c->kept == NULL || c->filled != NONE)) {
+    if (b != NULL && answers > 0) {
+        append_kept(c, b, answers);
+    } else if (b != NULL) {
+        free(b);
+    } else if (answers > 0 && c->kept == NULL) {
         append_filled(c, buffer, answers);
-        return;
-    }
-    if (answers > 0)
-        keep(c, buffers[buffer], answers);
-    if (buffer != NONE)
+    } else if (buffer != NONE) {
+        if (answers > 0)
+            keep(c, bytes, answers);
         lend_buffer(buffer);
+    }
 }
 
 /* ---- The server -------------------------------------------------------------------------- */

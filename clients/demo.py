@@ -31,6 +31,7 @@ import time
 HERE = os.path.dirname(os.path.abspath(__file__))
 START_SECONDS = 10
 STOP_SECONDS = 2
+DYING_SECONDS = 0.3
 FRAME_SECONDS = 1 / 15
 NO_BREAK = "\u00a0"  # a space at which no line is broken
 
@@ -148,9 +149,14 @@ class Server:
                 raise Trouble(f"the server did not say where it listens in {START_SECONDS} s")
             time.sleep(0.002)
 
-    def stop(self):
-        """Stop it, by force if it must be; complain if it must, or if it was gone already."""
-        died = self.process.poll() is not None
+    def stop(self, dying_seconds):
+        """Stop it, by force if it must be; complain if it must, or if it was gone already, or
+        is after so long: its clients know of its end before its parent does."""
+        died = True
+        try:
+            self.process.wait(dying_seconds)
+        except subprocess.TimeoutExpired:
+            died = False
         try:
             self.process.terminate()
             self.process.wait(STOP_SECONDS)
@@ -221,7 +227,7 @@ class Run:
 
     def stop(self, server):
         try:
-            server.stop()
+            server.stop(DYING_SECONDS if self.troubles else 0)
         except Trouble as trouble:
             if server.address:
                 self.troubles.append(str(trouble))

@@ -494,6 +494,11 @@ class SeesSilenceOnlyWhenSomebodyTalks(Server):
 
 @bug("idle-timeout-frozen")
 class LooksForSilenceFirst(Server):
+    def pump(self, conn, mask):
+        self.close_silent()
+        if conn in self.conns:
+            super().pump(conn, mask)
+
     def has_moved(self, conn):
         return conn.unsent and super().has_moved(conn)
 
@@ -620,7 +625,7 @@ class DiesWithItsLog(Server):
         os.write(1, (line + "\n").encode())
 
 
-@bug("unread-output", "unread-terminal")
+@bug("unread-output")
 class WaitsForItsLog(Server):
     def say(self, line):
         try:

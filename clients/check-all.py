@@ -254,7 +254,7 @@ def suites(tree, area, server, level):
     if lesson.is_file():
         command += ["--also", str(lesson)]
     yield Part(area.name, server.name, [*command, str(server), *options[split:]],
-               600 if level == "--full" else 180, alone=True)
+               600 if level == "--full" else 180, alone="--quick" not in command)
     if (tree / "common/tests/faults.c").is_file():
         faults = area / "build/tests" / ("faults_" + server.name)
         yield Part(area.name, faults.name, [str(faults), *options[split + 1:]], 120)

@@ -136,7 +136,7 @@ def half_close_with_answers_owed(t):
       "anything then")
 def late_reader(t):
     with t.server() as s:
-        clients = s.crowd(1 if t.serial else 4, rcvbuf=4096)
+        clients = s.crowd(1 if t.serial else t.scale(2, 4, 4), rcvbuf=4096)
         for client in clients:
             client.push(message(16 * MIB), until_stuck=0.05)
         for client in clients:

@@ -86,7 +86,8 @@ def never_reading_trickle(t):
     with t.server() as s:
         with costs_little(t, s):
             client = s.connect(rcvbuf=4096).greeting()
-            client.push(message(6 * MIB), until_stuck=0.1, piece=8 * KIB, pause=0.0001)
+            client.push(message(t.scale(3, 6, 6) * MIB), until_stuck=0.1, piece=8 * KIB,
+                        pause=0.0001)
         client.finish()
 
 
@@ -298,7 +299,7 @@ def stopped_and_continued(t):
     with t.server() as s:
         clients = s.crowd(1 if t.serial else 5)
         with s.storm(signal.SIGSTOP, signal.SIGCONT):
-            end = time.monotonic() + t.scale(0.5, 1.5, 6)
+            end = time.monotonic() + t.scale(0.3, 1.5, 6)
             while time.monotonic() < end:
                 exchange_all([(client, message(t.rng.randrange(1, 100000), t.rng))
                               for client in clients])

@@ -86,8 +86,7 @@ def never_reading_trickle(t):
     with t.server() as s:
         with costs_little(t, s):
             client = s.connect(rcvbuf=4096).greeting()
-            client.push(message(t.scale(3, 6, 6) * MIB), until_stuck=0.1, piece=8 * KIB,
-                        pause=0.0001)
+            client.push(message(8 * MIB), until_stuck=0.1, piece=8 * KIB, pause=0.0001)
         client.finish()
 
 

@@ -3,6 +3,7 @@
 import os
 import resource
 import sys
+import time
 
 AVAILABLE = sys.platform.startswith("linux") and os.path.isdir("/proc/self/fd")
 TICKS = os.sysconf("SC_CLK_TCK")
@@ -10,9 +11,13 @@ ESTABLISHED = "01"
 
 
 def cpu_seconds(pid):
-    """User and system time of all its threads, those that have ended included."""
-    fields = _read(pid, "stat").rpartition(")")[2].split()
-    return (int(fields[11]) + int(fields[12])) / TICKS
+    """User and system time of all its threads, those that have ended included. The clock of
+    clock_getcpuclockid(3) counts nanoseconds; /proc, where there is none, hundredths."""
+    try:
+        return time.clock_gettime(~pid << 3 | 2)
+    except OSError:
+        fields = _read(pid, "stat").rpartition(")")[2].split()
+        return (int(fields[11]) + int(fields[12])) / TICKS
 
 
 def is_stopped(pid):

@@ -20,7 +20,7 @@ from .protocol import KNOWN_EXCHANGE
 LISTENING = re.compile(r"^Listening on (\S+):(\d+)\s*$", re.MULTILINE)
 SANITIZER = re.compile(r"ERROR: \w*Sanitizer|WARNING: ThreadSanitizer|runtime error:")
 STOP_SECONDS = 2.0
-IDLE_WINDOW = 0.06
+IDLE_WINDOW = 0.03
 POLL = 0.003
 
 Stopped = namedtuple("Stopped", "status seconds")

@@ -274,7 +274,8 @@ static void take_signal(uv_signal_t *handle, int number)
     } else if (!uv_is_closing((uv_handle_t *)&listener)) {
         stopped = uv_now(&loop);
         uv_close((uv_handle_t *)&listener, NULL);
-        uv_timer_start(&timer, drop_finished, CLI_QUIET_MS, CLI_QUIET_MS);
+        uv_timer_start(&timer, drop_finished, clients.next != &clients ? CLI_QUIET_MS : 0,
+                       CLI_QUIET_MS);
     }
     if (number == SIGINT)
         uv_signal_stop(handle); /* a second one kills at once */

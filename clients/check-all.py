@@ -269,8 +269,21 @@ def tell(part):
     figures = ["%d passed" % count[OK]]
     figures += ["%d failed" % count[FAIL]] if count[FAIL] else []
     figures += ["%d skipped" % count[SKIP]] if count[SKIP] else []
-    print("%-4s  %-44s %-34s %6.1f s" % (verdict, part, ", ".join(figures), part.seconds),
-          flush=True)
+    print("%-4s  %-44s %-34s %6.1f s" % (verdict, part, ", ".join(figures), part.seconds))
+    if count[FAIL]:
+        tell_failures(part)
+        print()
+    sys.stdout.flush()
+
+
+def tell_failures(part):
+    for status, name, lines in part.results:
+        if status == FAIL:
+            print("\nFAIL  %s: %s" % (part, name))
+            for line in lines[:SHOWN]:
+                print("      " + line)
+            if len(lines) > SHOWN:
+                print("      ... %d lines more in build/check/" % (len(lines) - SHOWN))
 
 
 def run_all(parts, runner, jobs):
@@ -305,13 +318,7 @@ def summarise(parts, seconds):
         for reason, times in reasons.most_common():
             print("%5d  %s" % (times, reason or "(no reason given)"))
     for part in parts:
-        for status, name, lines in part.results:
-            if status == FAIL:
-                print("\nFAIL  %s: %s" % (part, name))
-                for line in lines[:SHOWN]:
-                    print("      " + line)
-                if len(lines) > SHOWN:
-                    print("      ... %d lines more in build/check/" % (len(lines) - SHOWN))
+        tell_failures(part)
     count = sum((part.count() for part in parts), Counter())
     print("\n%d passed, %d failed, %d skipped" % (count[OK], count[FAIL], count[SKIP]))
     return count[FAIL]

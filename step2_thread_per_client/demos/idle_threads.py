@@ -54,10 +54,19 @@ class Server:
         return clients
 
     def status(self):
-        """Of /proc/PID/status: the number of threads, and memory in KiB."""
-        with open("/proc/%d/status" % self.process.pid, encoding="ascii") as file:
-            lines = dict(line.split(":", 1) for line in file)
-        return [int(lines[key].split()[0]) for key in ("Threads", "VmSize", "VmRSS", "VmPTE")]
+        """The number of threads, and memory in KiB: /proc/PID/status, but what is resident from
+        smaps_rollup, which counts the pages, where VmRSS lags behind by some."""
+        lines = {}
+        for name in "status", "smaps_rollup":
+            with open("/proc/%d/%s" % (self.process.pid, name), encoding="ascii") as file:
+                lines.update(line.split(":", 1) for line in file if ":" in line)
+        return [int(lines[key].split()[0]) for key in ("Threads", "VmSize", "Rss", "VmPTE")]
+
+    def settle(self, threads):
+        """Wait until no more threads than that are left: each closes its client, then ends."""
+        deadline = time.monotonic() + PATIENCE
+        while self.status()[0] > threads and time.monotonic() < deadline:
+            time.sleep(0.01)
 
 
 def close_all(clients):
@@ -67,7 +76,9 @@ def close_all(clients):
 
 def cost_row(name, program, count):
     with Server(program) as server:
+        alone = server.status()[0]
         close_all(server.crowd(1))      # whatever is set up only once is set up now
+        server.settle(alone)
         before = server.status()
         clients = server.crowd(count)
         after = server.status()
@@ -106,8 +117,7 @@ def attack(most, seconds):
             if client.recv(1) != b"":
                 raise OSError("a silent client was sent something")
         gone = time.monotonic() - began
-        while server.status()[0] > alone and time.monotonic() < began + gone + 5:
-            time.sleep(0.01)    # a thread closes its client before it ends
+        server.settle(alone)
         tell("after %.1f s all of them are dropped" % gone, "<- --idle-timeout")
         close_all(silent)
         with server.connect() as client:

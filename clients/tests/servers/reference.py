@@ -73,7 +73,7 @@ class Server:
         self.conns = OrderedDict()      # by time of the last byte from each, oldest first
         self.selector = selectors.DefaultSelector()
         self.scratch = memoryview(bytearray(CHUNK))     # what arrives, of whomever
-        self.stopping = False
+        self.stopping = self.report_wanted = False
         self.refusals = 0
         self.refusal_said = float("-inf")
         self.report_lost = False
@@ -134,7 +134,7 @@ class Server:
         for signum in (signal.SIGTERM, signal.SIGINT):
             signal.signal(signum, self.stop)
         self.unblock_signals()
-        signal.signal(signal.SIGUSR1, lambda *_: self.write_stats())
+        signal.signal(signal.SIGUSR1, self.want_report)
         signal.signal(signal.SIGALRM, signal.SIG_IGN)   # exec hands down those set before
         if os.isatty(1):    # with room for a byte it is called writable: open it for ourselves
             os.dup2(os.open(os.ttyname(1), os.O_WRONLY | os.O_NONBLOCK | os.O_NOCTTY), 1)
@@ -151,7 +151,13 @@ class Server:
                 else:
                     key.data()
             self.close_silent()
+            if self.report_wanted:
+                self.report_wanted = False
+                self.write_stats()
         self.finish()
+
+    def want_report(self, *_):
+        self.report_wanted = True   # it is not written here: another may come in mid-writing
 
     def stop(self, signum, _):
         if self.stopping and signum == signal.SIGINT:

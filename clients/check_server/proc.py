@@ -20,8 +20,18 @@ def cpu_seconds(pid):
         return (int(fields[11]) + int(fields[12])) / TICKS
 
 
-def is_stopped(pid):
-    return _read(pid, "stat").rpartition(")")[2].split()[0] == "T"
+def states(group):
+    """What the threads of a group's processes are at, by the letters of proc(5): R runs or
+    could, S sleeps until something happens, T is stopped. The dead (Z) do not count."""
+    found = set()
+    for pid in members(group):
+        try:
+            for thread in os.listdir("/proc/%d/task" % pid):
+                stat = _read(pid, "task/%s/stat" % thread)
+                found.add(stat.rpartition(")")[2].split()[0])
+        except OSError:
+            pass    # it ended meanwhile
+    return found - {"Z"}
 
 
 def threads(pid):

@@ -20,7 +20,7 @@ from .protocol import KNOWN_EXCHANGE
 LISTENING = re.compile(r"^Listening on (\S+):(\d+)\s*$", re.MULTILINE)
 SANITIZER = re.compile(r"ERROR: \w*Sanitizer|WARNING: ThreadSanitizer|runtime error:")
 STOP_SECONDS = 2.0
-IDLE_WINDOW = 0.03
+IDLE_WINDOW = 0.02
 POLL = 0.003
 
 Stopped = namedtuple("Stopped", "status seconds")
@@ -331,7 +331,7 @@ class Server:
         time.sleep(seconds)
         return (self.cpu_seconds() - before) / (time.monotonic() - began)
 
-    def check_calm(self, seconds=0.3):
+    def check_calm(self, seconds=0.15):
         """It uses next to no processor time now (where /proc tells)."""
         if proc.AVAILABLE:
             share = self.cpu_share(seconds)
@@ -343,14 +343,19 @@ class Server:
 
     @contextmanager
     def frozen(self):
-        """It does not run meanwhile, and finds all that happened at once."""
+        """It is stopped where it waits, not half through a client's turn; it does not run
+        meanwhile, and finds all that happened at once."""
+        self._all_are("S")
         self._signal_all(signal.SIGSTOP)
-        if proc.AVAILABLE:
-            self.eventually(lambda: proc.is_stopped(self.pid))
+        self._all_are("T")
         try:
             yield
         finally:
             self._signal_all(signal.SIGCONT)
+
+    def _all_are(self, state):
+        if proc.AVAILABLE:
+            self.eventually(lambda: proc.states(self.pid) == {state})
 
     def _signal_all(self, signum):
         """The server and whatever processes it started."""

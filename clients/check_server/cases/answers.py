@@ -141,7 +141,7 @@ def late_reader(t):
             client.push(message(16 * MIB), until_stuck=0.05)
         for client in clients:
             client.settle()
-        s.check_calm(0.15)      # who asks for room to send in goes on finding it
+        s.check_calm()      # who asks for room to send in goes on finding it
         for client in clients:
             client.finish()
 

@@ -76,7 +76,7 @@ def never_reading_client(t):
     with t.server() as s:
         with s.bystander(), costs_little(t, s):
             client = s.connect(rcvbuf=4096).greeting()
-            client.push(message(t.scale(32, 64, 64) * MIB), until_stuck=0.3)
+            client.push(message(t.scale(32, 64, 64) * MIB), until_stuck=0.1)
         s.serves_others()
 
 

@@ -177,7 +177,7 @@ def memory_comes_back(t):
         before = proc.limit(s.pid, resource.RLIMIT_AS, proc.virtual_bytes(s.pid))
         crowd = [s.connect() for _ in range(t.scale(50, 100, 190))]
         check_served(inside)
-        s.check_calm(0.15)
+        s.check_calm()
         proc.limit(s.pid, resource.RLIMIT_AS, before[0])
         for client in crowd:
             client.reset()

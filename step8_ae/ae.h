@@ -121,8 +121,9 @@ void aeStop(aeEventLoop *loop);
 /* Runs one lap of what flags ask for and returns how many descriptors and timers were called
  * back for. Sleeps until there is at least one, or a signal came; with AE_FILE_EVENTS alone
  * returns at once if no descriptor is registered. With AE_TIME_EVENTS alone a ready descriptor
- * ends the sleep too, but is left for later. A callback may call this (loops nest); what the
- * outer lap had yet to do with descriptors is then left to its next lap. */
+ * ends the sleep too, but is left for later. Of very many ready descriptors a lap may leave
+ * some to the next. A callback may call this (loops nest); what the outer lap had yet to do
+ * with descriptors is then left to its next lap. */
 int aeProcessEvents(aeEventLoop *loop, int flags);
 
 /* The most descriptors the loop can hold, and a change of it. AE_ERR with ERANGE if a

@@ -627,8 +627,13 @@ static void test_holds_thousands(void **state)
     for (int i = 0; i < n; i++)
         poke(pairs[i].theirs);
     count_called = 0;
-    assert_int_equal(aeProcessEvents(loop, LOOK), n);
-    assert_int_equal(count_called, n);
+    while (count_called < n) { /* epoll's takes some at a time */
+        int before = count_called, more = aeProcessEvents(loop, LOOK);
+
+        assert_true(more > 0);
+        assert_int_equal(count_called, before + more);
+    }
+    assert_int_equal(aeProcessEvents(loop, LOOK), 0);
     for (int i = 0; i < n; i += 7) {
         poke(pairs[i].theirs);
         assert_int_equal(aeProcessEvents(loop, LOOK), 1);

@@ -25,9 +25,10 @@ import tables
 ACTIVE = 10             # connections that talk among the idle ones
 SILENT = 100            # connections that say nothing while idle CPU is measured
 INTERVAL_RATE = 50      # messages a second for step 4 while its interval is varied
-TOO_LONG = 3            # seconds; runs that take longer are made in the first round only
+TOO_LONG = 4            # seconds; runs that take longer are made in the first round only
 SLOWEST = 1.1           # seconds: step 4 naps 200 ms a lap, so less shows nothing
 PATIENT = 2             # seconds for a server that answered nothing within the window
+TURNS = 1e-4            # seconds for each connection: about fifteen messages of every one
 
 
 class Plan:
@@ -81,14 +82,17 @@ class Job:
 
     def estimate(self, plan):
         """Seconds it will take, roughly: connecting and closing take their time as well."""
-        window = max(plan.window, SLOWEST if self.subject.step == 4 else 0)
-        return 0.2 + self.warmup() + window + 1.5e-4 * self.connections()
+        return 0.2 + self.warmup() + self.window(plan) + 1.5e-4 * self.connections()
+
+    def window(self, plan):
+        most = self.point if self.experiment == "load" else 0
+        return max(plan.window, TURNS * most, SLOWEST if self.subject.step == 4 else 0)
 
     def warmup(self):
         return 0.3 if self.subject.step == 4 else 0.05 + 2e-5 * self.connections()
 
     def run(self, plan, least=0):
-        window = max(plan.window, least, SLOWEST if self.subject.step == 4 else 0)
+        window = max(self.window(plan), least)
         options = {"duration": round(window, 3), "warmup": round(self.warmup(), 3)}
         if self.experiment == "interval":
             with lab.Server(self.subject, "--interval-ms", str(self.point)) as server:

@@ -195,7 +195,7 @@ static void wait_for_any(const struct conn_list *list, struct pollfd *fds, int l
             .events = (short)((c->want & WANT_READ ? POLLIN : 0) |
                               (c->want & WANT_WRITE ? POLLOUT : 0)),
         };
-    if (poll(fds, n, limit_ms) == -1)
+    if (net_poll(fds, n, limit_ms) == -1)
         for (nfds_t i = 0; i < n; i++)
             fds[i].revents = 0; /* EINTR: ask again */
 }

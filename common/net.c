@@ -205,6 +205,23 @@ bool net_readable(int fd, int ms)
     return poll(&wanted, 1, ms) != 0;
 }
 
+int net_poll(struct pollfd *fds, nfds_t n, int ms)
+{
+    int ready = poll(fds, n, ms);
+
+    if (ready != -1 || errno != EINVAL)
+        return ready;
+    if (ms != 0)
+        poll(NULL, 0, TROUBLE_NAP_MS);
+    ready = 0;
+    for (nfds_t i = 0; i < n; i++) {
+        fds[i].revents = fds[i].events; /* if even one is too many */
+        poll(&fds[i], 1, 0);
+        ready += fds[i].revents != 0;
+    }
+    return ready;
+}
+
 ssize_t net_recv(int fd, void *bytes, size_t n)
 {
     ssize_t got = recv(fd, bytes, n, 0);

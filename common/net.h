@@ -6,6 +6,7 @@
 
 #include "peer.h"
 
+#include <poll.h>
 #include <stdatomic.h>
 #include <stdbool.h>
 #include <stddef.h>
@@ -45,6 +46,11 @@ int net_set_timeout(int fd, int ms);
 /* Waits until recv would not sleep on fd, ms milliseconds at most. Returns false when the time
  * is over; true may also mean that a signal came. */
 bool net_readable(int fd, int ms);
+
+/* poll(2), which refuses more descriptors than RLIMIT_NOFILE allows, though all are open: when
+ * somebody has lowered the limit since (prlimit(2)), asks for one after the other, and sleeps
+ * little. Returns what poll does. */
+int net_poll(struct pollfd *fds, nfds_t n, int ms);
 
 /* recv(2), counted. */
 ssize_t net_recv(int fd, void *bytes, size_t n);

@@ -1,9 +1,12 @@
 /* ae_poll.c - the back-end for anywhere: we keep the list, the kernel walks all of it. */
 #include "ae_backend.h"
 
+#include <errno.h>
 #include <fcntl.h>
 #include <poll.h>
 #include <stdlib.h>
+
+enum { NAP_MS = 10 };
 
 /* poll wants a list without gaps, and we want to find a descriptor in it. */
 struct apidata {
@@ -67,11 +70,29 @@ int aeApiWatch(aeEventLoop *loop, int fd, int old, int mask)
     return 0;
 }
 
+/* poll refuses more descriptors than RLIMIT_NOFILE allows, though all are open: somebody may
+ * have lowered the limit since. */
+static int pollOneByOne(struct apidata *api, int timeout)
+{
+    int ready = 0;
+
+    if (timeout != 0)
+        poll(NULL, 0, NAP_MS);
+    for (int i = 0; i < api->n; i++) {
+        api->list[i].revents = api->list[i].events; /* if even one is too many */
+        poll(&api->list[i], 1, 0);
+        ready += api->list[i].revents != 0;
+    }
+    return ready;
+}
+
 int aeApiPoll(aeEventLoop *loop, int timeout)
 {
     struct apidata *api = loop->apidata;
     int n = poll(api->list, (nfds_t)api->n, timeout), fired = 0;
 
+    if (n == -1 && errno == EINVAL)
+        n = pollOneByOne(api, timeout);
     for (int i = 0; fired < n; i++) {
         int happened = api->list[i].revents, mask = AE_NONE;
 

@@ -126,6 +126,7 @@ static const struct fault faults[] = {
     {CALL_kevent, EINTR, .times = 1, .may_lose = 1}, /* it may have been a change */
     {CALL_nanosleep, EINTR, .times = 2},
     {CALL_poll, EINTR, .times = 2},
+    {CALL_poll, EINVAL, .times = 1, .nap = SOMETIMES}, /* more than RLIMIT_NOFILE now */
     {CALL_poll, ENOMEM, .times = 1},
     {CALL_pselect, EINTR, .times = 2},
     {CALL_pselect, ENOMEM, .times = 1},
@@ -204,7 +205,7 @@ static struct shared {
     atomic_int calls[CALL_COUNT], hits;
     atomic_int may_lose; /* clients, for the calls that failed so far */
     atomic_int opens_to_fail;
-    atomic_int naps;   /* taken by net_accept so as not to spin */
+    atomic_int naps;   /* taken so as not to spin */
     atomic_int misses; /* signals sent to nobody: the number may soon be another's */
     atomic_bool edge_triggered;
     int blocks, descriptors; /* left at the end */

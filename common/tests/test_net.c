@@ -441,6 +441,32 @@ static void time_limits(void **state)
     close(ends[1]);
 }
 
+static void polls_beyond_a_lowered_limit(void **state)
+{
+    int ends[2];
+    struct rlimit before, limit;
+
+    (void)state;
+    assert_return_code(socketpair(AF_UNIX, SOCK_STREAM, 0, ends), errno);
+    struct pollfd fds[] = {{.fd = ends[0], .events = POLLIN},
+                           {.fd = ends[1], .events = POLLIN},
+                           {.fd = ends[1], .events = POLLOUT}};
+    assert_int_equal(send(ends[1], "x", 1, 0), 1);
+    assert_return_code(getrlimit(RLIMIT_NOFILE, &before), errno);
+    for (int most = 3; most >= 0; most--) {
+        limit = (struct rlimit){.rlim_cur = (rlim_t)most, .rlim_max = before.rlim_max};
+        assert_return_code(setrlimit(RLIMIT_NOFILE, &limit), errno);
+        int ready = net_poll(fds, 3, most % 2 == 0 ? 0 : 60000);
+        assert_return_code(setrlimit(RLIMIT_NOFILE, &before), errno);
+        assert_int_equal(ready, most == 0 ? 3 : 2); /* with none it cannot tell */
+        assert_int_equal(fds[0].revents, POLLIN);
+        assert_int_equal(fds[1].revents, most == 0 ? POLLIN : 0);
+        assert_int_equal(fds[2].revents, POLLOUT);
+    }
+    close(ends[0]);
+    close(ends[1]);
+}
+
 static void silence_ends_a_blocking_recv(void **state)
 {
     struct net_listener listener = listen_somewhere("127.0.0.1");
@@ -507,6 +533,7 @@ int main(void)
         TEST(send_all_gives_up),
         TEST(sending_to_the_dead_raises_no_signal),
         TEST(time_limits),
+        TEST(polls_beyond_a_lowered_limit),
         TEST(silence_ends_a_blocking_recv),
         TEST(peers_are_numbers),
     };

@@ -91,7 +91,7 @@ static int wait_for_any(int listener, const struct conn_list *clients)
     for (const struct conn *c = clients->first; c != NULL; c = c->next)
         asked[n++] =
             (struct pollfd){.fd = c->fd, .events = c->want == WANT_READ ? POLLIN : POLLOUT};
-    int ready = poll(asked, (nfds_t)n, conn_expiry_ms(clients));
+    int ready = net_poll(asked, (nfds_t)n, conn_expiry_ms(clients));
     stats_wait(ready, n);
     return ready;
 }

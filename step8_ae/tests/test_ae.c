@@ -587,6 +587,33 @@ static void test_survives_a_close_without_delete(void **state)
     }
 }
 
+static void test_serves_beyond_a_lowered_limit(void **state)
+{
+    struct pair p = open_pair(), q = open_pair(), r = open_pair();
+    struct actor a = {.name = "a"}, b = {.name = "b"}, c = {.name = "c"};
+    struct rlimit before, limit;
+
+    (void)state;
+    watch(p.ours, AE_READABLE, &a);
+    watch(q.ours, AE_READABLE, &b);
+    watch(r.ours, AE_READABLE, &c);
+    poke(q.theirs);
+    getrlimit(RLIMIT_NOFILE, &before);
+    limit = (struct rlimit){.rlim_cur = 2, .rlim_max = before.rlim_max};
+    for (int wait = 0; wait < 2; wait++) {
+        trace[0] = '\0';
+        poke(q.theirs);
+        assert_int_equal(setrlimit(RLIMIT_NOFILE, &limit), 0);
+        int called = aeProcessEvents(loop, wait ? AE_FILE_EVENTS : LOOK);
+        assert_int_equal(setrlimit(RLIMIT_NOFILE, &before), 0);
+        assert_int_equal(called, 1);
+        assert_string_equal(trace, "rb");
+    }
+    close_pair(p);
+    close_pair(q);
+    close_pair(r);
+}
+
 static int count_called;
 
 static void on_counted(aeEventLoop *l, int fd, void *data, int mask)
@@ -1467,6 +1494,7 @@ int main(void)
         TEST(reports_half_a_close),
         TEST(finds_the_rest_when_some_go),
         TEST(survives_a_close_without_delete),
+        TEST(serves_beyond_a_lowered_limit),
         TEST(holds_thousands),
         TEST(spares_whom_another_deleted),
         TEST(calls_whom_another_watches_again),

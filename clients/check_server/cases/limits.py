@@ -132,6 +132,23 @@ def full_house_256(t):
     full_house(t, 256)
 
 
+@case("the limit of descriptors lowered below what it has open, it serves those it has, and "
+      "delivers what it owes when it is stopped", needs=("ours", "linux", "concurrent"),
+      clients=50)
+def lowered_limit(t):
+    for limit in t.scale([8], [8, 0], [8, 0]):
+        with t.server() as s:
+            inside = s.crowd(40)
+            proc.limit(s.pid, resource.RLIMIT_NOFILE, limit)
+            check_served(inside)
+            s.check_calm()
+            for client in inside:
+                client.send(b"^xyz$")
+            s.stop()
+            for client in inside:
+                client.expect(b"yz{").expect_end()
+
+
 @case("when no further thread can be had it refuses newcomers and serves those it has",
       needs=("linux", "concurrent"), clients=60)
 def no_thread_left(t):

@@ -395,6 +395,13 @@ class LeavesThemWaitingAtAFullHouse(Server):
         time.sleep(0.01)
 
 
+@bug("lowered-limit")
+class DiesOfTooManyToPoll(Server):
+    def __init__(self, options):
+        super().__init__(options)
+        self.selector = selectors.PollSelector()
+
+
 @bug("no-thread-left")
 class DiesWithoutThreads(Server):
     def admit(self, sock, peer):

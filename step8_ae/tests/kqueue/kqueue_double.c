@@ -232,6 +232,21 @@ static int drop_closed(struct queue *q)
     return dropped;
 }
 
+/* poll refuses more descriptors than RLIMIT_NOFILE allows, though all are open; kqueue would
+ * not mind that the limit was lowered. */
+static int poll_one_by_one(struct queue *q)
+{
+    int ready = 0;
+
+    poll(NULL, 0, 1);
+    for (int i = 0; i < q->n; i++) {
+        q->polls[i].revents = q->polls[i].events; /* if even one is too many */
+        poll(&q->polls[i], 1, 0);
+        ready += q->polls[i].revents != 0;
+    }
+    return ready;
+}
+
 int kevent(int kq, const struct kevent *changelist, int nchanges, struct kevent *eventlist,
            int nevents, const struct timespec *timeout)
 {
@@ -248,6 +263,8 @@ int kevent(int kq, const struct kevent *changelist, int nchanges, struct kevent 
         return n;
     do {
         n = ppoll(q->polls, (nfds_t)q->n, timeout, NULL);
+        if (n == -1 && errno == EINVAL)
+            n = poll_one_by_one(q);
         if (n <= 0)
             return n;
     } while (drop_closed(q) == n);

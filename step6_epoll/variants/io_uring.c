@@ -560,7 +560,10 @@ static void set_up_ring(void)
     int error = io_uring_queue_init_params(REQUESTS, &ring, &parameters);
 
     if (error < 0)
-        cli_die("this kernel does not allow io_uring: %s", strerror(-error));
+        cli_die("%s: %s",
+                error == -ENOMEM ? "io_uring may lock too little memory (ulimit -l)"
+                                 : "this kernel does not allow io_uring",
+                strerror(-error));
     buffers = mmap(NULL, sizeof *buffers * BUFFERS, PROT_READ | PROT_WRITE,
                    MAP_PRIVATE | MAP_ANONYMOUS | MAP_POPULATE, -1, 0);
     lent = mmap(NULL, descriptions, PROT_READ | PROT_WRITE,

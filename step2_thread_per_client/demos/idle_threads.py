@@ -146,7 +146,7 @@ def main():
         parser.error("there must be a connection")
     allow_descriptors(options.connections + 64)
     cost_table(options.connections)
-    attack(50, 1)
+    attack(50, 2)
 
 
 if __name__ == "__main__":

@@ -26,14 +26,15 @@ class IdleThreads(unittest.TestCase):
         status, cls.said, wrong = idle_threads("-n", COUNT)
         if status != 0:
             raise AssertionError(wrong)
-        if "50 are in, and never say a word        51 threads" not in cls.said:
+        if cls.row("step 2, stacks of 256 KiB")[0] > COUNT + 1:
             raise unittest.SkipTest("the server has threads of its own: a sanitizer's")
 
-    def row(self, name):
+    @classmethod
+    def row(cls, name):
         """Threads; KiB reserved, resident and in page tables for each connection."""
         return list(map(float, re.search(
             "  " + name + r" +(\d+) +([\d.-]+) KiB +([\d.-]+) KiB +([\d.-]+) KiB\n",
-            self.said).groups()))
+            cls.said).groups()))
 
     def test_a_stack_reserves_much_and_uses_little(self):
         threads, reserved, resident, _ = self.row("step 2, stacks by default")
@@ -67,7 +68,7 @@ class IdleThreads(unittest.TestCase):
                                 ("the next is turned away", 51),
                                 ("after a time all of them are dropped", 1),
                                 ("the next is served", 2)])
-        self.assertGreaterEqual(float(re.search(r"after ([\d.]+) s", self.said).group(1)), 0.9)
+        self.assertGreaterEqual(float(re.search(r"after ([\d.]+) s", self.said).group(1)), 1.9)
 
 
 class Complaints(unittest.TestCase):

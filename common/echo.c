@@ -46,23 +46,22 @@ size_t echo_feed(struct echo *e, unsigned char *bytes, size_t n)
         if (!in_message) {
             if (*in != '^' && (in = memchr(in, '^', (size_t)(end - in))) == NULL)
                 break;
-            in_message = true;
             in++;
         }
         const unsigned char *near = end - in > SHORT_SPAN ? in + SHORT_SPAN : end;
         while (in < near && *in != '$')
             *out++ = (unsigned char)(*in++ + 1);
-        if (in == near && in < end) { /* a long message */
+        if (in == near && near < end) { /* a long message */
             const unsigned char *dollar = memchr(in, '$', (size_t)(end - in));
             size_t span = (size_t)((dollar ? dollar : end) - in);
             answer_span(out, in, span);
             in += span;
             out += span;
         }
-        if (in < end) { /* on the '$' */
-            in_message = false;
-            in++;
-        }
+        in_message = in == end; /* or it is on the '$' */
+        if (in_message)
+            break;
+        in++;
     }
     e->in_message = in_message;
     return (size_t)(out - bytes);

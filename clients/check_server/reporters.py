@@ -25,6 +25,8 @@ class Lines:
             promise += " -- skipped: " + result.reason
         self.say("%-4s  %-*s  %s (%.2f s)" % (
             result.status, self.width, result.case.name, promise, result.seconds))
+        if result.note:
+            self.say("        " + result.note)
         if result.status == FAIL:
             for line in [*result.reason.splitlines(), *result.details]:
                 self.say("        " + line)
@@ -50,6 +52,8 @@ class Tap(Lines):
         self.say("%s %d - %s%s" % (
             "not ok" if result.status == FAIL else "ok", self.number, name.replace("#", ""),
             " # SKIP " + result.reason if result.status == SKIP else ""))
+        if result.note:
+            self.say("# " + result.note)
         if result.status == FAIL:
             for line in [*result.reason.splitlines(), *result.details]:
                 self.say("# " + line)

@@ -123,6 +123,56 @@ class FurtherCases(unittest.TestCase):
         self.assertIn("expected b'xyz', got b'bcd'", done.stdout)
 
 
+class AMachineThatStandsStill(unittest.TestCase):
+    def setUp(self):
+        folder = tempfile.TemporaryDirectory()
+        self.addCleanup(folder.cleanup)
+        self.cases = os.path.join(folder.name, "stalls.py")
+        with open(self.cases, "w", encoding="utf-8") as file:
+            file.write(STALLS)
+
+    def run_case(self, name):
+        return check_server("--also", self.cases, "--only", name, "--contract=basic",
+                            REFERENCE).stdout
+
+    def test_is_good_for_a_second_try(self):
+        self.assertRegex(self.run_case("one-stall"), r"ok .*\n +the second try, .* 0\.\d\d s\n")
+        self.assertRegex(self.run_case("stalls"), r"FAIL .*\n +the second try, .*\n +time 2\n")
+
+    def test_is_not_one_that_computes(self):
+        said = self.run_case("no-stall")
+        for _ in range(5):      # it may indeed stand still, but not each time
+            if "the second try" in said:
+                said = self.run_case("no-stall")
+        self.assertRegex(said, r"FAIL .* s\)\n +time 1\n")
+
+
+STALLS = """
+import subprocess
+from check_server import case
+
+times = {}
+
+def fail(t, upto, stop):
+    times[upto] = times.get(upto, 0) + 1
+    if stop:
+        subprocess.run(["sh", "-c", "kill -STOP $PPID; sleep 0.4; kill -CONT $PPID"])
+    t.check(times[upto] > upto, "time %d" % times[upto])
+
+@case("it fails while the machine stands still")
+def one_stall(t):
+    fail(t, 1, True)
+
+@case("it fails again")
+def stalls(t):
+    fail(t, 2, True)
+
+@case("it fails, and the machine was there all the time")
+def no_stall(t):
+    sum(range(30000000))
+    fail(t, 3, False)
+"""
+
 LESSON = """
 from check_server import case
 

@@ -73,8 +73,8 @@ static void *client_thread(void *argument)
     pthread_mutex_lock(&lock);
     client->prev->next = client->next;
     client->next->prev = client->prev;
+    cli_disconnected(&client->peer); /* first: who sees the end may be back at once */
     close(client->fd);
-    cli_disconnected(&client->peer);
     free(client);
     stats_thread_end();
     pthread_cond_signal(&left);

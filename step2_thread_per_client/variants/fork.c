@@ -30,8 +30,13 @@ enum { BUFFER_SIZE = 64 * 1024, FIRST_ROOM = 64 };
 /* SIGCHLD is blocked while we change these two. */
 static pid_t *children; /* [room], 0 where there is none */
 static int room;
-static atomic_int ended;            /* children reaped, their clients not yet subtracted */
-static struct stats *from_children; /* in shared memory: what those that ended have counted */
+
+/* In memory that all share: what children counted, and whose clients have gone since the parent
+ * looked last. */
+static struct {
+    struct stats counted;
+    atomic_int gone;
+} * shared;
 
 static void serve_client(int fd)
 {
@@ -60,20 +65,35 @@ _Noreturn static void client_process(int fd, const struct peer *peer)
     signal(SIGUSR1, SIG_IGN); /* the report is the parent's business */
     cli_connected(peer);
     memset(&stats, 0, sizeof stats); /* so far all is a copy of what the parent counts itself */
+    if (cli_stopping())              /* since before fork: the alarm has stayed behind */
+        alarm(CLI_GRACE_MS / 1000);
     serve_client(fd);
-#define GIVE(name) atomic_fetch_add(&from_children->name, stats.name);
-    STATS_COUNTERS(GIVE) /* before the client can see that it is over, and ask for a report */
+    /* Before the client can see that it is over, ask for a report, and come again. */
+#define GIVE(name) atomic_fetch_add(&shared->counted.name, stats.name);
+    STATS_COUNTERS(GIVE)
 #undef GIVE
+    shared->gone++;
     close(fd);
     cli_disconnected(peer);
     _exit(0); /* not exit: what the parent has yet to write is not ours to write */
 }
 
-static void forget_child(pid_t pid)
+/* Reaps a child. Returns false if there is none (with WNOHANG: none that has ended). */
+static bool forget_next(int options)
 {
+    int status;
+    pid_t pid;
+
+    while ((pid = waitpid(-1, &status, options)) == -1 && errno == EINTR)
+        ;
+    if (pid <= 0)
+        return false;
     for (int i = 0; i < room; i++)
         if (children[i] == pid)
             children[i] = 0; /* the number may soon be another's */
+    if (status != 0)
+        shared->gone++; /* it was killed before it could say so */
+    return true;
 }
 
 static void signal_children(int signal_number)
@@ -87,24 +107,19 @@ static void signal_children(int signal_number)
 static void reap_children(int signal_number)
 {
     int error = errno;
-    pid_t pid;
 
     (void)signal_number;
-    while ((pid = waitpid(-1, NULL, WNOHANG)) > 0) {
-        forget_child(pid);
-        ended++;
-    }
+    while (forget_next(WNOHANG))
+        ;
     errno = error;
 }
 
 /* Takes over what children left behind: their counters, and their clients' places. */
 static void take_counters(void)
 {
-    while (ended > 0) {
-        ended--;
+    for (int gone = atomic_exchange(&shared->gone, 0); gone > 0; gone--)
         stats_client_end();
-    }
-#define TAKE(name) stats_add(&stats.name, atomic_exchange(&from_children->name, 0));
+#define TAKE(name) stats_add(&stats.name, atomic_exchange(&shared->counted.name, 0));
     STATS_COUNTERS(TAKE)
 #undef TAKE
 }
@@ -181,7 +196,6 @@ static void kill_children(int signal_number)
 static void call_in_children(void)
 {
     sigset_t held;
-    pid_t pid;
 
     sigemptyset(&held);
     sigaddset(&held, SIGCHLD);
@@ -189,8 +203,8 @@ static void call_in_children(void)
     signal(SIGINT, kill_children);
     signal_children(SIGTERM);
     signal_children(SIGCONT); /* in case one was stopped */
-    while ((pid = waitpid(-1, NULL, 0)) > 0 || errno == EINTR)
-        forget_child(pid);
+    while (forget_next(0))
+        ;
     take_counters();
     free(children);
 }
@@ -199,10 +213,10 @@ static void run_server(struct net_listener *listener)
 {
     struct sigaction action = {.sa_handler = reap_children};
 
-    from_children = mmap(NULL, sizeof *from_children, PROT_READ | PROT_WRITE,
-                         MAP_SHARED | MAP_ANONYMOUS, -1, 0);
+    shared =
+        mmap(NULL, sizeof *shared, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS, -1, 0);
     sigemptyset(&action.sa_mask);
-    if (from_children == MAP_FAILED || sigaction(SIGCHLD, &action, NULL) == -1)
+    if (shared == MAP_FAILED || sigaction(SIGCHLD, &action, NULL) == -1)
         cli_die("cannot prepare for children: %s", strerror(errno));
     cli_listening(&listener->address);
     while (!cli_stopping())

@@ -84,8 +84,8 @@ static void serve_client(int fd)
 static bool next_client(struct worker *w)
 {
     pthread_mutex_lock(&lock);
+    cli_disconnected(&w->client.peer); /* first: who sees the end may be back at once */
     close(w->client.fd);
-    cli_disconnected(&w->client.peer);
     w->client.fd = -1;
     if (queued > 0) {
         w->client = queue[first];

@@ -467,6 +467,22 @@ class RefusesWithoutAWord(Server):
         self.counters["clients_refused"] += 1
 
 
+@bug("max-clients")
+class StrikesOffTooLate(Server):
+    left = float("-inf")
+
+    def drop(self, conn):
+        super().drop(conn)
+        self.left = time.monotonic()
+
+    def admit(self, sock, peer):
+        if self.options.max_clients == 1 and time.monotonic() < self.left + 0.005:
+            sock.close()
+            self.refused("the house is full")
+        else:
+            super().admit(sock, peer)
+
+
 @bug("refusals-are-counted")
 class CountsNoRefusals(Server):
     def refused(self, why):

@@ -256,7 +256,7 @@ static void drop_finished(uv_timer_t *handle)
     for (struct client *next, *c = clients.next; c != &clients; c = next) {
         next = c->next;
         if (now - stopped >= CLI_GRACE_MS ||
-            (c->owed == NULL && c->heard + CLI_QUIET_MS <= now))
+            (c->owed == NULL && c->heard + CLI_QUIET_MS <= now && !setup_readable(&c->tcp)))
             drop_client(c);
     }
     if (clients.next != &clients)

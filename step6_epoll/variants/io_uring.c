@@ -158,14 +158,15 @@ static void ask_cancel(void *whose)
 
 /* One request for all that the client will ever send: each buffer filled is a result. But it
  * would fill one after another for a client that sends without pause, until others had none;
- * so such a client gets a block, and a request for each. */
+ * so such a client gets a block, and a request for each; which does not wait, for the idle
+ * need none. */
 static void ask_recv(struct client *c)
 {
     struct io_uring_sqe *request = new_request();
 
     c->incoming = c->flooding ? malloc(sizeof *c->incoming + FLOOD_SIZE) : NULL;
     if (c->incoming != NULL) {
-        io_uring_prep_recv(request, c->fd, c->incoming->bytes, FLOOD_SIZE, 0);
+        io_uring_prep_recv(request, c->fd, c->incoming->bytes, FLOOD_SIZE, MSG_DONTWAIT);
     } else {
         io_uring_prep_recv_multishot(request, c->fd, NULL, 0, 0);
         request->flags |= IOSQE_BUFFER_SELECT;
@@ -352,11 +353,11 @@ static void take_received(struct client *c, int n, int buffer, bool more)
     if (n != -ECANCELED) {
         stats_add(&stats.recv_calls, 1);
         stats_add(&stats.recv_again, n < 0 && net_is_again(-n));
+        c->flooding = n >= BUFFER_SIZE;
     }
     if (n > 0) {
         stats_add(&stats.bytes_in, (uint64_t)n);
         touch(c);
-        c->flooding = n >= BUFFER_SIZE;
         answers = c->broken ? 0 : echo_feed(&c->echo, bytes, (size_t)n);
     } else if (n == 0) {
         c->ended = true;
@@ -542,7 +543,8 @@ static void drain_clients(struct net_listener *listener)
             left++;
         for (c = clients.next; left > 0; left--, c = next) {
             next = c->next; /* end_client moves it to the end of the list */
-            if (late || (c->sends == 0 && lap_ms - c->heard >= CLI_QUIET_MS))
+            if (late ||
+                (c->sends == 0 && lap_ms - c->heard >= CLI_QUIET_MS && !net_readable(c->fd, 0)))
                 end_client(c);
         }
     }

@@ -1,5 +1,7 @@
 """The lesson of fibers: straight-line code for each client, and still only one thread."""
 
+import signal
+
 from check_server import case
 
 GUARD_SIZE = 64 << 10
@@ -48,3 +50,14 @@ def guards(pid):
             first, end = (int(word, 16) for word in addresses.split("-"))
             count += access == "---p" and end - first == GUARD_SIZE and rest.split()[2] == "0"
     return count
+
+
+@case("told to stop it listens to those who were silent before for some more milliseconds")
+def stop_after_silence(t):
+    with t.server(health=False) as s:
+        client = s.connect().greeting()
+        t.pause(0.1)
+        s.signal(signal.SIGTERM)
+        t.pause(0.01)
+        client.send(b"^abc$").expect(b"bcd").expect_end()
+        t.check(s.wait().status == 0, s.describe())

@@ -278,7 +278,8 @@ static void stop_server(aeEventLoop *l, int fd, void *data, int mask)
     aeDeleteFileEvent(l, fd, AE_READABLE);
     aeDeleteFileEvent(l, listener.fd, AE_READABLE);
     net_unlisten(&listener); /* from here on nobody new */
-    if (aeCreateTimeEvent(l, 0, drop_silent, NULL, NULL) == AE_ERR) {
+    if (aeCreateTimeEvent(l, fibers.next == &fibers ? 0 : CLI_QUIET_MS, drop_silent, NULL,
+                          NULL) == AE_ERR) {
         cli_time_is_up = true; /* nobody could tell us later */
         drop_silent(l, 0, NULL);
     }

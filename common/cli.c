@@ -181,7 +181,7 @@ _Noreturn static void die_bad_option(int code, char **argv, const struct option 
     for (const struct option *o = options; o->name != NULL; o++)
         if (optopt == o->val && strncmp(word, "--", 2) == 0)
             die_usage("option '--%s' takes no value", o->name);
-    if (optopt != 0 && strncmp(word, "--", 2) != 0)
+    if (optopt != 0) /* perhaps one of several letters, and `word` is the one before them */
         die_usage("unknown option '-%c'", optopt);
     die_usage("unknown or ambiguous option '%s'", word);
 }
@@ -305,8 +305,8 @@ bool cli_stopping(void)
 {
     char drain[16];
 
-    if (report_wanted && pthread_equal(pthread_self(), first_thread)) {
-        report_wanted = false;
+    while (report_wanted && pthread_equal(pthread_self(), first_thread)) {
+        report_wanted = false; /* and perhaps true again before the report is out */
         cli_report();
         while (wakeup[0] != -1 && !stop_wanted && read(wakeup[0], drain, sizeof drain) > 0)
             ;

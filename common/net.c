@@ -149,6 +149,7 @@ int net_accept(struct net_listener *listener, struct peer *peer)
 {
     int on = 1;
 
+    *peer = (struct peer){0};
     if (listener->spare == -1)
         listener->spare = open_spare();
     int client = accept_once(listener->fd, peer);

@@ -60,7 +60,7 @@ ssize_t net_send(int fd, const void *bytes, size_t n);
 
 /* Sends all n bytes on a blocking socket. A signal means "again" unless *give_up is set by
  * then. Returns 0; or -1, and some of the bytes may have gone: EAGAIN when for the time of
- * net_set_timeout the other side has taken none. */
+ * net_set_timeout the other side has taken none; if it took some, for up to twice that. */
 int net_send_all(int fd, const void *bytes, size_t n, const atomic_bool *give_up);
 
 /* How many bytes sent on fd the other side has yet to take; 0 where the system does not tell.

@@ -261,6 +261,7 @@ static void usage_errors(void **state)
         {{"--once=1"}, "server: option '--once' takes no value\n"},
         {{"-x"}, "server: unknown option '-x'\n"},
         {{"-qx"}, "server: unknown option '-x'\n"},
+        {{"--quiet", "-xq"}, "server: unknown option '-x'\n"},
         {{"--loud"}, "server: unknown or ambiguous option '--loud'\n"},
         {{"8080", "8081"}, "server: unexpected argument '8081': at most one PORT"},
     };

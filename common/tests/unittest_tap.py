@@ -17,7 +17,7 @@ class Tap(unittest.TestResult):
     def __init__(self, module):
         super().__init__()
         self.module = module
-        self.count = 0
+        self.count = self.failed = 0
         self.clear()
 
     def clear(self):
@@ -31,6 +31,7 @@ class Tap(unittest.TestResult):
 
     def report(self, test):
         self.count += 1
+        self.failed += bool(self.wrong)
         name = test.id().replace(self.module + ".", "", 1)
         skip = "" if self.skipped_because is None else " # SKIP " + self.skipped_because
         print("%s %d - %s%s" % ("not ok" if self.wrong else "ok", self.count, name, skip))
@@ -73,6 +74,7 @@ def main():
     result = Tap(path.stem)
     unittest.defaultTestLoader.loadTestsFromModule(module).run(result)
     print("1..%d" % result.count)
+    return 1 if result.failed else 0
 
 
 if __name__ == "__main__":

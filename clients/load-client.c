@@ -14,6 +14,7 @@
  * can slow down, and latency counts from when a message was due.
  */
 #include <errno.h>
+#include <fcntl.h>
 #include <inttypes.h>
 #include <math.h>
 #include <netdb.h>
@@ -97,10 +98,20 @@ static bool interrupted(void)
 
 /* ---- preparations ---- */
 
+/* Whoever started us may have left us some, beside the three. */
+static size_t open_descriptors(void)
+{
+    size_t count = 0;
+
+    for (int fd = 0; fd < 1024; fd++)
+        count += fcntl(fd, F_GETFD) != -1;
+    return count;
+}
+
 /* Raises the limit of open files as far as needed and allowed. Returns how high it got. */
 static size_t raise_limit(const struct load_options *o)
 {
-    const uint64_t own = 32, per_thread = 4; /* streams, report files; loop, timer, pipe */
+    const uint64_t own = 32 + open_descriptors(), per_thread = 4; /* report files; loop, pipe */
     rlim_t need = o->connections + o->idle + own + per_thread * o->threads;
     struct rlimit limit;
 

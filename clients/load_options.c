@@ -63,7 +63,6 @@ void usage_error(const char *format, ...)
     exit(EXIT_USAGE);
 }
 
-/* Without suffixes, `unit` is NULL; with them, it gets the factor. */
 static double number(const char *option, const char *text, double min, double max,
                      const char *expected)
 {

@@ -388,11 +388,13 @@ static void connected(struct conn *c)
 {
     const struct load_plan *plan = c->worker->plan;
 
+    if (aeCreateFileEvent(c->worker->loop, c->fd, AE_READABLE, on_readable, c) != AE_OK) {
+        fail_to_connect(c, errno);
+        return;
+    }
     c->state = GREETING;
     c->worker->tally.connecting--;
-    if (aeCreateFileEvent(c->worker->loop, c->fd, AE_READABLE, on_readable, c) != AE_OK)
-        fail_to_connect(c, errno);
-    else if (!plan->greeting)
+    if (!plan->greeting)
         get_ready(c, now_ns());
 }
 

@@ -187,10 +187,16 @@ static void next_line(struct client *c)
 
 static void accept_client(uv_stream_t *listener, int status)
 {
-    struct client *c = status < 0 ? NULL : calloc(1, sizeof *c);
+    struct client *c = calloc(1, sizeof *c);
 
-    if (c == NULL)
+    if (c == NULL) { /* to return without uv_accept would end all accepting, silently */
+        fprintf(stderr, "prime_server: out of memory\n");
+        exit(EXIT_FAILURE);
+    }
+    if (status < 0) {
+        free(c);
         return;
+    }
     uv_tcp_init(listener->loop, &c->tcp);
     if (uv_accept(listener, (uv_stream_t *)&c->tcp) < 0) {
         drop_client(c);

@@ -23,6 +23,7 @@ something did, 2 called wrongly.
 
 import argparse
 import concurrent.futures
+import contextlib
 import os
 import pathlib
 import re
@@ -194,7 +195,8 @@ def left_behind(mark):
         time.sleep(0.02)
     found = list(alive())
     for pid, _ in found:
-        os.kill(pid, signal.SIGKILL)
+        with contextlib.suppress(ProcessLookupError):
+            os.kill(pid, signal.SIGKILL)
     return [words for _, words in found]
 
 

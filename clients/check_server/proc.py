@@ -1,6 +1,7 @@
 """What Linux's /proc tells of a process and its connections."""
 
 import os
+import re
 import resource
 import sys
 import time
@@ -32,6 +33,12 @@ def states(group):
         except OSError:
             pass    # it ended meanwhile
     return found - {"Z"}
+
+
+def is_pending(pid, signum):
+    """A signal for the whole process that was sent and not taken yet."""
+    mask = re.search(r"(?m)^ShdPnd:\s*(\w+)", _read(pid, "status")).group(1)
+    return bool(int(mask, 16) >> (signum - 1) & 1)
 
 
 def threads(pid):

@@ -156,6 +156,12 @@ class Server:
                               % (signal.Signals(signum).name, self.describe()))
         return self.stopped
 
+    def signal_and_see_it_taken(self, signum):
+        """Signal, and wait until its handler runs: the same signal twice may merge into one."""
+        self.signal(signum)
+        if proc.AVAILABLE:
+            self.eventually(lambda: not proc.is_pending(self.pid, signum))
+
     def wait(self, seconds=None, why="the wait began"):
         """See it end by itself; return (status, seconds)."""
         seconds = self.patience if seconds is None else seconds

@@ -271,7 +271,10 @@ def main():
             print("%s %d - %s" % (verdict, number, name), flush=True)
         print("1..%d" % number)
     except NoStrace as error:
-        return unavailable(str(error))
+        if number == 0:
+            return unavailable(str(error))
+        print("Bail out! %s" % error, flush=True)   # it could be had a moment ago
+        failed += 1
     finally:
         shutil.rmtree(folder)
     return 1 if failed else 0

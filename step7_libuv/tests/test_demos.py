@@ -89,7 +89,7 @@ class PrimeServer(unittest.TestCase):
 
 
 class PrimeClient(unittest.TestCase):
-    LARGE = 9999999999999937        # a tenth of the default's divisions, or so
+    LARGE = 9999999999999937        # a third of the default's divisions
 
     def rows(self, *arguments):
         """For each server, for each crowd: when the last large number was answered and the

@@ -5,7 +5,7 @@ from check_server import case
 
 @case("it goes on answering while a timer runs, and the timer strikes the silent one only")
 def answers_while_a_timer_runs(t):
-    with t.server("--idle-timeout", "0.5") as s:
+    with t.server("--idle-timeout", str(0.5 * t.slow)) as s:
         silent = s.connect().greeting()
         talking = s.connect().greeting()
         for _ in range(10):

@@ -163,7 +163,7 @@ def second_interrupt(t):
     with t.server() as s:
         client = s.connect(rcvbuf=4096).greeting()
         client.push(message(16 * MIB), until_stuck=0.1)
-        s.signal(signal.SIGINT)
+        s.signal_and_see_it_taken(signal.SIGINT)
         time.sleep(0.05)
         if s.alive():       # it still tries to deliver
             s.signal(signal.SIGINT)

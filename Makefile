@@ -80,8 +80,8 @@ diff:
 
 bench: setup-build
 	@$(MAKE) --no-print-directory all
-	@clients/bench/bench.py $(if $(QUICK),--quick) $(if $(STEPS),--steps $(STEPS)) \
-	    $(if $(PEERS),--peers)
+	@clients/bench/bench.py $(if $(filter-out 0,$(QUICK)),--quick) $(if $(STEPS),--steps $(STEPS)) \
+	    $(if $(filter-out 0,$(PEERS)),--peers)
 bench-check: setup-build
 	@$(MAKE) --no-print-directory all
 	@clients/bench/check.py

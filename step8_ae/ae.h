@@ -103,8 +103,8 @@ typedef struct aeEventLoop {
 
 /* ------------------------------------------------------------------------ the loop */
 
-/* A loop for descriptors 0 to setsize - 1, or NULL with errno. It costs about 50 bytes for each
- * descriptor in use; room for those not in use is only reserved. */
+/* A loop for descriptors 0 to setsize - 1, or NULL with errno. It costs about 40 bytes for each
+ * descriptor in use (poll 50, kqueue 100); room for those not in use is only reserved. */
 aeEventLoop *aeCreateEventLoop(int setsize);
 
 /* Calls the finalizers of all timers left, then frees the loop. Closes no descriptor of yours.

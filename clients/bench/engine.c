@@ -1,7 +1,7 @@
 /* engine.c - how fast is the protocol engine by itself? Messages of many lengths go through
  * echo_feed and through the obvious loop, a byte at a time: once a message to a read, once as
  * many as fit into a read of 64 KiB, which is how the servers meet them. Prints a table, or
- * with --json an object; exits with 1 if the answers differ. What counts: never slower on
+ * with --json an array; exits with 1 if the answers differ. What counts: never slower on
  * short messages, 10 GB/s and more on long ones. */
 #include "../../common/echo.h"
 

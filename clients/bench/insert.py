@@ -7,8 +7,8 @@
 
 or in one line, with nothing but the text between the two. NAME is one of: machine (where and
 when the figures were taken), comparison (a row per step), variants (a row per variant), idle
-(cost against idle connections), interval (step 4's nap), and cost-SERVER (a sentence on one
-server: cost-step6, cost-step5/poll).
+(cost against idle connections), and cost-SERVER (a sentence on one server: cost-step6,
+cost-step5/poll).
 """
 
 import argparse
@@ -106,16 +106,6 @@ def idle(results):
     return markdown(rows)
 
 
-def interval(results):
-    rows = [["nap", "CPU with 100 clients and %d messages a second"
-             % results.raw["interval_rate"], "median latency"]]
-    for point in results.points("interval"):
-        cell = results.cell("interval", point, "step4")
-        rows.append(["%d ms" % point, "%.1f %%" % (100 * cell["cpu_share"]),
-                     duration(cell["p50_us"])])
-    return markdown(rows)
-
-
 def sentence(results, name):
     """What one server costs."""
     if name not in {server["name"] for server in results.servers}:
@@ -147,7 +137,7 @@ def server_takes_one(results, name):
     return not results.cell("load", 100, name).get("cpu_us")
 
 
-BLOCKS = {"machine": machine, "comparison": comparison, "idle": idle, "interval": interval,
+BLOCKS = {"machine": machine, "comparison": comparison, "idle": idle,
           "variants": lambda results: comparison(results, True)}
 
 

@@ -16,7 +16,7 @@ from .trial import Trial
 
 OK, FAIL, SKIP = "ok", "FAIL", "skip"
 
-STALL = 0.1     # seconds that nothing ran here: no case can tell whether the server was late
+STALL = 0.05    # seconds that nothing ran here: no case can tell whether the server was late
 
 Result = namedtuple("Result", "case status seconds reason details note")
 

@@ -3,7 +3,6 @@
 import json
 import os
 import shutil
-import signal
 import subprocess
 import tempfile
 
@@ -60,19 +59,6 @@ def refused_by_the_kernel(t):
     t.check(ended.returncode == 1, "exit status %d" % ended.returncode)
     t.check("does not allow io_uring" in ended.stderr, "it said %r" % ended.stderr)
     t.check("Listening" not in ended.stdout, "it said that it listens")
-
-
-@case("told to stop, and then kept from running for a while, it answers what came meanwhile")
-def frozen_stop(t):
-    with t.server(health=False) as s:
-        client = s.connect().greeting()
-        s.signal(signal.SIGTERM)
-        client.send(b"^abc").expect(b"bcd")
-        with s.frozen():
-            client.send(b"def$")
-            t.pause(0.2)
-        client.expect(b"efg").expect_end()
-        t.check(s.wait().status == 0, s.describe())
 
 
 @case("who has sent much and is silent now keeps no large buffer", needs="linux", clients=100)

@@ -1,7 +1,6 @@
 """The lesson of step 7: one loop for everything, timers and sockets alike."""
 
 import resource
-import signal
 
 from check_server import case
 
@@ -32,16 +31,3 @@ def too_few_descriptors(t):
         t.check(done.status == 1 and done.stderr.count("\n") == 1 and
                 "oo many open files" in done.stderr,
                 "with %d: %d, %r" % (count, done.status, done.stderr))
-
-
-@case("told to stop, and then kept from running for a while, it answers what came meanwhile")
-def frozen_stop(t):
-    with t.server(health=False) as s:
-        client = s.connect().greeting()
-        s.signal(signal.SIGTERM)
-        client.send(b"^abc").expect(b"bcd")
-        with s.frozen():
-            client.send(b"def$")
-            t.pause(0.2)
-        client.expect(b"efg").expect_end()
-        t.check(s.wait().status == 0, s.describe())

@@ -158,6 +158,20 @@ def port_is_free_again(t):
         s.serves()
 
 
+@case("told to stop, and then kept from running for a while, it answers what came meanwhile",
+      needs="ours", level="normal")
+def stop_hears_out(t):
+    with t.server(health=False) as s:
+        client = s.connect().greeting()
+        s.signal(signal.SIGTERM)
+        client.send(b"^abc").expect(b"bcd")
+        with s.frozen():
+            client.send(b"def$")
+            time.sleep(0.2)
+        client.expect(b"efg").expect_end()
+        t.check(s.wait().status == 0, s.describe())
+
+
 @case("a second SIGINT ends it at once", needs="ours")
 def second_interrupt(t):
     with t.server() as s:

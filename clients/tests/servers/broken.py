@@ -5,6 +5,7 @@ Each is the reference server with one thing changed; bug() names the cases that 
 """
 
 import errno
+import math
 import os
 import resource
 import select
@@ -778,6 +779,15 @@ class DropsThoseOwedWhoPause(Server):
         for conn in list(self.conns):
             self.write(conn)
             self.drop(conn)
+
+
+@bug("stop-hears-out")
+class LooksForSilenceFirstAtItsEnd(Server):
+    def pump(self, conn, mask):
+        if self.stopping and time.monotonic() - self.conns.get(conn, math.inf) > 0.05:
+            self.drop(conn)
+        else:
+            super().pump(conn, mask)
 
 
 @bug("stop-delivers-what-is-owed")

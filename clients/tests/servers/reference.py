@@ -22,6 +22,7 @@ import termios
 import time
 from collections import OrderedDict
 
+QUIET = 0.05    # seconds of silence after which a client may go at the stop
 CHUNK = 64 * 1024
 NAME = "server"
 ACCEPT_AGAIN = {errno.EINTR, errno.ECONNABORTED, errno.EPROTO, errno.ENETDOWN,
@@ -300,28 +301,28 @@ class Server:
     # Stopping.
 
     def finish(self):
-        """Deliver what is owed to those who read; give the others a second."""
+        """Hear those out who still speak, and deliver what is owed to those who read; give the
+        others a second."""
         self.selector.unregister(self.listener)
         self.listener.close()
-        deadline = time.monotonic() + 1.0
-        for conn in list(self.conns):
-            self.selector.modify(conn.sock, selectors.EVENT_WRITE, conn)
-        while self.conns and time.monotonic() < deadline:
+        began = time.monotonic()
+        while self.conns and time.monotonic() < began + 1.0:
             for key, mask in self.selector.select(0.01):
                 if isinstance(key.data, Conn):
-                    self.see_off(key.data)
+                    self.pump(key.data, mask)
+                else:
+                    key.data()
+            for conn in list(self.conns):
+                if self.has_finished(conn, began):
+                    self.drop(conn)
         for conn in list(self.conns):
             self.drop(conn)
         self.write_stats()
 
-    def see_off(self, conn):
-        """Close once its kernel has everything: closing with unread input would reset."""
-        try:
-            self.write(conn)
-            if not conn.unsent and untaken(conn.sock) == 0:
-                self.drop(conn)
-        except OSError:
-            self.drop(conn)
+    def has_finished(self, conn, began):
+        """To close with unread input would be a reset."""
+        return (time.monotonic() - max(self.conns[conn], began) > QUIET and not conn.unsent
+                and untaken(conn.sock) == 0 and not readable(conn.sock))
 
     def write_stats(self):
         if self.options.stats:
@@ -343,9 +344,13 @@ class Server:
 
 
 def readable(sock):
-    ready = select.poll()
-    ready.register(sock, select.POLLIN)
-    return bool(ready.poll(0))
+    try:
+        sock.recv(1, socket.MSG_PEEK)
+    except BlockingIOError:
+        return False
+    except OSError:
+        pass
+    return True
 
 
 def untaken(sock):

@@ -62,8 +62,8 @@ static void run_server(struct net_listener *listener)
             continue;
         cli_connected(&peer);
         serve_client(fd);
-        close(fd);
         cli_disconnected(&peer);
+        close(fd);
     }
     net_unlisten(listener);
 }

@@ -103,10 +103,10 @@ static void run_server(struct net_listener *listener)
         struct cost cost = {0};
         cli_connected(&peer);
         serve_client(fd, &cost);
-        close(fd);
         if (!cli.quiet)
             cli_log("asleep in recv for %.1f ms, using %.1f ms CPU\n", cost.asleep, cost.cpu);
         cli_disconnected(&peer);
+        close(fd);
         if (once)
             break;
     }

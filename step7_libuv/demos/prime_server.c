@@ -187,15 +187,12 @@ static void next_line(struct client *c)
 
 static void accept_client(uv_stream_t *listener, int status)
 {
+    if (status < 0)
+        return;
     struct client *c = calloc(1, sizeof *c);
-
     if (c == NULL) { /* to return without uv_accept would end all accepting, silently */
         fprintf(stderr, "prime_server: out of memory\n");
         exit(EXIT_FAILURE);
-    }
-    if (status < 0) {
-        free(c);
-        return;
     }
     uv_tcp_init(listener->loop, &c->tcp);
     if (uv_accept(listener, (uv_stream_t *)&c->tcp) < 0) {

@@ -20,7 +20,7 @@ from .protocol import KNOWN_EXCHANGE
 LISTENING = re.compile(r"^Listening on (\S+):(\d+)\s*$", re.MULTILINE)
 SANITIZER = re.compile(r"ERROR: \w*Sanitizer|WARNING: ThreadSanitizer|runtime error:")
 STOP_SECONDS = 2.0
-IDLE_WINDOW = 0.02
+IDLE_WINDOW, CALM_WINDOW = 0.02, 0.15  # seconds to watch its processor time
 POLL = 0.003
 
 Stopped = namedtuple("Stopped", "status seconds")
@@ -337,10 +337,10 @@ class Server:
         time.sleep(seconds)
         return (self.cpu_seconds() - before) / (time.monotonic() - began)
 
-    def check_calm(self, seconds=0.15):
+    def check_calm(self):
         """It uses next to no processor time now (where /proc tells)."""
         if proc.AVAILABLE:
-            share = self.cpu_share(seconds)
+            share = self.cpu_share(CALM_WINDOW)
             if share >= 0.25:
                 raise Failure("with nothing to do it uses %.0f %% of a processor"
                               % (100 * share))

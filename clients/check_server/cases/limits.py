@@ -53,7 +53,7 @@ def nothing_is_kept(t):
         visits_unread(s, 10)
         visits(s, 300)
         before = at_rest(s, start)
-        for visit, count, bound in ((visits, t.scale(500, 3000, 10000), 128 * KIB),
+        for visit, count, bound in ((visits, t.scale(500, 3000, 20000), 128 * KIB),
                                     (visits_unread, t.scale(25, 25, 100), 256 * KIB)):
             memory = s.memory()
             visit(s, count)

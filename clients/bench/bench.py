@@ -24,6 +24,8 @@ import tables
 
 ACTIVE = 10             # connections that talk among the idle ones
 SILENT = 100            # connections that say nothing while idle CPU is measured
+TOLLED = "floor", "step6", "step6/io_uring"     # whose calls are made dearer, and how much:
+DIVISIONS = 0, 50, 100, 200
 INTERVAL_RATE = 50      # messages a second for step 4 while its interval is varied
 TOO_LONG = 4            # seconds; runs that take longer are made in the first round only
 SLOWEST = 1.1           # seconds: step 4 naps 200 ms a lap, so less shows nothing
@@ -45,7 +47,16 @@ class Plan:
             "bulk": (65536,),
             "interval": (1, 20, 200) if quick else (0, 1, 5, 20, 50, 200),
         }
+        self.tolls = {}                         # divisions, by what a call costs with them
         self.window = 0.3                       # seconds; see fit()
+
+    def levy_tolls(self):
+        """Finds out what system calls cost, and can be made to cost."""
+        prices = {lab.price_of_a_call(each): each
+                  for each in (DIVISIONS[::3] if self.quick else DIVISIONS)}
+        if None not in prices:
+            self.tolls = prices
+            self.points["call"] = tuple(prices)
 
     def jobs(self, subjects):
         """All runs, in the order they are made: within a round every server has its turn at a
@@ -74,7 +85,7 @@ class Job:
 
     def connections(self):
         return {"load": self.point, "idle": self.point + ACTIVE, "bulk": 1,
-                "interval": SILENT}[self.experiment]
+                "interval": SILENT, "call": 100}[self.experiment]
 
     def obstacle(self):
         """Why it cannot be run, or None."""
@@ -97,6 +108,9 @@ class Job:
         if self.experiment == "interval":
             with lab.Server(self.subject, "--interval-ms", str(self.point)) as server:
                 return server.load(connections=SILENT, rate=INTERVAL_RATE, **options)
+        if self.experiment == "call":
+            with lab.Server(lab.tolled(self.subject, plan.tolls[self.point])) as server:
+                return server.load(connections=self.connections(), **options)
         with lab.Server(self.subject) as server:
             if self.experiment == "load":
                 return server.load(connections=self.point, **options)
@@ -130,6 +144,8 @@ def applies(experiment, subject, turn):
     """The other experiments say nothing of some servers, or the same each time."""
     if experiment == "interval":
         return subject.name == "step4" and turn == 0
+    if experiment == "call":
+        return subject.name in TOLLED
     if experiment == "idle":
         return subject.capacity != 1
     if experiment == "bulk":
@@ -300,6 +316,8 @@ def main():
         subjects = choose(settings)
         settings.output.mkdir(parents=True, exist_ok=True)
         plan = Plan(settings.quick)
+        if {subject.name for subject in subjects}.issuperset(TOLLED):
+            plan.levy_tolls()
         jobs = plan.jobs(subjects)
         plan.fit(jobs)
         began = time.monotonic()

@@ -81,11 +81,13 @@ class Bench:
     def __init__(self):
         self.subjects = {subject.name: subject
                          for subject in [lab.the_floor(), *lab.find_subjects()]}
+        self.there = [*self.subjects, *(["toll"] if lab.price_of_a_call(0) else [])]
         self.many = min(8000, resource.getrlimit(resource.RLIMIT_NOFILE)[0] - 100)
 
-    def run(self, name, arguments=(), **options):
+    def run(self, name, arguments=(), toll=None, **options):
         options = {"connections": 10, "duration": 0.15, "warmup": 0.03, **options}
-        with lab.Server(self.subjects[name], *arguments) as server:
+        subject = self.subjects[name]
+        with lab.Server(lab.tolled(subject, toll) if toll else subject, *arguments) as server:
             report = server.load(**options)
         if report["errors"]["total"]:
             raise lab.Trouble("%s: %s" % (name, report["errors"]["first"]))
@@ -177,6 +179,12 @@ def libuv_is_near_the_floor(bench):
     return bench.against_floor("step7", connections=100)
 
 
+@claim("io_uring needs few calls: where a call costs some hundred ns it beats the floor",
+       "step6/io_uring", "toll", high=0.9)
+def few_calls_save(bench):
+    return bench.against_floor("step6/io_uring", connections=100, toll=100)
+
+
 @claim("a thread per connection takes memory: KiB of it", "step2", low=4, high=20)
 def threads_take_memory(bench):
     return bench.memory("step2", 500) / 1024
@@ -225,8 +233,8 @@ def obstacle(each, bench):
         return "CHECK_SLOW: this is not the time to measure"
     if lab.sanitized():
         return "built with sanitizers, which cost more than what is measured"
-    missing = [name for name in each.needs if name not in bench.subjects]
-    return ", ".join(missing) + " is not built" if missing else None
+    missing = [name for name in each.needs if name not in bench.there]
+    return ", ".join(missing) + " is not there" if missing else None
 
 
 def parse(arguments):

@@ -7,8 +7,8 @@
 
 or in one line, with nothing but the text between the two. NAME is one of: machine (where and
 when the figures were taken), comparison (a row per step), variants (a row per variant), idle
-(cost against idle connections), and cost-SERVER (a sentence on one server: cost-step6,
-cost-step5/poll).
+(cost against idle connections), calls (cost against what a system call costs), and cost-SERVER
+(a sentence on one server: cost-step6, cost-step5/poll).
 """
 
 import argparse
@@ -106,6 +106,15 @@ def idle(results):
     return markdown(rows)
 
 
+def calls(results):
+    prices = results.points("call")
+    rows = [["server", *("%d ns a call" % price for price in prices)]]
+    rows += [[server["name"], *(cost(results.cell("call", price, server["name"]))
+                                for price in prices)]
+             for server in results.servers if results.curve("call", server["name"], "cpu_us")]
+    return markdown(rows)
+
+
 def sentence(results, name):
     """What one server costs."""
     if name not in {server["name"] for server in results.servers}:
@@ -137,7 +146,7 @@ def server_takes_one(results, name):
     return not results.cell("load", 100, name).get("cpu_us")
 
 
-BLOCKS = {"machine": machine, "comparison": comparison, "idle": idle,
+BLOCKS = {"machine": machine, "comparison": comparison, "idle": idle, "calls": calls,
           "variants": lambda results: comparison(results, True)}
 
 

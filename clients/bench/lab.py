@@ -2,6 +2,7 @@
 client on another. What is measured, when and how often, is decided by bench.py and check.py."""
 
 import contextlib
+import copy
 import json
 import os
 import pathlib
@@ -20,6 +21,7 @@ TREE = pathlib.Path(__file__).resolve().parents[2]
 LOAD_CLIENT = TREE / "clients/load-client"
 FLOOR = TREE / "clients/build/bench/floor"
 ENGINE = TREE / "clients/build/bench/engine"
+TOLL = TREE / "clients/build/bench/toll"
 PATIENCE = 10       # seconds for a server to start, or to end
 MINUTE = 60         # no run takes longer
 DESCRIPTORS = 20000
@@ -65,6 +67,27 @@ def redis():
         "redis PING", [program, "--bind", "127.0.0.1", "--save", "", "--appendonly", "no",
                        "--maxclients", "16000", "--tcp-backlog", "4096", "--port"],
         "epoll (its own ae)", mode="redis")
+
+
+def tolled(subject, divisions):
+    """The same server, but that its system calls cost more: see toll.c."""
+    dearer = copy.copy(subject)
+    dearer.command = [str(TOLL), str(divisions), *subject.command]
+    return dearer
+
+
+def price_of_a_call(divisions):
+    """What a system call costs with such a toll, in ns to the nearest ten; None where none can
+    be levied."""
+    try:
+        runs = [subprocess.run([str(TOLL), str(divisions)], stdout=subprocess.PIPE,
+                               stderr=subprocess.DEVNULL, preexec_fn=on_cpu(cpus()[0]))
+                for _ in range(3)]
+    except OSError:
+        return None
+    if any(run.returncode for run in runs):
+        return None
+    return round(min(int(run.stdout) for run in runs), -1)
 
 
 def free_port():

@@ -23,14 +23,14 @@ GAP = 0.055         # between two names, as a share of the picture's height
 
 
 class Panel:
-    """One diagram: lines, and where their names go. Its axes are logarithmic, but the y axis
+    """One diagram: lines, and where their names go. Its axes are logarithmic, but for those
     where what counts is how much, not how many times as much."""
 
-    def __init__(self, title, xlabel, lines, y_axis=None):
+    def __init__(self, title, xlabel, lines, y_axis=None, x_axis=None):
         self.title, self.xlabel = title, xlabel
         self.lines = [(name, points) for name, points in lines if len(points) > 1]
         if self.lines:
-            self.x = Axis(x for _, points in self.lines for x, _ in points)
+            self.x = (x_axis or Axis)(x for _, points in self.lines for x, _ in points)
             self.y = (y_axis or Axis)((y for _, points in self.lines for _, y in points), 1.05)
 
     def labels(self):
@@ -51,7 +51,8 @@ class Panel:
     def script(self, data):
         commands = ["unset label", "set title %s" % quoted(self.title),
                     "set xlabel %s" % quoted(self.xlabel),
-                    self.y.scale, "set xrange [%r:%r]" % (self.x.low * 0.9999, self.x.high),
+                    self.x.scale + " x", self.y.scale + " y",
+                    "set xrange [%r:%r]" % (self.x.low * 0.9999, self.x.high),
                     "set yrange [%r:%r]" % (self.y.low, self.y.high),
                     "set xtics (%s)" % self.x.tics(), "set ytics (%s)" % self.y.tics()]
         commands += ["set label %s at %s left textcolor rgb '%s'"
@@ -70,7 +71,7 @@ class Panel:
 class Axis:
     """A logarithmic axis between round numbers."""
 
-    scale = "set logscale y"
+    scale = "set logscale"
     ROUND = [factor * 10.0 ** exponent for exponent in range(-9, 12) for factor in (1, 2, 5)]
 
     def __init__(self, values, margin=1.0):
@@ -91,22 +92,22 @@ class Axis:
 
 
 class LinearAxis:
-    """An axis from nought to a round number."""
+    """An axis from nought, to a round number unless there is to be no margin."""
 
-    scale = "unset logscale y"
+    scale = "unset logscale"
     low = 0
 
-    def __init__(self, values, margin):
+    def __init__(self, values, margin=1.0):
         most = max(values) * margin
         self.step = min(each for each in Axis.ROUND if each * 6 >= most)
-        self.high = self.step * math.ceil(most / self.step)
+        self.high = most if margin == 1 else self.step * math.ceil(most / self.step)
 
     def share(self, value):
         return value / self.high
 
     def tics(self):
         return ", ".join('"%s" %r' % ("{:,.10g}".format(self.step * i), self.step * i)
-                         for i in range(round(self.high / self.step) + 1))
+                         for i in range(math.floor(self.high / self.step + 1e-9) + 1))
 
 
 def style(name):
@@ -159,6 +160,10 @@ def pictures(results):
         Panel("Resident memory of the server, MiB: all connections are silent", "connections",
               curves(results, "load", "resident_connected", ("step2/fork",), ("floor",),
                      1 / (1 << 20)))]
+    yield "calls", [
+        Panel("CPU of the server per message, µs: 100 connections",
+              "what a system call costs, ns", curves(results, "call", "cpu_us", fast),
+              LinearAxis, LinearAxis)]
     yield "interval", [
         Panel("Step 4: %% of a CPU, with 100 connections and %d messages a second"
               % results.raw["interval_rate"], "nap, ms",
@@ -174,7 +179,7 @@ def script(panels, path):
         "set encoding utf8",
         "set terminal svg noenhanced size %d,460 font 'Helvetica,14' background '#ffffff'"
         % (720 * len(panels)),
-        "set output %s" % quoted(str(path)), "set logscale xy", "set border 3",
+        "set output %s" % quoted(str(path)), "set border 3",
         "set tics nomirror", "set grid back lc rgb '#d8d8d8' lw 1", "set rmargin 19",
         *data, "set multiplot layout 1,%d" % len(panels), *plots, "unset multiplot", ""])
 

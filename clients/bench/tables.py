@@ -95,6 +95,16 @@ def cost_cell(cell):
         " %.2fx" % cell["cpu_us_x"] if cell.get("cpu_us_x") else "")
 
 
+def calls(results):
+    rows = [["server"] + ["%d ns" % price for price in results.points("call")]]
+    for server in results.servers:
+        if results.curve("call", server["name"], "cpu_us"):
+            rows.append([server["name"]] + [
+                cost_cell(results.cell("call", price, server["name"]))
+                for price in results.points("call")])
+    return align(rows)
+
+
 def figure_cell(cell, key, show):
     if not cell or "reason" in cell:
         return NOTHING
@@ -194,7 +204,14 @@ ones, also as a multiple of what it is with none
 
 {others}
 
-{engine}
+{calls}{engine}
+"""
+CALLS = """\
+CPU of the server per message in µs, 100 connections, by what a system call costs: the first
+figure is this machine's own
+
+{}
+
 """
 BUSY = """
 The machine was busy with other things: the load client waited {:.0f} % of the time for its CPU.
@@ -208,5 +225,6 @@ def terminal(raw):
         date=raw["date"], machine=raw["machine"], rounds=raw["rounds"], costs=costs(results),
         rates=figures(results, ("rate", lambda rate: three(rate / 1000))),
         latencies=figures(results, ("p50_us", duration), ("p99_us", duration)),
-        others=others(results), engine=engine(raw)) + (
+        others=others(results), engine=engine(raw),
+        calls=CALLS.format(calls(results)) if results.points("call") else "") + (
             BUSY.format(100 * delay) if delay >= MUCH else "") + notes(results)

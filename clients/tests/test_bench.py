@@ -7,12 +7,14 @@ import subprocess
 import sys
 import tempfile
 import unittest
+import unittest.mock
 
 BENCH = os.path.join(os.path.dirname(os.path.abspath(__file__)), "..", "bench")
 sys.path.insert(0, BENCH)
 
 import bench        # noqa: E402 (found only now)
 import insert       # noqa: E402
+import lab          # noqa: E402
 import plots        # noqa: E402
 import tables       # noqa: E402
 
@@ -36,11 +38,15 @@ def a_result():
         found["idle", point, "step5"] = [
             {"reason": "max 1000"} if point > 1000 else load_run(3.0 + point / 90)]
     found["bulk", 65536, "step6"] = [load_run(1.0, mb_per_second=1500.0, p50_us=None)]
+    for price in 100, 400:
+        found["call", price, "floor"] = [load_run(3.0 + price / 500)]
+        found["call", price, "step6/io_uring"] = [load_run(3.0)]
     found["silent", 100, "step6"] = [{"cpu_share": 0.0}]
     return {"date": "2025-01-31", "machine": "a machine", "rounds": 3, "interval_rate": 50,
             "servers": [{"name": "floor", "model": "epoll, raw bytes", "step": None},
                         {"name": "step5", "model": "select", "step": 5},
-                        {"name": "step6", "model": "epoll", "step": 6}],
+                        {"name": "step6", "model": "epoll", "step": 6},
+                        {"name": "step6/io_uring", "model": "io_uring", "step": 6}],
             "engine": [{"payload": 30, "engine_ns": 10.0, "bytewise_ns": 20.0,
                         "engine_gb_per_s": 3.0, "bytewise_gb_per_s": 1.0}],
             "cells": bench.summarise(found)}
@@ -80,6 +86,8 @@ class Text(unittest.TestCase):
         text = tables.terminal(a_result())
         self.assertRegex(text, r"step6 +epoll +3\.00 ±30% 1\.00x +3\.00 ±30% 1\.00x +3\.0")
         self.assertRegex(text, r"step5 +select .* max 1000\n")
+        self.assertRegex(text, r"\nserver +100 ns +400 ns\nfloor +3\.20 .*\n"
+                         r"step6/io_uring +3\.00 ±0% 0\.94x +3\.00 ±0% 0\.79x\n\n")
         self.assertLessEqual(max(map(len, text.splitlines())), 100)
 
 
@@ -101,6 +109,9 @@ class Pictures(unittest.TestCase):
         axis = plots.LinearAxis([3, 700], 1.05)
         self.assertEqual((axis.share(0), axis.share(800)), (0, 1))
         self.assertTrue(axis.tics().endswith('"600" 600.0, "800" 800.0'), axis.tics())
+        axis = plots.LinearAxis([3, 700])
+        self.assertEqual((axis.share(0), axis.share(700)), (0, 1))
+        self.assertTrue(axis.tics().endswith('"400" 400.0, "600" 600.0'), axis.tics())
 
     def test_the_name_of_a_line_that_ends_early(self):
         """Below its end, for the others go on above; but not when it is above them all."""
@@ -150,6 +161,12 @@ class Readme(unittest.TestCase):
         self.assertIn("| step5 | select | 5.00 µs (2.50x) | max 1000 | 50.0 µs "
                       "| 13.0 µs (4.33x) at 900 | 64 B | - | - |", filled)
 
+    def test_calls(self):
+        filled = self.fill(self.marked("calls"))
+        self.assertIn("| server | 100 ns a call | 400 ns a call |\n", filled)
+        self.assertIn("| step6/io_uring | 3.00 µs (0.94x) | 3.00 µs (0.79x) |\n", filled)
+        self.assertNotIn("step5", filled)
+
     def test_sentence(self):
         filled = self.fill(self.marked("cost-step6"))
         self.assertIn("3.00 µs (1.00 x the floor) of CPU per message at 100 conn", filled)
@@ -168,6 +185,40 @@ class Readme(unittest.TestCase):
         results["cells"] = [cell for cell in results["cells"] if cell["server"] == "floor"]
         self.assertIn("floor", self.fill(self.marked("comparison"), results))
         tables.terminal(results)
+
+
+class Toll(unittest.TestCase):
+    """The program that makes system calls dearer."""
+
+    def setUp(self):
+        if not lab.TOLL.exists():
+            self.skipTest("toll is not built: it is for Linux")
+        if lab.price_of_a_call(0) is None:
+            self.skipTest("this system allows no filter")
+
+    def toll(self, *arguments):
+        return subprocess.run([lab.TOLL, *arguments], stdout=subprocess.PIPE,
+                              stderr=subprocess.PIPE, encoding="utf-8")
+
+    def test_the_price_rises_with_the_divisions(self):
+        self.assertGreater(lab.price_of_a_call(200), 2 * lab.price_of_a_call(0))
+
+    def test_the_program_is_run_as_it_is(self):
+        run = self.toll("50", "sh", "-c", "echo $1; exit 3", "sh", "two words")
+        self.assertEqual((run.returncode, run.stdout, run.stderr), (3, "two words\n", ""))
+
+    def test_errors(self):
+        for arguments, status, message in [
+                ([], 2, "usage: toll N"), (["4001"], 2, "N from 0 to 4000"),
+                (["-1"], 2, "N from 0"), (["7x", "true"], 2, "N from 0"),
+                (["7", "/no/such/program"], 1, "toll: /no/such/program: No such file")]:
+            run = self.toll(*arguments)
+            self.assertEqual((run.returncode, run.stdout), (status, ""))
+            self.assertIn(message, run.stderr)
+
+    def test_where_it_is_not_to_be_had(self):
+        with unittest.mock.patch("lab.TOLL", "/no/such/toll"):
+            self.assertIsNone(lab.price_of_a_call(0))
 
 
 class CommandLines(unittest.TestCase):

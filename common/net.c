@@ -10,6 +10,7 @@
 #include <string.h>
 #include <sys/ioctl.h>
 #include <sys/time.h>
+#include <time.h>
 #include <unistd.h>
 
 #ifndef MSG_NOSIGNAL /* macOS: a socket option instead, set in net_accept */
@@ -189,6 +190,29 @@ int net_set_timeout(int fd, int ms)
     return setsockopt(fd, SOL_SOCKET, SO_SNDTIMEO, &limit, sizeof limit);
 }
 
+static long long clock_us(void)
+{
+    struct timespec t;
+
+    clock_gettime(CLOCK_MONOTONIC, &t);
+    return t.tv_sec * 1000000LL + t.tv_nsec / 1000;
+}
+
+bool net_overdue(int fd, long long *since)
+{
+    struct timeval limit = {0};
+    const long long now = clock_us();
+
+    if (*since == 0)
+        *since = now;
+    getsockopt(fd, SOL_SOCKET, SO_RCVTIMEO, &limit, &(socklen_t){sizeof limit});
+    const long long us = limit.tv_sec * 1000000LL + limit.tv_usec;
+    if (us == 0 || now - *since < us)
+        return false;
+    *since = 0;
+    return true;
+}
+
 bool net_is_again(int error)
 {
     return error == EAGAIN || error == EWOULDBLOCK || error == EINTR;
@@ -202,8 +226,12 @@ bool net_is_full(int error)
 bool net_readable(int fd, int ms)
 {
     struct pollfd wanted = {.fd = fd, .events = POLLIN};
+    char byte;
+    int n = poll(&wanted, 1, ms);
 
-    return poll(&wanted, 1, ms) != 0;
+    if (n == -1 && errno == EINVAL) /* even one is more than RLIMIT_NOFILE allows by now */
+        return recv(fd, &byte, 1, MSG_PEEK | MSG_DONTWAIT) != -1 || !net_is_again(errno);
+    return n != 0;
 }
 
 int net_poll(struct pollfd *fds, nfds_t n, int ms)
@@ -274,14 +302,16 @@ static bool is_taking(int fd, int *untaken)
 int net_send_all(int fd, const void *bytes, size_t n, const atomic_bool *give_up)
 {
     const unsigned char *next = bytes;
+    long long cut = 0;
     int untaken = INT_MAX;
 
     while (n > 0) {
         ssize_t sent = net_send(fd, next, n);
-        if (sent == -1 && errno != EINTR &&
+        if (sent == -1 && (errno != EINTR || net_overdue(fd, &cut)) &&
             !(net_is_again(errno) && is_taking(fd, &untaken))) /* the time of net_set_timeout */
             return -1;
         if (sent > 0) {
+            cut = 0;
             next += sent;
             n -= (size_t)sent;
         }

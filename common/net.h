@@ -43,6 +43,11 @@ int net_set_nonblocking(int fd);
 /* Makes recv and send on fd give up with EAGAIN after ms milliseconds; 0 = wait for ever. */
 int net_set_timeout(int fd, int ms);
 
+/* For a loop that calls recv or send again after EINTR, each time with all of the time of
+ * net_set_timeout: have these calls, since the first that was cut short, slept longer than that
+ * in all? *since holds when that was; set it to 0 whenever bytes have moved. */
+bool net_overdue(int fd, long long *since);
+
 /* Waits until recv would not sleep on fd, ms milliseconds at most. Returns false when the time
  * is over; true may also mean that a signal came. */
 bool net_readable(int fd, int ms);

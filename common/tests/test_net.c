@@ -458,12 +458,42 @@ static void polls_beyond_a_lowered_limit(void **state)
         limit = (struct rlimit){.rlim_cur = (rlim_t)most, .rlim_max = before.rlim_max};
         assert_return_code(setrlimit(RLIMIT_NOFILE, &limit), errno);
         int ready = net_poll(fds, 3, most % 2 == 0 ? 0 : 60000);
+        assert_true(net_readable(ends[0], 0));
+        assert_false(net_readable(ends[1], 0));
         assert_return_code(setrlimit(RLIMIT_NOFILE, &before), errno);
         assert_int_equal(ready, most == 0 ? 3 : 2); /* with none it cannot tell */
         assert_int_equal(fds[0].revents, POLLIN);
         assert_int_equal(fds[1].revents, most == 0 ? POLLIN : 0);
         assert_int_equal(fds[2].revents, POLLOUT);
     }
+    close(ends[0]);
+    close(ends[1]);
+}
+
+/* However often signals cut it short. */
+static void signals_lengthen_no_silence(void **state)
+{
+    const struct itimerval soon = {.it_value.tv_usec = 10000, .it_interval.tv_usec = 10000},
+                           never = {.it_value.tv_usec = 0};
+    const struct sigaction interrupt = {.sa_handler = do_nothing};
+    static char much[1 << 20];
+    const atomic_bool never_give_up = false;
+    long long cut = 0;
+    int ends[2], calls = 1;
+
+    (void)state;
+    assert_return_code(socketpair(AF_UNIX, SOCK_STREAM, 0, ends), errno);
+    assert_false(net_overdue(ends[0], &cut)); /* it has no limit */
+    assert_return_code(net_set_timeout(ends[0], 100), errno);
+    sigaction(SIGALRM, &interrupt, NULL);
+    setitimer(ITIMER_REAL, &soon, NULL);
+    for (cut = 0; net_recv(ends[0], much, 1) == -1 && errno == EINTR; calls++)
+        if (net_overdue(ends[0], &cut))
+            break;
+    assert_in_range(calls, 1, 50);
+    assert_true(cut == 0 || errno == EAGAIN); /* a busy machine may let 100 ms pass in one */
+    assert_int_equal(net_send_all(ends[0], much, sizeof much, &never_give_up), -1);
+    setitimer(ITIMER_REAL, &never, NULL);
     close(ends[0]);
     close(ends[1]);
 }
@@ -535,6 +565,7 @@ int main(void)
         TEST(sending_to_the_dead_raises_no_signal),
         TEST(time_limits),
         TEST(polls_beyond_a_lowered_limit),
+        TEST(signals_lengthen_no_silence),
         TEST(silence_ends_a_blocking_recv),
         TEST(peers_are_numbers),
     };

@@ -62,6 +62,7 @@ static void serve_client(int fd)
 {
     unsigned char bytes[BUFFER_SIZE];
     struct echo echo;
+    long long cut = 0; /* when a signal cut a silence short */
 
     echo_init(&echo);
     if (net_send_all(fd, ECHO_GREETING, 1, &cli_time_is_up) == -1)
@@ -70,10 +71,11 @@ static void serve_client(int fd)
         if (cli_stopping() && !net_readable(fd, CLI_QUIET_MS))
             return; /* all that had come is answered */
         ssize_t n = net_recv(fd, bytes, sizeof bytes);
-        if (n == -1 && errno == EINTR)
+        if (n == -1 && errno == EINTR && !net_overdue(fd, &cut))
             continue;
         if (n <= 0)
             return; /* the end, a reset, or --idle-timeout */
+        cut = 0;
         size_t answers = echo_feed(&echo, bytes, (size_t)n);
         if (net_send_all(fd, bytes, answers, &cli_time_is_up) == -1)
             return;

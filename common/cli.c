@@ -241,6 +241,8 @@ static void parse_options(int argc, char **argv, const struct cli_option *more)
 _Static_assert(ATOMIC_BOOL_LOCK_FREE == 2, "a handler must not wait for a lock");
 atomic_bool cli_time_is_up;
 static atomic_bool stop_wanted, report_wanted;
+static atomic_bool listening; /* started: from here on a stop is in good order */
+static void (*_Atomic second_interrupt)(int) = SIG_DFL;
 static pthread_t first_thread;
 static int wakeup[2] = {-1, -1}; /* the self-pipe: read end, write end */
 
@@ -255,8 +257,12 @@ static void wake_up(void)
 
 static void on_stop(int signal_number)
 {
-    (void)signal_number;
-    signal(SIGINT, SIG_DFL); /* a second one kills at once */
+    if (!listening) {
+        signal(signal_number, SIG_DFL);
+        raise(signal_number); /* when we return */
+        return;
+    }
+    signal(SIGINT, second_interrupt);
     if (!atomic_exchange(&stop_wanted, true))
         alarm(CLI_GRACE_MS / 1000); /* a second SIGTERM must not put it off */
     wake_up();
@@ -279,7 +285,12 @@ static void on_report(int signal_number)
     wake_up();
 }
 
-static void handle_signal(int signal_number, void (*handler)(int))
+void cli_second_interrupt(void (*handler)(int))
+{
+    second_interrupt = handler;
+}
+
+void cli_catch(int signal_number, void (*handler)(int))
 {
     struct sigaction action = {.sa_handler = handler}; /* no SA_RESTART: calls are to return */
     sigset_t set;
@@ -298,7 +309,7 @@ static void on_interrupt(int signal_number)
 
 void cli_interrupt_on(int signal_number)
 {
-    handle_signal(signal_number, on_interrupt);
+    cli_catch(signal_number, on_interrupt);
 }
 
 bool cli_stopping(void)
@@ -334,18 +345,23 @@ int cli_wakeup_fd(void)
 /* ---- The log ----------------------------------------------------------------------------- */
 
 /* poll calls a pipe writable when PIPE_BUF bytes fit, so that a write of no more cannot block.
- * The lock keeps two threads from both seeing the same room. */
-static void write_now(int fd, const char *text, size_t n)
+ * The lock keeps two threads from both seeing the same room. Returns whether all was written;
+ * if not, errno is EAGAIN where that would have taken longer than ms milliseconds. */
+static bool write_now(int fd, const char *text, size_t n, int ms)
 {
     static pthread_mutex_t lock = PTHREAD_MUTEX_INITIALIZER;
     struct pollfd out = {.fd = fd, .events = POLLOUT};
     ssize_t written = 1;
 
     pthread_mutex_lock(&lock);
-    for (; n > 0 && written > 0; text += written, n -= (size_t)written)
-        written = poll(&out, 1, 0) == 1 ? write(fd, text, n < LINE_SIZE ? n : LINE_SIZE)
-                                        : 0; /* nobody reads it any more: so be it */
+    while (n > 0 && written > 0) {
+        errno = EAGAIN;
+        written = poll(&out, 1, ms) == 1 ? write(fd, text, n < LINE_SIZE ? n : LINE_SIZE) : 0;
+        text += written > 0 ? written : 0;
+        n -= written > 0 ? (size_t)written : 0;
+    }
     pthread_mutex_unlock(&lock);
+    return n == 0;
 }
 
 static void write_line(int fd, const char *format, va_list arguments)
@@ -354,7 +370,7 @@ static void write_line(int fd, const char *format, va_list arguments)
     int n = vsnprintf(line, sizeof line, format, arguments);
 
     if (n > 0)
-        write_now(fd, line, (size_t)n < sizeof line ? (size_t)n : sizeof line - 1);
+        write_now(fd, line, (size_t)n < sizeof line ? (size_t)n : sizeof line - 1, 0);
 }
 
 void cli_log(const char *format, ...)
@@ -487,10 +503,10 @@ void cli_start(int argc, char **argv, const struct cli_option *more)
     first_thread = pthread_self();
     signal(SIGPIPE, SIG_IGN);
     signal(SIGXFSZ, SIG_IGN); /* a log that may not grow is no reason to die either */
-    handle_signal(SIGINT, on_stop);
-    handle_signal(SIGTERM, on_stop);
-    handle_signal(SIGALRM, on_alarm);
-    handle_signal(SIGUSR1, on_report);
+    cli_catch(SIGINT, on_stop);
+    cli_catch(SIGTERM, on_stop);
+    cli_catch(SIGALRM, on_alarm);
+    cli_catch(SIGUSR1, on_report);
 }
 
 void cli_cannot_listen(const char *why)
@@ -511,6 +527,7 @@ void cli_listening(const struct peer *address)
         warn(
             "%s: room for fewer than %d clients: as many descriptors are allowed (ulimit -n)\n",
             program, (int)limit.rlim_cur);
+    listening = true;
     cli_log("Listening on %s%s%s:%u\n", ipv6 ? "[" : "", host, ipv6 ? "]" : "",
             (unsigned)address->port);
 }
@@ -535,14 +552,12 @@ static bool write_all(int fd, const char *text, size_t n)
     return true;
 }
 
-static bool write_stats(const char *json, size_t n)
+static bool write_stats(const char *json, size_t n, int ms)
 {
     if (stats_path == NULL)
         return true;
-    if (stats_fd == -1) {
-        write_now(STDOUT_FILENO, json, n);
-        return true;
-    }
+    if (stats_fd == -1)
+        return write_now(STDOUT_FILENO, json, n, ms);
     /* A second report replaces the first, where there is something to replace, and whoever
      * looks meanwhile does not find nothing. */
     lseek(stats_fd, 0, SEEK_SET);
@@ -550,18 +565,27 @@ static bool write_stats(const char *json, size_t n)
            (ftruncate(stats_fd, (off_t)n) == 0 || errno == EINVAL);
 }
 
-bool cli_report(void)
+/* Of what goes to standard output, the JSON may have been asked for, and may then wait for its
+ * reader so many milliseconds; the text is a part of the log. */
+static bool report(int ms)
 {
     char text[REPORT_SIZE];
 
-    write_now(STDOUT_FILENO, text, (size_t)stats_text(text, sizeof text));
-    if (write_stats(text, (size_t)stats_json(text, sizeof text)))
+    write_now(STDOUT_FILENO, text, (size_t)stats_text(text, sizeof text), 0);
+    if (write_stats(text, (size_t)stats_json(text, sizeof text), ms))
         return true;
-    warn("%s: cannot write '%s': %s\n", program, stats_path, strerror(errno));
+    warn("%s: cannot write '%s': %s\n", program,
+         stats_fd == -1 ? "standard output" : stats_path, strerror(errno));
     return false;
+}
+
+bool cli_report(void)
+{
+    return report(0);
 }
 
 int cli_finish(void)
 {
-    return cli_report() ? 0 : 1;
+    alarm(0); /* which would cut the waiting short */
+    return report(CLI_GRACE_MS) ? 0 : 1;
 }

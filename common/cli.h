@@ -30,8 +30,9 @@ struct cli_option {
 
 /* Parses the command line; `more` are the step's own options, at most four, ended by a
  * NULL name, or NULL.
- * Also: opens descriptors 0 to 2 if they came closed, catches SIGINT, SIGTERM and SIGUSR1,
- * ignores SIGPIPE. */
+ * Also: opens descriptors 0 to 2 if they came closed, and terminals anew; catches SIGINT,
+ * SIGTERM, SIGALRM and SIGUSR1, ignores SIGPIPE and SIGXFSZ. Until cli_listening, though,
+ * SIGINT and SIGTERM kill, as they do any program: a name may take long to be resolved. */
 void cli_start(int argc, char **argv, const struct cli_option *more);
 
 /* Listens as the options say, or says why that cannot be and exits with status 1. */
@@ -72,8 +73,14 @@ bool cli_stopping(void);
 enum { CLI_QUIET_MS = 50, CLI_GRACE_MS = 1000 };
 extern atomic_bool cli_time_is_up; /* CLI_GRACE_MS have passed since the stop */
 
-/* Makes a signal do nothing but interrupt a sleeping call: for waking a thread with it. */
+/* Catches a signal, without SA_RESTART, so that sleeping calls return, and unblocks it. */
+void cli_catch(int signal_number, void (*handler)(int));
+
+/* The same, to do nothing but interrupt a sleeping call: for waking a thread with it. */
 void cli_interrupt_on(int signal_number);
+
+/* What a SIGINT does after the first SIGINT or SIGTERM. If not said: SIG_DFL, it kills. */
+void cli_second_interrupt(void (*handler)(int));
 
 /* For a wait over many descriptors: one that becomes readable when cli_stopping() should be
  * asked (the self-pipe trick). Unlike pselect's signal mask it is heard by a busy server too:

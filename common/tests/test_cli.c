@@ -160,12 +160,18 @@ static void check_at(int line, bool good)
 }
 #define CHECK(good) check_at(__LINE__, good)
 
-static void start_with(const char *argument)
+static void begin_with(const char *argument)
 {
     char *argv[] = {(char *)"server", (char *)argument, NULL};
 
     optind = 1;
     cli_start(2, argv, NULL);
+}
+
+static void start_with(const char *argument)
+{
+    begin_with(argument);
+    cli_listening(&(struct peer){0});
 }
 
 #define ARGUMENTS(...) ((const char *const[]){__VA_ARGS__, NULL})
@@ -366,6 +372,41 @@ static void the_last_report_replaces_the_first(void **state)
     unlink(path);
 }
 
+static void report_to_a_full_disk(void)
+{
+    begin_with("--stats=-");
+    dup2(open("/dev/full", O_WRONLY), STDOUT_FILENO);
+    CHECK(!cli_report() && cli_finish() == 1);
+}
+
+/* Its reader comes only when the pipe has been full for a while. */
+static void report_to_a_late_reader(void)
+{
+    int ends[2];
+    char page[4096] = "";
+    bool whole = false;
+
+    begin_with("--stats=-");
+    CHECK(pipe(ends) == 0 && fcntl(ends[1], F_SETFL, O_NONBLOCK) == 0);
+    while (write(ends[1], page, sizeof page) > 0)
+        ;
+    dup2(ends[1], STDOUT_FILENO);
+    CHECK(!cli_report()); /* while it serves it waits for nobody */
+    close(ends[1]);
+    if (fork() == 0) {
+        close(STDOUT_FILENO);
+        poll(NULL, 0, 100);
+        for (ssize_t n; (n = read(ends[0], page, sizeof page)) > 0;)
+            whole = n > 1 && memcmp(page + n - 2, "}\n", 2) == 0;
+        _exit(whole ? 7 : 1);
+    }
+    close(ends[0]);
+    CHECK(cli_finish() == 0);
+    close(STDOUT_FILENO);
+    int status;
+    CHECK(wait(&status) > 0 && WIFEXITED(status) && WEXITSTATUS(status) == 7);
+}
+
 static void where_a_report_may_go(void **state)
 {
     char folder[] = "/tmp/test_cli.XXXXXX", argument[64];
@@ -398,7 +439,9 @@ static void where_a_report_may_go(void **state)
         read_all(complaints, err);
         assert_int_equal(status_of(child), 1);
         assert_non_null(strstr(err, "server: cannot write '/dev/full': "));
+        assert_int_equal(in_child(report_to_a_full_disk), 7);
     }
+    assert_int_equal(in_child(report_to_a_late_reader), 7);
 }
 
 /* ---- Signals, up close ---- */
@@ -474,6 +517,28 @@ static void be_stopped_at_once(void)
     kill(getpid(), SIGINT);                             /* asked twice, it ends at once */
 }
 
+/* Not yet listening, it may be waiting for a name to be resolved. */
+static void be_stopped_too_early(void)
+{
+    begin_with("0");
+    kill(getpid(), SIGTERM);
+}
+
+static void end_by_second_interrupt(int signal_number)
+{
+    (void)signal_number;
+    _exit(9);
+}
+
+static void be_asked_twice(void)
+{
+    start_with("0");
+    cli_second_interrupt(end_by_second_interrupt);
+    kill(getpid(), SIGINT);
+    CHECK(cli_stopping());
+    kill(getpid(), SIGINT);
+}
+
 /* Whoever misses the alarm is knocked up again. */
 static void be_out_of_time(void)
 {
@@ -507,6 +572,8 @@ static void signals_end_calls_and_the_second_the_server(void **state)
     (void)state;
     assert_int_equal(in_child(be_stopped), 7);
     assert_int_equal(in_child(be_stopped_at_once), -SIGINT);
+    assert_int_equal(in_child(be_stopped_too_early), -SIGTERM);
+    assert_int_equal(in_child(be_asked_twice), 9);
     assert_int_equal(in_child(be_interrupted), 7);
 }
 
@@ -517,7 +584,7 @@ static void admit(void)
     const struct peer peer = {.port = 7};
     int ends[2];
 
-    start_with("-m2");
+    begin_with("-m2");
     CHECK(pipe(ends) == 0);
     for (int i = 0; i < 2; i++) {
         CHECK(cli_admit(ends[i], &peer) == ends[i]);
@@ -544,7 +611,7 @@ static void admit(void)
 
 static void report_at_length(void)
 {
-    start_with("--stats=-");
+    begin_with("--stats=-");
 #define MANY(name) stats_add(&stats.name, UINT64_C(1000000000000000));
     STATS_COUNTERS(MANY)
 #undef MANY
@@ -566,7 +633,7 @@ static void refuse_for_want_of_descriptors(void)
 {
     const struct peer peer = {.port = 7};
 
-    start_with("-q");
+    begin_with("-q");
     errno = ENFILE;
     CHECK(cli_admit(-1, &peer) == CLI_REFUSED);
 }
@@ -733,6 +800,7 @@ static void the_time_is_up_once(void **state)
     pid_t child = fork();
     if (child == 0) {
         cli_start(1, argv, NULL);
+        cli_listening(&(struct peer){0});
         struct pollfd wakeup = {.fd = cli_wakeup_fd(), .events = POLLIN};
         kill(getpid(), SIGALRM);
         if (cli_time_is_up || cli_stopping() || poll(&wakeup, 1, 0) != 0)

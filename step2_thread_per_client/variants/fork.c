@@ -27,7 +27,7 @@
 
 enum { BUFFER_SIZE = 64 * 1024, FIRST_ROOM = 64 };
 
-/* SIGCHLD is blocked while we change these two. */
+/* SIGCHLD and SIGINT are blocked while we change these two. */
 static pid_t *children; /* [room], 0 where there is none */
 static int room;
 
@@ -42,6 +42,7 @@ static void serve_client(int fd)
 {
     unsigned char bytes[BUFFER_SIZE];
     struct echo echo;
+    long long cut = 0; /* when a signal cut a silence short */
 
     echo_init(&echo);
     if (net_send_all(fd, ECHO_GREETING, 1, &cli_time_is_up) == -1)
@@ -50,10 +51,11 @@ static void serve_client(int fd)
         if (cli_stopping() && !net_readable(fd, CLI_QUIET_MS))
             return; /* all that had come is answered */
         ssize_t n = net_recv(fd, bytes, sizeof bytes);
-        if (n == -1 && errno == EINTR)
+        if (n == -1 && errno == EINTR && !net_overdue(fd, &cut))
             continue;
         if (n <= 0)
             return; /* the end, a reset, or --idle-timeout */
+        cut = 0;
         size_t answers = echo_feed(&echo, bytes, (size_t)n);
         if (net_send_all(fd, bytes, answers, &cli_time_is_up) == -1)
             return;
@@ -62,7 +64,6 @@ static void serve_client(int fd)
 
 _Noreturn static void client_process(int fd, const struct peer *peer)
 {
-    signal(SIGUSR1, SIG_IGN); /* the report is the parent's business */
     cli_connected(peer);
     memset(&stats, 0, sizeof stats); /* so far all is a copy of what the parent counts itself */
     if (cli_stopping())              /* since before fork: the alarm has stayed behind */
@@ -149,6 +150,10 @@ static int start_process(struct net_listener *listener, int fd, const struct pee
     if (pid == 0) {
         sigset_t none;
         net_unlisten(listener);
+        signal(SIGUSR1, SIG_IGN); /* the report is the parent's business, */
+        cli_second_interrupt(SIG_DFL);
+        if (cli_stopping())
+            signal(SIGINT, SIG_DFL); /* and so are its other children */
         sigemptyset(&none);
         sigprocmask(SIG_SETMASK, &none, NULL);
         client_process(fd, peer);
@@ -173,6 +178,7 @@ static void accept_client(struct net_listener *listener)
         net_set_timeout(fd, cli.idle_timeout_ms);
     sigemptyset(&held);
     sigaddset(&held, SIGCHLD);
+    sigaddset(&held, SIGINT);
     sigaddset(&held, SIGUSR1);
     sigprocmask(SIG_BLOCK, &held, &before);
     cli_stopping(); /* prints the report that is wanted by now, or the child would do it too */
@@ -200,24 +206,23 @@ static void call_in_children(void)
     sigemptyset(&held);
     sigaddset(&held, SIGCHLD);
     sigprocmask(SIG_BLOCK, &held, NULL); /* from here on nobody is reaped but below */
-    signal(SIGINT, kill_children);
     signal_children(SIGTERM);
     signal_children(SIGCONT); /* in case one was stopped */
     while (forget_next(0))
         ;
     take_counters();
+    signal(SIGINT, SIG_IGN); /* nobody is left to be killed */
     free(children);
 }
 
 static void run_server(struct net_listener *listener)
 {
-    struct sigaction action = {.sa_handler = reap_children};
-
     shared =
         mmap(NULL, sizeof *shared, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS, -1, 0);
-    sigemptyset(&action.sa_mask);
-    if (shared == MAP_FAILED || sigaction(SIGCHLD, &action, NULL) == -1)
-        cli_die("cannot prepare for children: %s", strerror(errno));
+    if (shared == MAP_FAILED)
+        cli_die("cannot share memory with children: %s", strerror(errno));
+    cli_catch(SIGCHLD, reap_children);
+    cli_second_interrupt(kill_children);
     cli_listening(&listener->address);
     while (!cli_stopping())
         accept_client(listener);

@@ -20,6 +20,7 @@
 #include "stats.h"
 
 #include <errno.h>
+#include <signal.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/resource.h>
@@ -32,8 +33,9 @@ struct client {
     uv_write_t write;
     struct client *prev, *next; /* neighbours in the list, longest silent first */
     char *owed;                 /* what libuv still has to send; NULL most of the time */
-    size_t untaken;             /* of what it is owed, when it was last heard */
-    uint64_t heard;             /* when bytes last moved, in milliseconds of uv_now */
+    size_t owed_size;
+    size_t untaken; /* of what it is owed, when it was last heard */
+    uint64_t heard; /* when bytes last moved, in milliseconds of uv_now */
     struct echo echo;
     struct peer peer;
 };
@@ -43,15 +45,21 @@ static uv_tcp_t listener;
 static uv_timer_t timer; /* for --idle-timeout, then for the end */
 static uv_signal_t signals[3];
 static uv_check_t after_wait;
-static uint64_t stopped;        /* when the stop was asked for, by uv_now */
+static bool report_wanted;
+static bool stopping;
+static uint64_t stopped;        /* when that was asked for, by uv_now */
 static struct client refused;   /* to accept into when there is no memory, and close */
 static bool refusing, knocking; /* it is in use; somebody waits until it is not */
 static struct client clients = {.prev = &clients, .next = &clients};
 
+/* Also reports, once a lap at most: the signals it was asked with may be many. */
 static void count_wait(uv_check_t *handle)
 {
     (void)handle;
     stats_add(&stats.wait_calls, 1);
+    if (report_wanted)
+        cli_report();
+    report_wanted = false;
 }
 
 static void list_remove(struct client *c)
@@ -81,7 +89,7 @@ static void client_closed(uv_handle_t *handle)
         return;
     }
     refusing = false;
-    if (knocking && !uv_is_closing((uv_handle_t *)&listener))
+    if (knocking && !stopping)
         accept_client((uv_stream_t *)&listener, 0);
 }
 
@@ -111,6 +119,7 @@ static void owed_sent(uv_write_t *request, int status)
 
     free(c->owed);
     c->owed = NULL;
+    stats_add(&stats.bytes_out, status < 0 ? 0 : c->owed_size);
     if (status < 0 || uv_read_start(request->handle, lend_scratch, pump_client) < 0) {
         drop_client(c);
         return;
@@ -132,11 +141,11 @@ static int send_answers(struct client *c, char *bytes, size_t n)
         return sent;
     if (sent == UV_EAGAIN)
         sent = 0;
-    stats_add(&stats.bytes_out, n);
+    stats_add(&stats.bytes_out, (uint64_t)sent);
     if ((size_t)sent == n)
         return 0;
     stats_add(&stats.send_short, 1);
-    rest.len = n - (size_t)sent;
+    rest.len = c->owed_size = n - (size_t)sent;
     rest.base = c->owed = setup_malloc(rest.len);
     if (c->owed == NULL)
         return UV_ENOMEM;
@@ -195,8 +204,10 @@ static void accept_client(uv_stream_t *stream, int status)
     int size = sizeof address;
     char greeting[] = ECHO_GREETING;
 
-    if (status < 0)
-        return; /* libuv has shown the newcomer out already */
+    if (status < 0) { /* (not for want of descriptors: libuv shows those out itself) */
+        setup_rest(&listener, accept_client);
+        return;
+    }
     knocking = c == NULL && refusing;
     if (knocking)
         return; /* until this one is accepted libuv takes no other */
@@ -209,11 +220,13 @@ static void accept_client(uv_stream_t *stream, int status)
     stats_add(&stats.accept_calls, 1);
     uv_tcp_init(&loop, &c->tcp);
     int error = uv_accept(stream, (uv_stream_t *)&c->tcp);
-    uv_tcp_getpeername(&c->tcp, (struct sockaddr *)&address, &size);
+    if (error == 0)
+        error = uv_tcp_getpeername(&c->tcp, (struct sockaddr *)&address, &size);
     peer_from_sockaddr(&c->peer, (struct sockaddr *)&address);
-    const char *why = error < 0 ? strerror(-error) : why_refused(c);
-    if (why != NULL) {
+    const char *why = error < 0 ? NULL : why_refused(c);
+    if (why != NULL)
         cli_refused(&c->peer, why);
+    if (why != NULL || error < 0) { /* (an error: it has gone already) */
         uv_close((uv_handle_t *)&c->tcp, client_closed);
         return;
     }
@@ -252,6 +265,7 @@ static void drop_silent(uv_timer_t *handle)
 static void drop_finished(uv_timer_t *handle)
 {
     const uint64_t now = uv_now(&loop);
+    sigset_t held;
 
     for (struct client *next, *c = clients.next; c != &clients; c = next) {
         next = c->next;
@@ -261,6 +275,10 @@ static void drop_finished(uv_timer_t *handle)
     }
     if (clients.next != &clients)
         return;
+    sigemptyset(&held); /* without a handle they would kill us before the last report */
+    sigaddset(&held, SIGTERM);
+    sigaddset(&held, SIGUSR1);
+    sigprocmask(SIG_BLOCK, &held, NULL);
     uv_close((uv_handle_t *)handle, NULL);
     uv_close((uv_handle_t *)&after_wait, NULL);
     for (size_t i = 0; i < sizeof signals / sizeof *signals; i++)
@@ -269,16 +287,17 @@ static void drop_finished(uv_timer_t *handle)
 
 static void take_signal(uv_signal_t *handle, int number)
 {
+    (void)handle;
     if (number == SIGUSR1) {
-        cli_report();
-    } else if (!uv_is_closing((uv_handle_t *)&listener)) {
+        report_wanted = true;
+    } else if (!stopping) {
+        stopping = true;
         stopped = uv_now(&loop);
-        uv_close((uv_handle_t *)&listener, NULL);
+        setup_unlisten(&listener);
+        uv_signal_stop(&signals[0]); /* a second SIGINT kills at once */
         uv_timer_start(&timer, drop_finished, clients.next != &clients ? CLI_QUIET_MS : 0,
                        CLI_QUIET_MS);
     }
-    if (number == SIGINT)
-        uv_signal_stop(handle); /* a second one kills at once */
 }
 
 static void run_server(const struct peer *address)
@@ -289,8 +308,6 @@ static void run_server(const struct peer *address)
         uv_signal_init(&loop, &signals[i]);
         uv_signal_start(&signals[i], take_signal, numbers[i]);
     }
-    if (cli_stopping())
-        raise(SIGTERM); /* one came before libuv could hear it */
     uv_timer_init(&loop, &timer);
     uv_check_init(&loop, &after_wait);
     uv_check_start(&after_wait, count_wait);

@@ -2,14 +2,23 @@
 #include "cli.h"
 #include "net.h"
 
+#include <fcntl.h>
 #include <stdint.h>
 #include <stdlib.h>
 #include <string.h>
 #include <unistd.h>
 
-enum { RESERVE_SIZE = 64 * 1024 };
+enum { RESERVE_SIZE = 64 * 1024, REST_MS = 10 };
 
 static void *reserve;
+
+/* The rest of a listener that sees only errors: until when, and what it listened on. */
+static struct {
+    uv_timer_t timer;
+    uv_tcp_t *listener;
+    uv_connection_cb knock;
+    int fd; /* -1 while it does not rest */
+} rest = {.fd = -1};
 
 static void *reallocate(void *memory, size_t size)
 {
@@ -95,8 +104,47 @@ void setup_listener(uv_loop_t *loop, uv_tcp_t *listener, uv_connection_cb knock,
     uv_freeaddrinfo(request.addrinfo);
     if (error != 0)
         cli_cannot_listen(strerror(-error)); /* libuv's codes are negated errno values */
+    uv_timer_init(loop, &rest.timer);
     uv_tcp_getsockname(listener, (struct sockaddr *)&bound, &size);
     peer_from_sockaddr(address, (struct sockaddr *)&bound);
+}
+
+static void open_again(uv_timer_t *timer)
+{
+    uv_tcp_init(timer->loop, rest.listener);
+    if (uv_tcp_open(rest.listener, rest.fd) != 0)
+        close(rest.fd);
+    rest.fd = -1;
+    uv_listen((uv_stream_t *)rest.listener, SOMAXCONN, rest.knock);
+}
+
+static void await_time(uv_handle_t *listener)
+{
+    (void)listener;
+    if (rest.fd != -1) /* or it was closed for good meanwhile */
+        uv_timer_start(&rest.timer, open_again, REST_MS, 0);
+}
+
+void setup_rest(uv_tcp_t *listener, uv_connection_cb knock)
+{
+    uv_os_fd_t fd;
+
+    uv_fileno((uv_handle_t *)listener, &fd);
+    rest.listener = listener;
+    rest.knock = knock;
+    rest.fd = fcntl(fd, F_DUPFD_CLOEXEC, 0);
+    if (rest.fd != -1)
+        uv_close((uv_handle_t *)listener, await_time);
+}
+
+void setup_unlisten(uv_tcp_t *listener)
+{
+    if (!uv_is_closing((uv_handle_t *)listener))
+        uv_close((uv_handle_t *)listener, NULL);
+    if (rest.fd != -1)
+        close(rest.fd);
+    rest.fd = -1;
+    uv_close((uv_handle_t *)&rest.timer, NULL);
 }
 
 size_t setup_untaken(const uv_tcp_t *tcp)

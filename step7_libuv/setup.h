@@ -14,6 +14,14 @@
 void setup_listener(uv_loop_t *loop, uv_tcp_t *listener, uv_connection_cb knock,
                     struct peer *address);
 
+/* For a `knock` called with an error: libuv would ask accept again at once, for as long as it
+ * fails, and serve nobody meanwhile. The listener is closed and, some milliseconds later,
+ * opened again; newcomers wait in the kernel. */
+void setup_rest(uv_tcp_t *listener, uv_connection_cb knock);
+
+/* Closes the listener, also while it rests. */
+void setup_unlisten(uv_tcp_t *listener);
+
 /* Room to serve one more? libuv ends the program when its table of descriptors cannot grow. So
  * some memory is kept back, and given up in need; false while it cannot be had again. */
 bool setup_has_memory(void);

@@ -11,6 +11,7 @@ out. Writes TAP; without strace all is skipped or, with REQUIRE_ALL=1, fails.
 """
 
 import contextlib
+import functools
 import os
 import pathlib
 import re
@@ -237,6 +238,34 @@ def try_fault(fault, command, folder):
         server.kill()
 
 
+def try_closed_door(command, folder):
+    """While accept fails, however often it is asked, those are served who are in already, and
+    when it is over he who waits outside."""
+    server = Server(command, folder)
+    try:
+        with socket.create_connection(("127.0.0.1", server.port), PATIENCE) as first:
+            first.recv(1)
+            server.meddle(Fault(ACCEPT, "ENOBUFS", "1+", 0, None))
+            second = threading.Thread(target=talk, args=(server.port, results := []))
+            second.start()
+            for _ in range(20):
+                time.sleep(0.01)
+                first.sendall(b"^a$")
+                try:
+                    if first.recv(9) != b"b":
+                        raise Wrong("a client that was in already is lost")
+                except socket.timeout:
+                    raise Wrong("a client that was in already waits in vain") from None
+            hits = server.leave_alone()
+        second.join()
+        if results != ["served"]:
+            raise Wrong("the newcomer: %s" % results)
+        server.stop()
+        return hits > 0
+    finally:
+        server.kill()
+
+
 def unavailable(why):
     demanded = os.environ.get("REQUIRE_ALL", "0") != "0"
     print("1..1\n%s 1 - faults by strace # %s" % (
@@ -258,10 +287,11 @@ def main():
     folder = pathlib.Path(tempfile.mkdtemp(prefix="inject-"))
     number = failed = 0
     try:
-        for fault in FAULTS:
-            name = "%s when=%s: %s" % (fault.calls, fault.when, fault.error)
+        trials = [("%s when=%s: %s" % (fault.calls, fault.when, fault.error),
+                   functools.partial(try_fault, fault)) for fault in FAULTS]
+        for name, trial in [*trials, ("accept fails again and again", try_closed_door)]:
             try:
-                if not try_fault(fault, command, folder):
+                if not trial(command, folder):
                     continue
                 verdict = "ok"
             except (Wrong, OSError) as wrong:

@@ -160,7 +160,7 @@ static const struct fault faults[] = {
     {CALL_epoll_ctl, ENOSPC, .times = 1, .may_lose = 1},
     {CALL_fcntl, EBADF, .times = 1, .may_lose = 1},
     {CALL_fork, EAGAIN, .times = 1, .may_lose = 1},
-    {CALL_getpeername, ENOTCONN, .times = 1},
+    {CALL_getpeername, ENOTCONN, .times = 1, .may_lose = 1},
     {CALL_kevent, ENOMEM, .times = 1, .may_lose = 1},
     {CALL_malloc, ENOMEM, .times = 1, .may_lose = 1},
     {CALL_malloc, ENOMEM, .times = 3, .may_lose = 1},
@@ -176,7 +176,7 @@ static const struct fault faults[] = {
     {CALL_setsockopt, ENOPROTOOPT, .times = 1},
     {CALL_shutdown, ENOTCONN, .times = 1},
     {CALL_uv_read_start, ENOTCONN, .times = 1, .may_lose = 1},
-    {CALL_uv_tcp_getpeername, ENOTCONN, .times = 1},
+    {CALL_uv_tcp_getpeername, ENOTCONN, .times = 1, .may_lose = 1},
     {CALL_uv_try_write, EPIPE, .times = 1, .may_lose = 1},
     {CALL_uv_write, ENOMEM, .times = 1, .may_lose = 1},
     /* No start; or no more log. */

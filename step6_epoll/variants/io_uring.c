@@ -414,9 +414,11 @@ static void take_accepted(const struct net_listener *listener, int result, bool 
     if (result >= 0 && closing) {
         close(result);
     } else if (result >= 0) {
-        getpeername(result, (struct sockaddr *)&address, &size); /* if it is still there */
+        const bool gone = getpeername(result, (struct sockaddr *)&address, &size) == -1;
         peer_from_sockaddr(&peer, (struct sockaddr *)&address);
-        if (cli_admit(result, &peer) >= 0)
+        if (gone)
+            close(result);
+        else if (cli_admit(result, &peer) >= 0)
             accept_client(result, &peer);
     }
     if (more || closing)

@@ -98,6 +98,18 @@ static bool interrupted(void)
 
 /* ---- preparations ---- */
 
+/* Started with descriptor 1 closed, a worker's pipe would become standard output. */
+static void open_standard_descriptors(void)
+{
+    int fd;
+
+    do {
+        fd = open("/dev/null", O_RDONLY); /* what is written there is not lost in silence */
+    } while (fd >= 0 && fd <= STDERR_FILENO);
+    if (fd > STDERR_FILENO)
+        close(fd);
+}
+
 /* Whoever started us may have left us some, beside the three. */
 static size_t open_descriptors(void)
 {
@@ -408,8 +420,11 @@ static void run_load(struct load *l)
         r->client_delay *= scale;
         r->server_cpu *= scale;
     }
-    if (!r->no_server)
+    if (!r->no_server) {
         process_look(o->server_pid, &r->loaded);
+        if (r->loaded.resident == 0)
+            r->no_server = "it ended during the run";
+    }
     for (double until = now + GRACE; seconds_now() < until && look(l).in_flight > 0;)
         worker_nap(l->workers[0], 1);
 }
@@ -494,6 +509,7 @@ int main(int argc, char **argv)
     static struct load l;
     struct load_result *r = &l.result;
 
+    open_standard_descriptors();
     load_options_parse(&l.options, argc, argv);
     prepare(&l);
     find_server(&l);

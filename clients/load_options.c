@@ -189,7 +189,8 @@ void load_options_parse(struct load_options *o, int argc, char **argv)
                                .duration = 10,
                                .warmup = 1,
                                .interval = 1};
-    while ((letter = getopt_long(argc, argv, "c:d:w:s:P:r:i:t:m:hV", OPTIONS, &index)) != -1) {
+    opterr = 0; /* its messages begin with the path we were called by */
+    while ((letter = getopt_long(argc, argv, ":c:d:w:s:P:r:i:t:m:hV", OPTIONS, &index)) != -1) {
         switch (letter) {
         case 'c':
             connections = optarg;
@@ -255,9 +256,12 @@ void load_options_parse(struct load_options *o, int argc, char **argv)
         case 'V':
             puts("load-client 1.0");
             exit(EXIT_OK);
+        case ':':
+            usage_error("%s: expected a value", argv[optind - 1]);
         default:
-            fputs("Try 'load-client --help'.\n", stderr);
-            exit(EXIT_USAGE);
+            if (optopt != 0 && strncmp(argv[optind - 1], "--", 2) != 0)
+                usage_error("-%c: there is no such option", optopt);
+            usage_error("%s: there is no such option, or it takes no value", argv[optind - 1]);
         }
     }
     if (argc - optind != 2)

@@ -90,7 +90,8 @@ static double bytes_per_connection(const struct load_result *r)
 /* The switches are counted from the first message on, warm-up included. */
 static double switches_per_message(const struct load_result *r, uint64_t from, uint64_t to)
 {
-    return r->tally.answered ? (double)(to - from) / (double)r->tally.answered : 0;
+    double grown = to > from ? (double)(to - from) : 0; /* those of a child go with it */
+    return r->tally.answered ? grown / (double)r->tally.answered : 0;
 }
 
 /* Mean nanoseconds that messages were sent late although their connection was free. */
@@ -322,6 +323,18 @@ static void json_latency(FILE *out, const char *key, const struct hist *h)
     fprintf(out, ", \"max\": %.3f},\n", (double)h->max / 1e3);
 }
 
+/* Of a stream no latencies are taken. */
+static void json_law(FILE *out, const struct load_result *r)
+{
+    fprintf(out, "  \"littles_law\": ");
+    if (r->options->bulk)
+        fprintf(out, "null,\n");
+    else
+        fprintf(out,
+                "{\"in_flight\": %.4f, \"rate_times_latency\": %.4f, \"consistent\": %s},\n",
+                in_flight(r), in_flight_by_law(r), law_holds(r) ? "true" : "false");
+}
+
 static void json_server(FILE *out, const struct load_result *r)
 {
     if (r->no_server) {
@@ -388,15 +401,15 @@ void report_json(FILE *out, const struct load_result *r)
     }
     fprintf(out,
             "  \"unanswered\": %" PRIu64 ",\n"
-            "  \"fairness\": {\"min\": %" PRIu64 ", \"max\": %" PRIu64 "},\n"
-            "  \"littles_law\": {\"in_flight\": %.4f, \"rate_times_latency\": %.4f, "
-            "\"consistent\": %s},\n"
+            "  \"fairness\": {\"min\": %" PRIu64 ", \"max\": %" PRIu64 "},\n",
+            r->unanswered, r->least, r->most);
+    json_law(out, r);
+    fprintf(out,
             "  \"client\": {\"cpu_seconds\": %.6f, \"cpu_us_per_%s\": %.4f, "
             "\"cpu_share\": %.4f, \"delay_share\": %.4f, \"bottleneck\": %s},\n",
-            r->unanswered, r->least, r->most, in_flight(r), in_flight_by_law(r),
-            law_holds(r) ? "true" : "false", r->client_cpu, cost_unit(r),
-            cost(r, r->client_cpu) * 1e6, client_share(r, r->client_cpu),
-            client_share(r, r->client_delay), client_is_bottleneck(r) ? "true" : "false");
+            r->client_cpu, cost_unit(r), cost(r, r->client_cpu) * 1e6,
+            client_share(r, r->client_cpu), client_share(r, r->client_delay),
+            client_is_bottleneck(r) ? "true" : "false");
     json_server(out, r);
     json_errors(out, r);
     fprintf(out, "  \"status\": %d\n}\n", r->status);

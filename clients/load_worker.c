@@ -354,7 +354,7 @@ static void on_readable(aeEventLoop *loop, int fd, void *data, int mask)
         bytes++;
         n--;
     }
-    if (n > 0)
+    if (n > 0 && c->state == READY) /* it may just have been lost in sending */
         take_answers(c, bytes, n, now);
 }
 

@@ -356,6 +356,38 @@ class Trouble(LoadTest):
         self.assertEqual(report["connections"]["lost"], 1)
         self.assertLess(report["littles_law"]["in_flight"], 1.7)
 
+    def test_lost_while_it_sends_its_first_message(self):
+        """Greeted late, with bytes that nobody asked for, and gone: that is one error."""
+        with Server(serial=True) as server, subprocess.Popen(
+                command(server.host, server.port, connections=2, warmup=0, duration=1,
+                        json="-"), stdout=subprocess.PIPE) as client:
+            deadline = time.monotonic() + 20
+            while server.messages == 0 and time.monotonic() < deadline:
+                time.sleep(0.01)
+            late, _ = server.listener.accept()
+            late.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+            os.kill(client.pid, signal.SIGSTOP)     # so that it finds all of it at once
+            late.sendall(b"*junk")
+            late.close()
+            os.kill(client.pid, signal.SIGCONT)
+            report = json.loads(client.communicate()[0])
+        self.assertEqual(report["errors"]["total"], 1)
+        self.assertEqual(report["connections"]["waiting"], 0)
+        self.assertEqual(report["connections"]["lost"], 1)
+
+    def test_the_server_ends_during_the_run(self):
+        if not os.path.exists(FLOOR):
+            self.skipTest("no floor here")
+        with subprocess.Popen([FLOOR, "0"], stdout=subprocess.PIPE) as floor:
+            port = floor.stdout.readline().split(b":")[1].decode().strip()
+            end = threading.Timer(0.3, floor.kill)
+            end.start()
+            result = run("127.0.0.1", port, mode="raw", duration=5, warmup=0,
+                         server_pid=floor.pid)
+            end.join()
+        self.assertEqual(result.returncode, 1)
+        self.assertIn("server       figures skipped: it ended during the run", result.stdout)
+
     def test_reset_by_the_server(self):
         def spoil(client, answers, sent):
             if sent >= 300:
@@ -448,12 +480,23 @@ class Trouble(LoadTest):
                 (["--source", "127.0.0.2,x y", "127.0.0.1", "1"], "--source x y: expected"),
                 (["--server-pid", "0", "h", "1"], "--server-pid 0: expected"),
                 (["--server-pid", "2147483647", "127.0.0.1", "1"], "there is none"),
-                (["--frequency", "1"], "unrecognized option '--frequency'")]:
+                (["--frequency", "1"], "--frequency: there is no such option"),
+                (["-Z"], "-Z: there is no such option"),
+                (["--rate"], "--rate: expected a value"),
+                (["--help=3"], "--help=3: there is no such option, or it takes no")]:
             with self.subTest(arguments):
                 result = run(*arguments)
                 self.assertEqual((result.returncode, result.stdout), (2, ""))
                 self.assertIn(message, result.stderr)
                 self.assertTrue(result.stderr.endswith("Try 'load-client --help'.\n"))
+
+    def test_a_closed_standard_output(self):
+        """The report goes nowhere; above all not to a thread that is woken by it."""
+        with Server() as server:
+            result = run(server.host, server.port, duration=0.1, warmup=0,
+                         limits=lambda: (os.close(0), os.close(1)))
+        self.assertEqual(result.returncode, 1)
+        self.assertIn("could not be written", result.stderr)
 
     def test_help_and_version(self):
         self.assertRegex(run("--version").stdout, r"^load-client \d")

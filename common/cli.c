@@ -62,7 +62,7 @@ static void print_usage(FILE *out, const struct cli_option *more)
         program);
     for (; more != NULL && more->name != NULL; more++) {
         const char *space = more->argument ? " " : "", *argument = more->argument;
-        int width = 22 - (int)strlen(more->name) - (int)strlen(space);
+        int width = 21 - (int)strlen(more->name) - (int)strlen(space);
         fprintf(out, "      --%s%s%-*s %s\n", more->name, space, width > 0 ? width : 0,
                 argument ? argument : "", more->help);
     }

@@ -137,22 +137,27 @@ static struct totals take_totals(void)
 int stats_text(char *text, size_t size)
 {
     struct totals t = take_totals();
+    char waits[200] = ""; /* of the servers that block in recv there is nothing to say */
 
+    if (t.wait_calls > 0)
+        snprintf(waits, sizeof waits,
+                 "Waits: %" PRIu64 ", reporting %" PRIu64 " events; %" PRIu64
+                 " descriptors scanned, %" PRIu64 " interest changes.\n",
+                 t.wait_calls, t.wait_events, t.descriptors_scanned, t.interest_changes);
     return snprintf(text, size,
                     "Clients: %" PRIu64 " served, %d at most at once; %" PRIu64 " refused.\n"
                     "Bytes: %" PRIu64 " in, %" PRIu64 " out.\n"
                     "Calls: %" PRIu64 " accept; %" PRIu64 " recv, %" PRIu64
                     " of them EAGAIN; %" PRIu64 " send, %" PRIu64 " of them short or EAGAIN.\n"
-                    "Waits: %" PRIu64 ", reporting %" PRIu64 " events; %" PRIu64
-                    " descriptors scanned, %" PRIu64 " interest changes.\n"
-                    "Cost: %.1f ms CPU (%.1f user + %.1f system), %d threads at most, "
-                    "%ld + %ld context switches, %.1f MiB resident at most.\n",
+                    "%s"
+                    "Cost: %.1f ms CPU (%.1f user + %.1f system), %.1f MiB resident at most;\n"
+                    "      context switches: %ld voluntary, %ld involuntary; threads: %d at "
+                    "most.\n",
                     t.clients_served, t.clients_max, t.clients_refused, t.bytes_in, t.bytes_out,
                     t.accept_calls, t.recv_calls, t.recv_again, t.send_calls,
-                    t.send_short + t.send_again, t.wait_calls, t.wait_events,
-                    t.descriptors_scanned, t.interest_changes,
-                    (t.cpu_user + t.cpu_system) * 1e3, t.cpu_user * 1e3, t.cpu_system * 1e3,
-                    t.threads_max, t.voluntary, t.involuntary, (double)t.peak_rss / (1 << 20));
+                    t.send_short + t.send_again, waits, (t.cpu_user + t.cpu_system) * 1e3,
+                    t.cpu_user * 1e3, t.cpu_system * 1e3, (double)t.peak_rss / (1 << 20),
+                    t.voluntary, t.involuntary, t.threads_max);
 }
 
 int stats_json(char *text, size_t size)

@@ -21,7 +21,7 @@
     X(descriptors_scanned) /* descriptors looked at to find the ready ones */   \
     X(interest_changes)    /* epoll_ctl or its like */                          \
     X(threads_created)                                                          \
-    X(clients_served)  /* greeted, now gone or not */                           \
+    X(clients_served)  /* let in, now gone or not */                            \
     X(clients_refused) /* turned away for want of room */                       \
     X(bytes_in)                                                                 \
     X(bytes_out)

@@ -358,8 +358,7 @@ aeEventLoop *aeCreateEventLoop(int setsize)
         free(loop);
         return NULL;
     }
-    if (aeResizeSetSize(loop, setsize) ==
-        AE_ERR) { /* a loop begins without tables, and grows */
+    if (aeResizeSetSize(loop, setsize) == AE_ERR) { /* from no table at all */
         aeDeleteEventLoop(loop);
         return NULL;
     }

@@ -7,8 +7,7 @@
 #include <sys/select.h>
 
 struct apidata {
-    fd_set readable,
-        writable; /* what we wait for; select gets copies, as it writes into them */
+    fd_set readable, writable; /* what we wait for; select writes into copies of them */
 };
 
 int aeApiCreate(aeEventLoop *loop)
@@ -25,9 +24,8 @@ int aeApiCreate(aeEventLoop *loop)
 
 int aeApiResize(aeEventLoop *loop, int setsize)
 {
-    AE_NOTUSED(loop);
-    AE_NOTUSED(setsize);
-    return 0; /* the sets never grow */
+    (void)loop, (void)setsize; /* the sets never grow */
+    return 0;
 }
 
 void aeApiFree(aeEventLoop *loop)

@@ -241,11 +241,11 @@ static void both_reports_say_the_same(void **state)
                "short or EAGAIN.\n"
                "Waits: %llu, reporting %llu events; %llu descriptors scanned, %llu interest "
                "changes.\n"
-               "Cost: %lf ms CPU (%lf user + %lf system), %d threads at most, "
-               "%ld + %ld context switches, %lf MiB resident at most.\n",
+               "Cost: %lf ms CPU (%lf user + %lf system), %lf MiB resident at most;\n"
+               " context switches: %ld voluntary, %ld involuntary; threads: %d at most.\n",
                &said[0], &said[1], &said[2], &said[3], &said[4], &said[5], &said[6], &said[7],
                &said[8], &said[9], &said[10], &said[11], &said[12], &said[13], &cpu, &user,
-               &system, &threads, &voluntary, &involuntary, &peak),
+               &system, &peak, &voluntary, &involuntary, &threads),
         KEYS + 7);
     for (int i = 0; i < KEYS; i++) {
         double more = strcmp(keys[i], "send_short") == 0 ? told("send_again") : 0;

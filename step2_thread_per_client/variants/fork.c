@@ -31,12 +31,12 @@ enum { BUFFER_SIZE = 64 * 1024, FIRST_ROOM = 64 };
 static pid_t *children; /* [room], 0 where there is none */
 static int room;
 
-/* In memory that all share: what children counted, and whose clients have gone since the parent
- * looked last. */
-static struct {
+/* What children counted, and whose clients have gone since the parent looked last. */
+struct left_behind {
     struct stats counted;
     atomic_int gone;
-} * shared;
+};
+static struct left_behind *shared; /* by all, in memory that fork does not copy */
 
 static void serve_client(int fd)
 {
@@ -74,8 +74,8 @@ _Noreturn static void client_process(int fd, const struct peer *peer)
     STATS_COUNTERS(GIVE)
 #undef GIVE
     shared->gone++;
-    close(fd);
     cli_disconnected(peer);
+    close(fd);
     _exit(0); /* not exit: what the parent has yet to write is not ours to write */
 }
 

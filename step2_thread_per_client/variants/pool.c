@@ -29,7 +29,7 @@
 
 enum {
     BUFFER_SIZE = 64 * 1024,
-    STACK_SIZE = 256 * 1024, /* the default reserves 8 MiB for each client */
+    STACK_SIZE = 256 * 1024, /* the default reserves 8 MiB for each worker */
     WAKE_SIGNAL = SIGUSR2,
     QUEUE_SIZE = 64,
     CALL_MS = 2 * CLI_QUIET_MS, /* longer than the silence that lets a thread leave */

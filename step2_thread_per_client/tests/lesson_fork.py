@@ -2,6 +2,7 @@
 
 import os
 import signal
+import time
 
 from check_server import case
 
@@ -58,6 +59,20 @@ def only_one_dies(t):
         first.expect_closed()
         second.send(b"^abc$").expect(b"bcd")
         t.check(s.eventually(lambda: victim not in children(s.pid)), "it became a zombie")
+
+
+@case("a second SIGINT, however soon it comes, leaves no process behind")
+def second_interrupt_at_once(t):
+    for number in t.rounds(t.scale(20, 50, 200), 2):
+        with t.server("--quiet") as s:
+            s.crowd(2)
+            s.signal(signal.SIGINT)
+            until = time.monotonic() + 1e-5 * number
+            while time.monotonic() < until:
+                pass
+            if s.alive():
+                s.process.send_signal(signal.SIGINT)
+            t.check(s.wait(2 * t.slow).status == 0, s.describe())     # and sees who is left
 
 
 @case("told to stop it stops all its processes, one that was stopped (SIGSTOP) too",

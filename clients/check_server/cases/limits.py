@@ -3,6 +3,8 @@
 import json
 import os
 import resource
+import select
+import signal
 import tempfile
 import time
 
@@ -326,6 +328,20 @@ def idle_timeout_frozen(t):
             client.send(b"^abc$")
             time.sleep(1.2 * limit)
         client.expect(b"bcd").finish()
+
+
+@case("--idle-timeout: that reports are asked for meanwhile lengthens no silence",
+      level="normal", needs=("--idle-timeout", "ours"))
+def idle_timeout_amid_signals(t):
+    limit = SILENCE * t.slow
+    with t.server("--idle-timeout", str(limit), "--quiet") as s:
+        client = s.connect().greeting()
+        began = time.monotonic()
+        while (time.monotonic() < began + 3 * limit
+               and not select.select([client.sock], [], [], limit / 10)[0]):
+            s.signal(signal.SIGUSR1)
+        t.check(time.monotonic() < began + 2.5 * limit, "who is silent is not closed")
+        client.expect_end()
 
 
 @case("--idle-timeout: who says or takes only little, but steadily, may stay; who is silent "

@@ -172,6 +172,21 @@ def stop_hears_out(t):
         t.check(s.wait().status == 0, s.describe())
 
 
+@case("signals without end while it stops change nothing, up to its last word", needs="ours")
+def stop_amid_signals(t):
+    for number in t.rounds(t.scale(4, 20, 100), 2):
+        with t.server("--quiet") as s:
+            if not t.serial:    # who serves but one would have to hear signals only
+                s.connect().greeting()
+            s.signal(signal.SIGTERM)
+            end = time.monotonic() + 2 * t.slow
+            while s.alive() and time.monotonic() < end:
+                s.process.send_signal((signal.SIGTERM, signal.SIGUSR1)[number % 2])
+                time.sleep(0.0002 * t.rng.random())
+            t.check(s.wait(t.slow).status == 0,
+                    "it did not end with status 0: %s" % s.describe())
+
+
 @case("a second SIGINT ends it at once", needs="ours")
 def second_interrupt(t):
     with t.server() as s:

@@ -60,7 +60,7 @@ row() { # NAME CC CFLAGS AR SANITIZERS
             return
         fi
     done
-    parts='test_cli test_conn test_echo test_net test_stats test_ae test_hist test_load_wire'
+    parts='test_cli test_conn test_echo test_net test_stats test_ae test_kqueue test_hist test_load_wire'
     for one in options report process alarm; do
         parts="$parts test_load_$one"
     done

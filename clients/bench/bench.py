@@ -25,10 +25,11 @@ import tables
 ACTIVE = 10             # connections that talk among the idle ones
 SILENT = 100            # connections that say nothing while idle CPU is measured
 TOLLED = "floor", "step6", "step6/io_uring"     # whose calls are made dearer, and how much:
-DIVISIONS = 0, 50, 100, 200
+DIVISIONS = 0, 100, 200
 INTERVAL_RATE = 50      # messages a second for step 4 while its interval is varied
 TOO_LONG = 4            # seconds; runs that take longer are made in the first round only
 SLOWEST = 1.1           # seconds: step 4 naps 200 ms a lap, so less shows nothing
+ALONE = 0.4             # seconds: with one connection both sides sleep and wake in turn
 PATIENT = 2             # seconds for a server that answered nothing within the window
 TURNS = 1e-4            # seconds for each connection: about fifteen messages of every one
 
@@ -40,7 +41,7 @@ class Plan:
         self.quick = quick
         self.rounds = 2 if quick else 3
         self.budget = 40 if quick else 260      # seconds it is planned to take,
-        self.limit = 58 if quick else 340       # and may take: a round less, then
+        self.limit = 58 if quick else 350       # and may take: a round less, then
         self.points = {
             "load": (1, 100, 1000) if quick else (1, 10, 100, 1000, 10000),
             "idle": (0, 900, 5000) if quick else (0, 100, 900, 5000, 15000),
@@ -53,7 +54,7 @@ class Plan:
     def levy_tolls(self):
         """Finds out what system calls cost, and can be made to cost."""
         prices = {lab.price_of_a_call(each): each
-                  for each in (DIVISIONS[::3] if self.quick else DIVISIONS)}
+                  for each in (DIVISIONS[::2] if self.quick else DIVISIONS)}
         if None not in prices:
             self.tolls = prices
             self.points["call"] = tuple(prices)
@@ -97,7 +98,8 @@ class Job:
 
     def window(self, plan):
         most = self.point if self.experiment == "load" else 0
-        return max(plan.window, TURNS * most, SLOWEST if self.subject.step == 4 else 0)
+        return max(plan.window, TURNS * most, ALONE if most == 1 else 0,
+                   SLOWEST if self.subject.step == 4 else 0)
 
     def warmup(self):
         return 0.3 if self.subject.step == 4 else 0.05 + 2e-5 * self.connections()
@@ -258,7 +260,7 @@ def summarise(found):
                 cell[key] = statistics.median(values) if values else None
             for key in "cpu_us", "rate", "mb_per_second":
                 values = [run[key] for run in runs if run.get(key)]
-                if values:
+                if len(values) > 1:
                     cell[key + "_spread"] = (max(values) - min(values)) / 2 / cell[key]
                 cell[key + "_x"] = ratio(runs, found.get((experiment, point, "floor"), []), key)
         cells.append(cell)

@@ -19,7 +19,7 @@ import sys
 
 import lab
 import tables
-from tables import duration, size, three
+from tables import duration, size, three, two
 
 MARKED = re.compile(r"(<!-- bench:(\S+) begin -->(\n?))(.*?)(<!-- bench:\2 end -->)", re.DOTALL)
 BEGIN = re.compile(r"<!-- bench:\S+ begin -->")
@@ -40,8 +40,8 @@ def machine(results):
     busy = "" if delay < tables.MUCH else (
         " It was busy otherwise: the load client waited %.0f %% of the time for its CPU."
         % (100 * delay))
-    return "Measured on %s, %s: medians of %d rounds.%s" % (
-        results.raw["date"], results.raw["machine"], results.raw["rounds"], busy)
+    return "Measured on %s, %s: %s.%s" % (
+        results.raw["date"], results.raw["machine"], tables.rounds(results.raw["rounds"]), busy)
 
 
 def comparison(results, variants=False):
@@ -77,16 +77,15 @@ def idle_cost(results, point, name):
     cell = results.cell("idle", point, name)
     if not cell or "reason" in cell:
         return cell.get("reason", tables.NOTHING)
-    own = results.value("idle", 0, name, "cpu_us")
-    return three(cell["cpu_us"]) + " µs" + (" (%.2fx)" % (cell["cpu_us"] / own) if own else "")
+    factor = results.idle_factor(point, name)
+    return three(cell["cpu_us"]) + " µs" + (" (%.2fx)" % factor if factor else "")
 
 
 def idlest_cost(results, name, most):
     """At the most idle connections there were figures for."""
-    curve = results.curve("idle", name, "cpu_us")
-    if not curve:
+    if not results.idlest(name):
         return tables.NOTHING
-    point = curve[-1][0]
+    point, _ = results.idlest(name)
     return idle_cost(results, point, name) + (" at {:,}".format(point) if point < most else "")
 
 
@@ -95,7 +94,7 @@ def others(results, name):
     stream = results.bulk(name)
     return [size(each[0]) if each else tables.NOTHING,
             tables.NOTHING if cpu is None else "%.1f %%" % (100 * cpu),
-            three(stream) + " MB/s" if stream else tables.NOTHING]
+            two(stream) + " MB/s" if stream else tables.NOTHING]
 
 
 def idle(results):
@@ -125,10 +124,11 @@ def sentence(results, name):
         if cell.get("cpu_us") and (point in (100, 10000) or server_takes_one(results, name)):
             parts.append("%s of CPU per message at {:,} connection%s".format(point) % (
                 cost(cell).replace("x)", " x the floor)"), "s"[:point - 1]))
-    factor = results.idle_factor(name)
-    if factor:
-        parts.append("%.2f x as much with {:,} silent connections beside ten that talk".format(
-            factor[1]) % factor[0])
+    if results.idlest(name):
+        point, among = results.idlest(name)
+        factor = results.idle_factor(point, name)
+        parts.append(("%.2f x as much" % factor if factor else three(among) + " µs") +
+                     " with {:,} silent connections beside ten that talk".format(point))
     start, each = results.start_memory(name), results.per_connection(name)
     if start:
         parts.append(size(start) + " of memory" + (
@@ -137,7 +137,7 @@ def sentence(results, name):
         parts.append("%.1f %% of a CPU while 100 clients are silent"
                      % (100 * results.idle_cpu(name)))
     if results.bulk(name):
-        parts.append("one stream passes at %s MB/s" % three(results.bulk(name)))
+        parts.append("one stream passes at %s MB/s" % two(results.bulk(name)))
     return "Measured on %s ([where](../README.md#what-they-cost)): %s." % (
         results.raw["date"], "; ".join(parts))
 

@@ -266,8 +266,9 @@ def machine():
                           re.MULTILINE)
         model = found.group(1) if found else model
     system = os.uname()
-    return "%s, %d CPU%s, %s %s" % (model, os.cpu_count(), "s"[:os.cpu_count() - 1],
-                                    system.sysname, system.release)
+    return "%s, %d CPU%s, %s %s" % (
+        model, os.cpu_count(), "s"[:os.cpu_count() - 1], system.sysname,
+        re.match(r"[\d.]*", system.release)[0].rstrip("."))
 
 
 def sanitized():

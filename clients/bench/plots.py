@@ -91,6 +91,17 @@ class Axis:
                          for each in steps if self.low <= each <= self.high)
 
 
+class NapAxis(Axis):
+    """A logarithmic axis with a place for nought as well."""
+
+    NOUGHT = 0.5
+
+    def tics(self):
+        steps = [each for each in (1, 2, 5, 10, 20, 50, 100, 200) if each <= self.high]
+        return ", ".join(['"0" %r' % self.NOUGHT] * (self.low == self.NOUGHT) +
+                         ['"%d" %d' % (each, each) for each in steps])
+
+
 class LinearAxis:
     """An axis from nought, to a round number unless there is to be no margin."""
 
@@ -119,7 +130,8 @@ def quoted(text):
 
 
 def spread_out(heights):
-    """Pushes sorted heights apart to at least GAP, as little as possible."""
+    """Pushes sorted heights apart to at least GAP, as little as possible, and stays within 0
+    and 1."""
     placed = list(heights)
     for _ in range(500):
         for i in range(len(placed) - 1):
@@ -127,7 +139,8 @@ def spread_out(heights):
             if lack > 0:
                 placed[i] -= lack / 2
                 placed[i + 1] += lack / 2
-    return placed
+    room = 1 - GAP * (len(placed) - 1)
+    return [min(max(height, GAP * i), room + GAP * i) for i, height in enumerate(placed)]
 
 
 def curves(results, experiment, key, extra=(), without=(), scale=1.0, shift=0):
@@ -138,6 +151,13 @@ def curves(results, experiment, key, extra=(), without=(), scale=1.0, shift=0):
             yield name, [(point + shift, value * scale)
                          for point, value in results.curve(experiment, name, key)
                          if value > 0 and point + shift > 0]
+
+
+def naps(results, key, scale):
+    """The curve of step 4, by its nap."""
+    return [(server["name"], [(nap or NapAxis.NOUGHT, value * scale) for nap, value
+                              in results.curve("interval", server["name"], key) if value > 0])
+            for server in results.servers]
 
 
 def pictures(results):
@@ -167,9 +187,9 @@ def pictures(results):
     yield "interval", [
         Panel("Step 4: %% of a CPU, with 100 connections and %d messages a second"
               % results.raw["interval_rate"], "nap, ms",
-              curves(results, "interval", "cpu_share", scale=100)),
+              naps(results, "cpu_share", 100), None, NapAxis),
         Panel("Step 4: median latency, ms", "nap, ms",
-              curves(results, "interval", "p50_us", scale=1e-3))]
+              naps(results, "p50_us", 1e-3), None, NapAxis)]
 
 
 def script(panels, path):

@@ -1,6 +1,7 @@
 """The results of a benchmark as text: for the terminal, and for the README files."""
 
 NOTHING = "-"
+NAPS = "step4"  # what it costs among few connections is luck: a lap that finds nothing, naps
 MUCH = 0.05     # of the load client's time spent waiting for its CPU: worth a word
 
 
@@ -42,12 +43,15 @@ class Results:
     def start_memory(self, server):
         return self.value("load", 1, server, "resident_before")
 
-    def idle_factor(self, server):
-        """What a message costs among the most idle connections, against none; how many."""
-        curve = self.curve("idle", server, "cpu_us")
-        if len(curve) < 2 or curve[0][0] != 0:
-            return None
-        return curve[-1][1] / curve[0][1], curve[-1][0]
+    def idle_factor(self, point, server):
+        """What a message costs among so many idle connections, against none; None where that
+        is not known, or is luck."""
+        cost, alone = (self.value("idle", each, server, "cpu_us") for each in (point, 0))
+        return cost / alone if cost and alone and server != NAPS else None
+
+    def idlest(self, server):
+        """The most idle connections there is a figure for, and it; None where there is none."""
+        return (self.curve("idle", server, "cpu_us") or [None])[-1]
 
     def bulk(self, server, key="mb_per_second"):
         return self.value("bulk", 65536, server, key)
@@ -62,6 +66,11 @@ def three(value):
     if value >= 999.5:
         return "{:,.0f}".format(value)
     return "%.*f" % (0 if value >= 99.95 else 1 if value >= 9.995 else 2, value)
+
+
+def two(value):
+    """Two significant digits, for figures that mean no more."""
+    return "{:,.10g}".format(float("%.2g" % value))
 
 
 def size(value):
@@ -91,8 +100,14 @@ def cost_cell(cell):
         return NOTHING
     if "reason" in cell:
         return cell["reason"]
-    return three(cell["cpu_us"]) + " ±%d%%" % round(100 * cell["cpu_us_spread"]) + (
-        " %.2fx" % cell["cpu_us_x"] if cell.get("cpu_us_x") else "")
+    spread, factor = cell.get("cpu_us_spread"), cell.get("cpu_us_x")
+    return three(cell["cpu_us"]) + (
+        "" if spread is None else " ±%d%%" % round(100 * spread)) + (
+        " %.2fx" % factor if factor else "")
+
+
+def rounds(number):
+    return "medians of %d rounds" % number if number > 1 else "one round"
 
 
 def calls(results):
@@ -153,8 +168,8 @@ def idle_cell(results, point, name):
     cell = results.cell("idle", point, name)
     if not cell or "reason" in cell:
         return cell.get("reason", NOTHING)
-    own = results.value("idle", 0, name, "cpu_us")
-    return three(cell["cpu_us"]) + (" %.2fx" % (cell["cpu_us"] / own) if own and point else "")
+    factor = results.idle_factor(point, name)
+    return three(cell["cpu_us"]) + (" %.2fx" % factor if factor and point else "")
 
 
 def notes(results):
@@ -185,8 +200,8 @@ TERMINAL = """\
 {date}, {machine}
 
 CPU of the server per message of 32 bytes in µs, closed loop, by connections:
-the median of {rounds} rounds, how far apart these were, and the median multiple of the floor,
-the smallest epoll loop there can be
+{rounds}; and multiples of the floor, the smallest
+epoll loop there can be
 
 {costs}
 
@@ -222,7 +237,9 @@ def terminal(raw):
     results = Results(raw)
     delay = disturbance(results)
     return TERMINAL.format(
-        date=raw["date"], machine=raw["machine"], rounds=raw["rounds"], costs=costs(results),
+        date=raw["date"], machine=raw["machine"],
+        rounds=rounds(raw["rounds"]) + (
+            ", how far apart these were" if raw["rounds"] > 1 else ""), costs=costs(results),
         rates=figures(results, ("rate", lambda rate: three(rate / 1000))),
         latencies=figures(results, ("p50_us", duration), ("p99_us", duration)),
         others=others(results), engine=engine(raw),

@@ -68,8 +68,11 @@ class Summary(unittest.TestCase):
         results = tables.Results(a_result())
         self.assertEqual(results.per_connection("step6"), (0.64, 10000))
         self.assertEqual(results.per_connection("step5"), (64, 100))
-        self.assertEqual(results.idle_factor("step6"), (1.0, 15000))
-        self.assertAlmostEqual(results.idle_factor("step5")[0], 13 / 3)
+        self.assertEqual(results.idlest("step6"), (15000, 3.0))
+        self.assertEqual(results.idle_factor(15000, "step6"), 1)
+        self.assertAlmostEqual(results.idle_factor(900, "step5"), 13 / 3)
+        self.assertEqual((results.idlest("floor"), results.idle_factor(0, "floor")),
+                         (None, None))
         self.assertEqual(results.idle_cpu("step6"), 0)
         self.assertIsNone(results.idle_cpu("step5"))
 
@@ -79,6 +82,8 @@ class Text(unittest.TestCase):
         for value, text in [(0, "0.00"), (1.234, "1.23"), (9.994, "9.99"), (9.996, "10.0"),
                             (99.96, "100"), (999.6, "1,000"), (12345, "12,345")]:
             self.assertEqual(tables.three(value), text)
+        for value, text in [(984, "980"), (1021, "1,000"), (33.6, "34"), (1243, "1,200")]:
+            self.assertEqual(tables.two(value), text)
         self.assertEqual([tables.size(n) for n in (64, 2048, 3 << 20)],
                          ["64 B", "2.00 KiB", "3.00 MiB"])
 
@@ -86,9 +91,25 @@ class Text(unittest.TestCase):
         text = tables.terminal(a_result())
         self.assertRegex(text, r"step6 +epoll +3\.00 ±30% 1\.00x +3\.00 ±30% 1\.00x +3\.0")
         self.assertRegex(text, r"step5 +select .* max 1000\n")
+        self.assertIn("medians of 3 rounds, how far apart these were; and", text)
         self.assertRegex(text, r"\nserver +100 ns +400 ns\nfloor +3\.20 .*\n"
-                         r"step6/io_uring +3\.00 ±0% 0\.94x +3\.00 ±0% 0\.79x\n\n")
+                         r"step6/io_uring +3\.00 0\.94x +3\.00 0\.79x\n\n")
         self.assertLessEqual(max(map(len, text.splitlines())), 100)
+
+    def test_one_round(self):
+        results = a_result()
+        found = {("load", 1, name): [load_run(2.0)] for name in ("floor", "step6")}
+        results.update(rounds=1, cells=bench.summarise(found))
+        text = tables.terminal(results)
+        self.assertIn("one round; and multiples of", text)
+        self.assertNotIn("±", text)
+
+    def test_where_the_machine_is_told_of(self):
+        for release, shown in [("6.18.44-a-b7", "6.18.44"), ("14.0-RELEASE", "14.0"),
+                               ("6.1.0.x", "6.1.0")]:
+            system = unittest.mock.Mock(sysname="Linux", release=release)
+            with unittest.mock.patch("os.uname", return_value=system):
+                self.assertTrue(lab.machine().endswith(", Linux " + shown), lab.machine())
 
 
 class Pictures(unittest.TestCase):
@@ -97,6 +118,11 @@ class Pictures(unittest.TestCase):
         gaps = [b - a for a, b in zip(heights, heights[1:])]
         self.assertGreater(min(gaps), plots.GAP * 0.95)
         self.assertAlmostEqual(heights[3], 0.5)
+        heights = plots.spread_out([0.0, 0.01, 0.02, 0.98, 0.99, 1.0])
+        self.assertAlmostEqual(heights[0], 0)
+        self.assertAlmostEqual(heights[5], 1)
+        gaps = [b - a for a, b in zip(heights, heights[1:])]
+        self.assertGreater(min(gaps), plots.GAP * 0.95)
 
     def test_axis(self):
         axis = plots.Axis([3, 700], 1.05)
@@ -112,6 +138,12 @@ class Pictures(unittest.TestCase):
         axis = plots.LinearAxis([3, 700])
         self.assertEqual((axis.share(0), axis.share(700)), (0, 1))
         self.assertTrue(axis.tics().endswith('"400" 400.0, "600" 600.0'), axis.tics())
+
+    def test_an_axis_for_naps(self):
+        axis = plots.NapAxis([0.5, 20, 200])
+        self.assertEqual((axis.share(0.5), axis.share(200)), (0, 1))
+        self.assertTrue(axis.tics().startswith('"0" 0.5, "1" 1, '), axis.tics())
+        self.assertTrue(plots.NapAxis([1, 200]).tics().startswith('"1" 1, '))
 
     def test_the_name_of_a_line_that_ends_early(self):
         """Below its end, for the others go on above; but not when it is above them all."""
@@ -160,6 +192,16 @@ class Readme(unittest.TestCase):
         filled = self.fill(self.marked("comparison"))
         self.assertIn("| step5 | select | 5.00 µs (2.50x) | max 1000 | 50.0 µs "
                       "| 13.0 µs (4.33x) at 900 | 64 B | - | - |", filled)
+
+    def test_what_is_luck_is_not_compared(self):
+        results = a_result()
+        results["servers"].append({"name": "step4", "model": "nonblocking poll", "step": 4})
+        results["cells"] += bench.summarise(
+            {("idle", point, "step4"): [load_run(2.0 + point / 100)] for point in (0, 15000)})
+        self.assertIn("| step4 | 2.00 µs | - | 152 µs |",
+                      self.fill(self.marked("idle"), results))
+        self.assertIn(": 152 µs with 15,000 silent connections beside ten that talk.",
+                      self.fill(self.marked("cost-step4"), results))
 
     def test_calls(self):
         filled = self.fill(self.marked("calls"))

@@ -1,8 +1,8 @@
 /* Step 4 - non-blocking polling: ask everybody, all the time.
  *
- *              +--> accept?   (EAGAIN: nobody knocked)
- *     one loop |    pump A    (EAGAIN: nothing from A)
- *              |    pump B    (got 3 bytes, sent 3 bytes)
+ *              +--> pump A    (EAGAIN: nothing from A)
+ *     one loop |    pump B    (got 3 bytes, sent 3 bytes)
+ *              |    accept?   (EAGAIN: nobody knocked)
  *              +--- nap, unless somebody had something
  *
  * Calls never sleep: they answer "not now". Silent clients delay nobody, but we pay a system

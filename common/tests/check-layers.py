@@ -41,6 +41,11 @@ RESERVED = {
 LINUX_ONLY = {"argp.h", "liburing.h", "sys/epoll.h", "sys/eventfd.h", "sys/inotify.h",
               "sys/prctl.h", "sys/sendfile.h", "sys/signalfd.h", "sys/timerfd.h"}
 LINUX_FILES = ["step6_*", "step8_ae/ae_epoll.c", "clients/bench/*", "*/demos/*", "*/tests/*"]
+# What a Makefile may name of another step, and why.
+BORROWED = {
+    ("step4_nonblocking_poll", "step5_select"),         # its demo runs that server, too
+    ("step6_epoll", "step8_ae/tests/kqueue"),           # a stand-in where there is no kqueue
+}
 ENGINE_MAY_INCLUDE = {"assert.h", "limits.h", "stdbool.h", "stddef.h", "stdint.h", "string.h"}
 LIBRARIES = ["common/%s.?" % name for name in "echo peer stats net conn".split()]
 LIBRARIES += ["step8_ae/ae*.?"]
@@ -137,7 +142,10 @@ def steps_apart(sources, tree):
                 yield where
     for makefile in sorted(tree.glob("step*_*/Makefile")):
         for number, line in enumerate(makefile.read_text(encoding="utf-8").splitlines(), 1):
-            if re.search(r"\.\./step\d", line.partition("#")[0]):
+            found = re.findall(r"/(step\d+_[\w/.-]*)", line.partition("#")[0])
+            step = makefile.parent.name
+            if any(name.partition("/")[0] != step and (step, name) not in BORROWED
+                   for name in found):
                 yield "%s:%d: %s" % (makefile.relative_to(tree), number, line.strip())
 
 

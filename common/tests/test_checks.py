@@ -164,6 +164,18 @@ int main(void)
         self.put("step1_a/Makefile", "# not ../step8_ae\nOBJS = ../step8_ae/ae.o\n")
         self.expect("another step's file", "step1_a/Makefile:2")
 
+    def test_a_neighbour_s_file_by_the_root(self):
+        self.put("step1_a/Makefile", "X := $(ROOT)/step1_a/x\nY := $(ROOT)/step8_ae/tests\n")
+        self.expect("another step's file", "step1_a/Makefile:2")
+
+    def test_what_may_be_borrowed(self):
+        self.put("step6_epoll/server.c", self.SERVER)
+        self.put("step6_epoll/README.md", "# x\n")
+        self.put("step6_epoll/Makefile", "DOUBLE := $(ROOT)/step8_ae/tests/kqueue\n")
+        self.assertEqual(self.run_check(), ([], []))
+        self.put("step6_epoll/Makefile", "OBJS = $(ROOT)/step8_ae/tests/kqueue/../x.o\n")
+        self.expect("another step's file", "step6_epoll/Makefile:1")
+
     def test_a_client_includes_common(self):
         self.put("clients/load.c", '#include "net.h"\n')
         self.expect("clients know the wire", "clients/load.c:1")

@@ -586,7 +586,7 @@ def summary(screen, runs):
         screen.print("  " + screen.alarm(f"{steps_named(failed)} FAILED: see above."))
 
 
-def write_json(path, options, runs):
+def write_json(file, options, runs):
     report = {"clients": options.clients, "scale": options.scale, "steps": [
         {"step": run.step.label, "model": run.model, "motto": run.motto,
          "troubles": run.troubles, "last_words": run.last_words, "stats": run.stats,
@@ -594,7 +594,7 @@ def write_json(path, options, runs):
              "longest_answer": run.longest_answer} if run.connections else {}),
          "connections": [each.report() for each in run.connections]}
         for run in runs]}
-    with open(path, "w") as file:
+    with file:
         json.dump(report, file, indent=1)
         file.write("\n")
 
@@ -613,6 +613,10 @@ def main(arguments=None):
         print(f"demo: no step {', '.join(map(str, sorted(missing)))} in {options.root}",
               file=sys.stderr)
         return 2
+    try:
+        report = open(options.json, "w") if options.json else None
+    except OSError as error:    # not only after the whole play
+        sys.exit(f"demo: cannot write {options.json}: {error.strerror}")
     screen = Screen(not options.no_color)
     screen.show_cursor(False)
     runs = []
@@ -626,9 +630,9 @@ def main(arguments=None):
         summary(screen, runs)
     finally:
         screen.show_cursor(True)
-    if options.json:
+    if report:
         try:
-            write_json(options.json, options, runs)
+            write_json(report, options, runs)
         except OSError as error:
             sys.exit(f"demo: cannot write {options.json}: {error.strerror}")
     return 1 if any(run.troubles for run in runs) else 0

@@ -14,6 +14,7 @@ clients, which can stand for the way to a server far off.
 
 import argparse
 import asyncio
+import os
 import socket
 import sys
 import time
@@ -44,11 +45,18 @@ async def read_exactly(read, sock, expected):
         raise ConnectionError(f"expected {expected!r}, received {data!r}")
 
 
+def cannot_connect(host, port, why):
+    return OSError(f"cannot connect to {host} port {port}: {why}")
+
+
 async def talk(address, read):
     loop = asyncio.get_running_loop()
     with socket.socket(address[0]) as sock:
         sock.setblocking(False)
-        await loop.sock_connect(sock, address[1])
+        try:
+            await loop.sock_connect(sock, address[1])
+        except OSError as error:    # asyncio's own text lacks the reason
+            raise cannot_connect(*address[1][:2], os.strerror(error.errno)) from error
         await read_exactly(read, sock, b"*")
         await loop.sock_sendall(sock, MESSAGE)
         await read_exactly(read, sock, ANSWER)
@@ -71,8 +79,11 @@ def main():
     if options.connections < 1 or not 1 <= options.port <= 65535:
         parser.error("N must be positive and PORT between 1 and 65535")
 
-    (family, _, _, _, place), *_ = socket.getaddrinfo(options.host, options.port,
-                                                      type=socket.SOCK_STREAM)
+    try:
+        (family, _, _, _, place), *_ = socket.getaddrinfo(options.host, options.port,
+                                                          type=socket.SOCK_STREAM)
+    except OSError as error:
+        raise cannot_connect(options.host, options.port, error.strerror) from error
     elapsed = {}
     for name, read in (("awaited", awaited_read), ("blocking", blocking_read)):
         elapsed[name] = asyncio.run(talk_all((family, place), read, options.connections))

@@ -46,13 +46,19 @@ static _Noreturn void fail(const char *what, const char *why)
     exit(FAILED);
 }
 
+static _Noreturn void fail_to_connect(const char *host, const char *port, const char *why)
+{
+    fprintf(stderr, "interactive: cannot connect to %s port %s: %s\n", host, port, why);
+    exit(FAILED);
+}
+
 static int connect_to(const char *host, const char *port)
 {
     struct addrinfo hints = {.ai_socktype = SOCK_STREAM}, *list;
     int error = getaddrinfo(host, port, &hints, &list), fd = -1;
 
     if (error != 0)
-        fail(host, gai_strerror(error));
+        fail_to_connect(host, port, gai_strerror(error));
     for (struct addrinfo *a = list; a != NULL && fd == -1; a = a->ai_next) {
         fd = socket(a->ai_family, a->ai_socktype, a->ai_protocol);
         if (fd != -1 && connect(fd, a->ai_addr, a->ai_addrlen) == -1) {
@@ -63,7 +69,7 @@ static int connect_to(const char *host, const char *port)
         }
     }
     if (fd == -1)
-        fail("cannot connect", strerror(errno));
+        fail_to_connect(host, port, strerror(errno));
     freeaddrinfo(list);
     return fd;
 }
@@ -212,8 +218,9 @@ int main(int argc, char **argv)
     int server;
 
     if (argc > 3 || (argc > 1 && argv[1][0] == '-') || (argc > 2 && !is_port(argv[2]))) {
-        fprintf(stderr, "usage: interactive [HOST [PORT]]\n");
-        return USAGE;
+        bool help = argc == 2 && strcmp(argv[1], "--help") == 0;
+        fprintf(help ? stdout : stderr, "usage: interactive [HOST [PORT]]\n");
+        return help ? EXIT_SUCCESS : USAGE;
     }
     open_standard_descriptors();
     signal(SIGPIPE, SIG_IGN); /* send and printf shall fail, and say so */

@@ -132,11 +132,13 @@ class Plain(unittest.TestCase):
             course.run("--json", path)
             with open(path) as file:
                 step, = json.load(file)["steps"]
+            before = course.pids()
             result = course.run("--json", "/nonexistent/run.json")
+            self.assertEqual(course.pids(), before)
         self.assertEqual((step["step"], step["model"], step["at_once"], step["troubles"]),
                          ("1", "model concurrent", 5, []))
         self.assertEqual(len(step["connections"]), 5)
-        self.assertEqual(result.returncode, 1)
+        self.assertEqual((result.returncode, result.stdout), (1, ""))
         self.assertRegex(result.stderr, r"^demo: cannot write /nonexistent/run.json: .*\n$")
 
     def test_usage(self):

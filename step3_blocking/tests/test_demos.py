@@ -44,6 +44,8 @@ class ReadAnything(unittest.TestCase):
         result = subprocess.run([os.path.join(DEMOS, "read_anything"), "--what"],
                                 stdout=subprocess.PIPE, stderr=subprocess.PIPE, timeout=60)
         self.assertEqual((result.returncode, result.stdout), (2, b""))
+        usage = subprocess.check_output([os.path.join(DEMOS, "read_anything"), "--help"])
+        self.assertEqual(usage, b"usage: read_anything\n")
 
 
 if __name__ == "__main__":

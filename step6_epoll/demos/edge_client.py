@@ -11,6 +11,14 @@ import socket
 import sys
 
 
+def connect(address):
+    try:
+        return socket.create_connection(address, 10)
+    except OSError as error:
+        raise OSError("cannot connect to %s port %d: %s"
+                      % (*address, error.strerror or error)) from error
+
+
 def receive(sock, owed):
     """Up to `owed` bytes, until the socket's time limit passes without any."""
     came = b""
@@ -39,7 +47,7 @@ def main():
     if not 0 < options.port < 65536:
         parser.error("a port is a number from 1 to 65535")
 
-    with socket.create_connection((options.host, options.port), 10) as sock:
+    with connect((options.host, options.port)) as sock:
         if sock.recv(1) != b"*":
             raise ConnectionError("the server does not greet with *")
         sock.settimeout(options.silence)

@@ -278,8 +278,9 @@ int main(int argc, char **argv)
     if (argc == 3 && strcmp(argv[1], "--mebibytes") == 0)
         mebibytes = strtol(argv[2], &end, 10);
     if (argc != 1 && (end == NULL || *end != '\0' || mebibytes < 1 || mebibytes > 1 << 20)) {
-        fprintf(stderr, "usage: file_read [--mebibytes N]\n");
-        return USAGE;
+        bool help = argc == 2 && strcmp(argv[1], "--help") == 0;
+        fprintf(help ? stdout : stderr, "usage: file_read [--mebibytes N]\n");
+        return help ? EXIT_SUCCESS : USAGE;
     }
     loop = uv_default_loop();
     make_file((size_t)mebibytes * 1024 * 1024);

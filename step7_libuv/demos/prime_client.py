@@ -23,9 +23,17 @@ PAUSE = 0.01                    # seconds between two small requests
 SHORTEST = 0.3                  # seconds of small requests, if there is nothing large
 
 
+def connect(address, patience):
+    try:
+        return socket.create_connection(address, patience)
+    except OSError as error:
+        raise OSError("cannot connect to %s port %d: %s"
+                      % (*address, error.strerror or error)) from error
+
+
 class Asker:
     def __init__(self, address, patience):
-        self.sock = socket.create_connection(address, patience)
+        self.sock = connect(address, patience)
         self.sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         self.file = self.sock.makefile("r", encoding="ascii", newline="\n")
 
@@ -82,6 +90,8 @@ def small_requests(address, crowd, large, patience):
 
 
 def table(address, large, patience):
+    with Asker(address, patience):      # where nobody is there is nothing to be headed
+        pass
     print("  large requests   the last after   small requests: answered    median     worst")
     for crowd in CROWDS:
         times, large_times = small_requests(address, crowd, large, patience)

@@ -203,10 +203,12 @@ static void accept_client(uv_stream_t *listener, int status)
     next_line(c);
 }
 
+static const char usage_line[] =
+    "usage: prime_server [--mode block|pool] [--threads N] [PORT]\n";
+
 static _Noreturn void usage(const char *what, const char *value)
 {
-    fprintf(stderr, "prime_server: %s%s\n", what, value);
-    fprintf(stderr, "usage: prime_server [--mode block|pool] [--threads N] [PORT]\n");
+    fprintf(stderr, "prime_server: %s%s\n%s", what, value, usage_line);
     exit(USAGE);
 }
 
@@ -226,6 +228,7 @@ static int parse_options(int argc, char **argv)
     static const struct option options[] = {
         {"mode", required_argument, NULL, 'm'},
         {"threads", required_argument, NULL, 't'},
+        {"help", no_argument, NULL, 'h'},
         {0},
     };
     int option;
@@ -242,6 +245,9 @@ static int parse_options(int argc, char **argv)
             whole_number(optarg, 1, 1024);
             setenv("UV_THREADPOOL_SIZE", optarg, 1);
             break;
+        case 'h':
+            fputs(usage_line, stdout);
+            exit(EXIT_SUCCESS);
         default:
             usage("bad option: ", argv[optind - 1]);
         }

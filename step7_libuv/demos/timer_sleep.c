@@ -8,6 +8,7 @@
  * reckons its own sleep with the time it had before the callback (uv_update_time tells it). A
  * client's bytes would wait as long. Then `diff demos/timer_sleep.c demos/timer_work.c`.
  */
+#include <stdbool.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -57,8 +58,10 @@ int main(int argc, char **argv)
         time_scale = strtod(argv[2], &end);
     if (argc != 1 &&
         (end == NULL || *end != '\0' || !(time_scale >= 0.01 && time_scale <= 100))) {
-        fprintf(stderr, "usage: timer_sleep [--time-scale X]   (X from 0.01 to 100)\n");
-        return USAGE;
+        bool help = argc == 2 && strcmp(argv[1], "--help") == 0;
+        fprintf(help ? stdout : stderr,
+                "usage: timer_sleep [--time-scale X]   (X from 0.01 to 100)\n");
+        return help ? EXIT_SUCCESS : USAGE;
     }
     uint64_t period = (uint64_t)(TICK_MS * time_scale);
     uv_timer_init(loop, &timer);

@@ -7,6 +7,7 @@
  * heavy_work runs in a thread of the pool and may touch nothing of the loop's; work_done is
  * called by the loop, like any callback, and may.
  */
+#include <stdbool.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -64,8 +65,10 @@ int main(int argc, char **argv)
         time_scale = strtod(argv[2], &end);
     if (argc != 1 &&
         (end == NULL || *end != '\0' || !(time_scale >= 0.01 && time_scale <= 100))) {
-        fprintf(stderr, "usage: timer_work [--time-scale X]   (X from 0.01 to 100)\n");
-        return USAGE;
+        bool help = argc == 2 && strcmp(argv[1], "--help") == 0;
+        fprintf(help ? stdout : stderr,
+                "usage: timer_work [--time-scale X]   (X from 0.01 to 100)\n");
+        return help ? EXIT_SUCCESS : USAGE;
     }
     uint64_t period = (uint64_t)(TICK_MS * time_scale);
     uv_timer_init(loop, &timer);

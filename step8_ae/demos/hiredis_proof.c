@@ -21,6 +21,7 @@ enum { KEYS = 1000, AT_A_TIME = 10, PATIENCE_MS = 20000 };
 
 static aeEventLoop *loop;
 static int begun, set, read_back, laps, failed;
+static char connecting[300]; /* what fails if that does */
 
 static void give_up(const char *what, const char *why)
 {
@@ -84,7 +85,7 @@ static void begin_next_key(redisAsyncContext *redis)
 static void on_connect(const redisAsyncContext *redis, int status)
 {
     if (status != REDIS_OK)
-        give_up("cannot connect", redis->errstr);
+        give_up(connecting, redis->errstr);
 }
 
 static void on_disconnect(const redisAsyncContext *redis, int status)
@@ -112,8 +113,9 @@ static void count_lap(aeEventLoop *l)
 int main(int argc, char **argv)
 {
     if (argc != 3) {
-        fprintf(stderr, "usage: hiredis_proof HOST PORT\n");
-        return 2;
+        int help = argc == 2 && strcmp(argv[1], "--help") == 0;
+        fprintf(help ? stdout : stderr, "usage: hiredis_proof HOST PORT\n");
+        return help ? 0 : 2;
     }
     loop = aeCreateEventLoop(64);
     if (loop == NULL) {
@@ -121,6 +123,7 @@ int main(int argc, char **argv)
         return 1;
     }
 
+    snprintf(connecting, sizeof connecting, "cannot connect to %s port %s", argv[1], argv[2]);
     redisAsyncContext *redis = redisAsyncConnect(argv[1], atoi(argv[2]));
 
     if (redis == NULL || redis->err || redisAeAttach(loop, redis) != REDIS_OK) {

@@ -21,11 +21,19 @@ LEAD = 0.3          # seconds of peace before the command, and after it
 PATIENCE = 120
 
 
+def connect(address):
+    try:
+        return socket.create_connection(address, PATIENCE)
+    except OSError as error:
+        raise OSError("cannot connect to %s port %d: %s"
+                      % (*address, error.strerror or error)) from error
+
+
 class Client:
     def __init__(self, address):
         """Connect; the greeting is left for read_line."""
         began = time.monotonic()
-        self.sock = socket.create_connection(address, PATIENCE)
+        self.sock = connect(address)
         self.connect_time = time.monotonic() - began
         self.sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         self.file = self.sock.makefile("r", encoding="ascii", newline="\n")
@@ -110,6 +118,13 @@ def measure(address, ms):
                 slow_took[0])
 
 
+def print_heading(ms):
+    print("%-8s%39s%26s%14s" % ("", "a bystander's worst answer time", "a newcomer meanwhile",
+                                "SLOW %d" % ms))
+    print("%-8s%13s%13s%13s%14s%13s%14s" % ("", "before", "during", "after", "connected",
+                                            "greeted", "took"))
+
+
 def print_row(name, times):
     print("%-8s" % name + "%10.1f ms%10.1f ms%10.1f ms%11.1f ms%10.1f ms%11.1f ms"
           % tuple(1000 * seconds for seconds in times), flush=True)
@@ -139,13 +154,12 @@ def main():
     if not 0 <= options.ms <= 60000:
         parser.error("--ms takes 0 to 60000")
 
-    print("%-8s%39s%26s%14s" % ("", "a bystander's worst answer time", "a newcomer meanwhile",
-                                "SLOW %d" % options.ms))
-    print("%-8s%13s%13s%13s%14s%13s%14s" % ("", "before", "during", "after", "connected",
-                                            "greeted", "took"))
     if options.port is not None:
-        print_row("", measure((options.host, options.port), options.ms))
+        times = measure((options.host, options.port), options.ms)
+        print_heading(options.ms)
+        print_row("", times)
     else:
+        print_heading(options.ms)
         for mode in "block", "slices", "worker":
             run_server(mode, options.ms)
 

@@ -255,10 +255,11 @@ static void accept_client(aeEventLoop *loop, int fd, void *listener, int mask)
 
 /* ------------------------------------------------------------------ the program */
 
+static const char usage_line[] = "usage: slow_command [--mode block|slices|worker] [PORT]\n";
+
 static _Noreturn void usage(const char *what, const char *value)
 {
-    fprintf(stderr, "slow_command: %s%s\n", what, value);
-    fprintf(stderr, "usage: slow_command [--mode block|slices|worker] [PORT]\n");
+    fprintf(stderr, "slow_command: %s%s\n%s", what, value, usage_line);
     exit(USAGE);
 }
 
@@ -266,10 +267,18 @@ static _Noreturn void usage(const char *what, const char *value)
 static const char *parse_options(int argc, char **argv)
 {
     static const char *const modes[] = {"block", "slices", "worker"};
-    static const struct option options[] = {{"mode", required_argument, NULL, 'm'}, {0}};
+    static const struct option options[] = {
+        {"mode", required_argument, NULL, 'm'},
+        {"help", no_argument, NULL, 'h'},
+        {0},
+    };
 
     opterr = 0;
     for (int option; (option = getopt_long(argc, argv, "", options, NULL)) != -1;) {
+        if (option == 'h') {
+            fputs(usage_line, stdout);
+            exit(EXIT_SUCCESS);
+        }
         if (option != 'm')
             usage("bad option: ", argv[optind - 1]);
         for (mode = BLOCK; mode <= WORKER && strcmp(optarg, modes[mode]) != 0; mode++)

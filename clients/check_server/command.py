@@ -84,6 +84,18 @@ def factor(text):
 
 
 def main(arguments=None):
+    """As check(); but when nobody reads on, as with `| head`, it ends without a word."""
+    try:
+        try:
+            return check(arguments)
+        finally:
+            print(end="", flush=True)
+    except BrokenPipeError:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), 1)    # for what is still unwritten
+        return 1
+
+
+def check(arguments):
     arguments = sys.argv[1:] if arguments is None else arguments
     cut = arguments.index("--") if "--" in arguments else len(arguments)
     command = parser()
@@ -116,6 +128,8 @@ def main(arguments=None):
         counts = run(selected, settings, All(reporters))
     except KeyboardInterrupt:
         return 128 + signal.SIGINT
+    except BrokenPipeError:
+        raise
     except OSError as error:
         command.error(str(error))
     return 1 if counts[FAIL] else 0

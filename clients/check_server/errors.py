@@ -2,11 +2,14 @@
 
 
 class Failure(Exception):
-    """The server broke a promise. `client`, if any, tells what was sent and what came."""
+    """The server broke a promise. `client`, if any, tells what was sent and what came. It is
+    final where a machine that stands still is no excuse: the server did too much, not too
+    little."""
 
-    def __init__(self, message, client=None):
+    def __init__(self, message, client=None, final=False):
         super().__init__(message)
         self.client = client
+        self.final = final
 
 
 class Skip(Exception):

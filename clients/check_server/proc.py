@@ -21,6 +21,18 @@ def cpu_seconds(pid):
         return (int(fields[11]) + int(fields[12])) / TICKS
 
 
+def delay_seconds(pid):
+    """How long its threads were ready to run and had to wait for a processor, in all; 0 where
+    the kernel does not count it."""
+    total = 0
+    for thread in os.listdir("/proc/%d/task" % pid):
+        try:
+            total += int(_read(pid, "task/%s/schedstat" % thread).split()[1])
+        except OSError:
+            pass    # it ended meanwhile
+    return total / 1e9
+
+
 def states(group):
     """What the threads of a group's processes are at, by the letters of proc(5): R runs or
     could, S sleeps until something happens, T is stopped. The dead (Z) do not count."""

@@ -18,7 +18,7 @@ OK, FAIL, SKIP = "ok", "FAIL", "skip"
 
 STALL = 0.05    # seconds that nothing ran here: no case can tell whether the server was late
 
-Result = namedtuple("Result", "case status seconds reason details note")
+Result = namedtuple("Result", "case status seconds reason details final note")
 
 
 class StallWatch:
@@ -100,7 +100,7 @@ def run(cases, settings, reporter):
     for case in cases:
         with StallWatch() as watch:
             result = _run_case(case, settings)
-        if result.status == FAIL and watch.longest > STALL:
+        if result.status == FAIL and not result.final and watch.longest > STALL:
             result = _run_case(case, settings)._replace(
                 note="the second try, for in the first the machine stood still for %.2f s"
                 % watch.longest)
@@ -117,8 +117,8 @@ def _out_of_time(*_):
 def _run_case(case, settings):
     began = time.monotonic()
 
-    def result(status, reason="", details=()):
-        return Result(case, status, time.monotonic() - began, reason, list(details), "")
+    def result(status, reason="", details=(), final=False):
+        return Result(case, status, time.monotonic() - began, reason, list(details), final, "")
 
     reason = why_not(case, settings)
     if reason:
@@ -134,7 +134,8 @@ def _run_case(case, settings):
     except OutOfTime:
         return result(FAIL, "not done after %g s" % limit, _details(trial, None, settings))
     except Failure as failure:
-        return result(FAIL, str(failure), _details(trial, failure.client, settings))
+        return result(FAIL, str(failure), _details(trial, failure.client, settings),
+                      failure.final)
     except AssertionError as error:
         return result(FAIL, "%s, %s" % (str(error) or "assertion failed", _place(error)),
                       _details(trial, None, settings))

@@ -1,8 +1,10 @@
 """What a case is handed: `t`, the one trial of one case on one server."""
 
+import json
 import os
 import random
 import subprocess
+import tempfile
 import time
 from collections import namedtuple
 
@@ -48,6 +50,16 @@ class Trial:
             raise Failure("with the arguments %s it was still running after %g s"
                           % (list(args), timeout)) from None
         return Ended(process.returncode, process.stdout, process.stderr)
+
+    def cost_of(self, talk):
+        """What the server counted (--stats) while talk(server) went on."""
+        with tempfile.TemporaryDirectory() as folder:
+            path = os.path.join(folder, "stats.json")
+            with self.server("--quiet", "--stats", path, health=False) as s:
+                talk(s)
+                s.stop()
+            with open(path, encoding="ascii") as file:
+                return json.load(file)
 
     def ordinary_user(self):
         """The user to run the server as where root's privileges would spoil the case."""

@@ -20,7 +20,7 @@ BROKEN = os.path.join(SERVERS, "broken.py")
 sys.path[:0] = [CLIENTS, SERVERS]
 
 import broken   # noqa: E402
-from check_server import Model, naive_answer    # noqa: E402
+from check_server import Model, naive_answer, newcomers    # noqa: E402
 from check_server.command import REGISTRY   # noqa: E402
 from check_server.protocol import random_input  # noqa: E402
 
@@ -45,7 +45,8 @@ class TheSuite(unittest.TestCase):
     def test_accepts_correct_servers_and_catches_each_broken_one(self):
         with ThreadPoolExecutor(2) as two_at_a_time:
             correct = [
-                two_at_a_time.submit(check_server, "--ephemeral", "--contract=full", REFERENCE),
+                two_at_a_time.submit(check_server, "--ephemeral", "--contract=full", "--also",
+                                     newcomers.__file__, REFERENCE),
                 two_at_a_time.submit(check_server, "--quick", "--serial", "--skip=one-byte-*",
                                      BROKEN, "--", "--bug", "serves-one-at-a-time")]
             runs = {name: two_at_a_time.submit(check_broken, name) for name in broken.BUGS}
@@ -67,6 +68,16 @@ class TheSuite(unittest.TestCase):
     def test_has_for_every_case_a_server_that_fails_it(self):
         caught = {case for server in broken.BUGS.values() for case in server.caught_by}
         self.assertEqual(caught, set(LEVEL))
+
+    def test_ends_quietly_when_nobody_reads_on(self):
+        for options in ["--list"], ["--quick", REFERENCE]:
+            with self.subTest(options):
+                reader, writer = os.pipe()
+                os.close(reader)
+                with open(writer, "wb") as output:
+                    done = subprocess.run([sys.executable, SUITE, *options], stdout=output,
+                                          stderr=subprocess.PIPE, check=False)
+                self.assertEqual((done.returncode, done.stderr), (1, b""))
 
     def test_usage_errors(self):
         for arguments in ([], ["/no/such/server"], [HERE], ["--slow-factor=0", REFERENCE],
@@ -139,6 +150,9 @@ class AMachineThatStandsStill(unittest.TestCase):
         self.assertRegex(self.run_case("one-stall"), r"ok .*\n +the second try, .* 0\.\d\d s\n")
         self.assertRegex(self.run_case("stalls"), r"FAIL .*\n +the second try, .*\n +time 2\n")
 
+    def test_is_no_excuse_for_doing_too_much(self):
+        self.assertRegex(self.run_case("too-much"), r"FAIL .* s\)\n +time 1\n")
+
     def test_is_not_one_that_computes(self):
         said = self.run_case("no-stall")
         for _ in range(5):      # it may indeed stand still, but not each time
@@ -150,6 +164,7 @@ class AMachineThatStandsStill(unittest.TestCase):
 STALLS = """
 import subprocess
 from check_server import case
+from check_server.errors import Failure
 
 times = {}
 
@@ -166,6 +181,13 @@ def one_stall(t):
 @case("it fails again")
 def stalls(t):
     fail(t, 2, True)
+
+@case("it does too much, while the machine stands still")
+def too_much(t):
+    try:
+        fail(t, 4, True)
+    except Failure as failure:
+        raise Failure(str(failure), final=True)
 
 @case("it fails, and the machine was there all the time")
 def no_stall(t):

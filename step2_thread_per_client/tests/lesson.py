@@ -5,7 +5,7 @@ import os
 import signal
 import tempfile
 
-from check_server import case
+from check_server import case, proc
 
 
 @case("it has a thread for each client and one more, and none is left when they have gone",
@@ -30,9 +30,9 @@ def small_stacks(t):
     with t.server() as s:
         if s.sanitized():
             t.skip("a sanitizer has stacks of its own")
-        clients, before = s.crowd(1), reserved(s.pid)
+        clients, before = s.crowd(1), proc.virtual_bytes(s.pid)
         clients += s.crowd(100)
-        each = (reserved(s.pid) - before) / 100
+        each = (proc.virtual_bytes(s.pid) - before) / 100
         t.check(each < 1 << 20, "%d KiB reserved for a client" % (each / 1024))
 
 
@@ -54,10 +54,3 @@ def living_threads_are_counted(t):
             for key, wanted in (("bytes_in", 15), ("threads_created", 3), ("threads_max", 4)):
                 t.check(cost and cost[key] == wanted,
                         "%s should be %d: %r" % (key, wanted, cost))
-
-
-def reserved(pid):
-    """The size of the address space, in bytes."""
-    with open("/proc/%d/status" % pid, encoding="ascii") as status:
-        return next(int(line.split()[1]) * 1024 for line in status
-                    if line.startswith("VmSize:"))

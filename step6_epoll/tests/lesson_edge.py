@@ -1,29 +1,16 @@
 """The lesson of edge-triggered: told once, read until EAGAIN, but never all at one go."""
 
-import json
-import os
-import tempfile
 import time
 
+import check_server.newcomers   # noqa: F401  a case for this server, too
 from check_server import case
 from check_server.client import Flood
 from check_server.protocol import message
 
 
-def cost_of(t, talk):
-    """What the server counted while talk(server) went on."""
-    with tempfile.TemporaryDirectory() as folder:
-        path = os.path.join(folder, "stats.json")
-        with t.server("--quiet", "--stats", path, health=False) as s:
-            talk(s)
-            s.stop()
-        with open(path, encoding="ascii") as file:
-            return json.load(file)
-
-
 @case("a client that has more gets its turn in each lap, not all the turns it could use")
 def one_turn_a_lap(t):
-    cost = cost_of(t, lambda s: s.connect().greeting().exchange(message(8 << 20)))
+    cost = t.cost_of(lambda s: s.connect().greeting().exchange(message(8 << 20)))
     turns, laps = cost["recv_calls"], cost["wait_calls"]
     t.check(turns > 100, "only %d recv calls for 8 MiB" % turns)
     # Twice in a lap: for the list, which then lets go of it, and for bytes that came meanwhile.
@@ -38,7 +25,7 @@ def told_once(t):
         client.push(message(16 << 20), until_stuck=0.1)
         client.settle()
 
-    cost = cost_of(t, talk)
+    cost = t.cost_of(talk)
     t.check(cost["send_again"] + cost["send_short"] > 0, "every answer fitted its socket")
     t.check(cost["interest_changes"] == 23,
             "%d calls of epoll_ctl for 21 clients" % cost["interest_changes"])

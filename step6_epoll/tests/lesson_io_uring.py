@@ -1,29 +1,23 @@
 """The lesson of io_uring: one system call for many requests, and a kernel may refuse it."""
 
-import json
-import os
 import shutil
 import subprocess
-import tempfile
 
 from check_server import case
 
 
 @case("for many clients it needs fewer waits than it receives messages", clients=50)
 def fewer_calls_than_messages(t):
-    with tempfile.TemporaryDirectory() as folder:
-        path = os.path.join(folder, "stats.json")
-        with t.server("--quiet", "--stats", path, health=False) as s:
-            clients = s.crowd(50)
-            for _ in range(40):
-                with s.frozen():    # so that all are ready at once
-                    for client in clients:
-                        client.send(b"^a$")
+    def talk(s):
+        clients = s.crowd(50)
+        for _ in range(40):
+            with s.frozen():    # so that all are ready at once
                 for client in clients:
-                    client.expect(b"b")
-            s.stop()
-        with open(path, encoding="ascii") as file:
-            cost = json.load(file)
+                    client.send(b"^a$")
+            for client in clients:
+                client.expect(b"b")
+
+    cost = t.cost_of(talk)
     t.check(cost["recv_calls"] >= 2000, "%d messages received" % cost["recv_calls"])
     t.check(cost["wait_calls"] < cost["recv_calls"] / 2,
             "%d waits for %d messages" % (cost["wait_calls"], cost["recv_calls"]))
@@ -31,16 +25,13 @@ def fewer_calls_than_messages(t):
 
 @case("it counts what was done for it, though it made no call")
 def counts_what_was_done(t):
-    with tempfile.TemporaryDirectory() as folder:
-        path = os.path.join(folder, "stats.json")
-        with t.server("--quiet", "--stats", path, health=False) as s:
-            client = s.connect().greeting()
-            for _ in range(10):
-                client.send(b"^ab$").expect(b"bc")
-            client.finish()
-            s.stop()
-        with open(path, encoding="ascii") as file:
-            cost = json.load(file)
+    def talk(s):
+        client = s.connect().greeting()
+        for _ in range(10):
+            client.send(b"^ab$").expect(b"bc")
+        client.finish()
+
+    cost = t.cost_of(talk)
     for key, wanted in (("recv_calls", 11), ("recv_again", 0),     # with the end
                         ("send_calls", 11), ("send_again", 0), ("send_short", 0)):
         t.check(cost[key] == wanted, "%s is %d, not %d" % (key, cost[key], wanted))

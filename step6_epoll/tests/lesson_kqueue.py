@@ -1,22 +1,8 @@
 """The lesson of kqueue: the silent cost nothing, and a client has one filter at a time."""
 
-import json
-import os
-import tempfile
-
+import check_server.newcomers   # noqa: F401  a case for this server, too
 from check_server import case
 from check_server.protocol import message
-
-
-def cost_of(t, talk):
-    """What the server counted while talk(server) went on."""
-    with tempfile.TemporaryDirectory() as folder:
-        path = os.path.join(folder, "stats.json")
-        with t.server("--quiet", "--stats", path, health=False) as s:
-            talk(s)
-            s.stop()
-        with open(path, encoding="ascii") as file:
-            return json.load(file)
 
 
 @case("it answers in the presence of silent clients, and never looks at them", clients=500)
@@ -29,7 +15,7 @@ def hundreds_are_silent(t):
         for _ in range(messages):
             client.send(b"^a$").expect(b"b")
 
-    cost = cost_of(t, talk)
+    cost = t.cost_of(talk)
     t.check(messages <= cost["recv_calls"] < messages + 20,
             "%d recv calls for %d messages" % (cost["recv_calls"], messages))
     t.check(cost["interest_changes"] == silent + 3,
@@ -44,6 +30,6 @@ def one_filter_at_a_time(t):
         client.settle()
         client.exchange(b"^a$")
 
-    changes = cost_of(t, talk)["interest_changes"]
+    changes = t.cost_of(talk)["interest_changes"]
     t.check(changes >= 5 and changes % 2 == 1,
             "%d changes: reading, and back to reading after each writing" % changes)

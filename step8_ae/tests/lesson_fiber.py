@@ -2,6 +2,7 @@
 
 import signal
 
+import check_server.newcomers   # noqa: F401  a case for this server, too
 from check_server import case
 
 GUARD_SIZE = 64 << 10
@@ -27,18 +28,6 @@ def guard_pages(t):
         s.crowd(20)
         t.check(guards(s.pid) - before == 20,
                 "%d guards for 20 clients" % (guards(s.pid) - before))
-
-
-@case("a client that never stops sending lets the others run")
-def one_turn_a_lap(t):
-    with t.server() as s:
-        flood = s.connect().greeting()
-        other = s.connect().greeting()
-        with s.frozen():
-            flood.push(b"^" + b"a" * (8 << 20), until_stuck=0.1)
-            other.send(b"^a$")
-        other.expect(b"b")
-        flood.settle()
 
 
 def guards(pid):

@@ -265,6 +265,38 @@ def fairness(t):
                 "a newcomer's visit took %.1f s among clients that send without pause" % visit)
 
 
+@case("a client that has sent much gets its turn like any other: who says goodbye "
+      "meanwhile need not wait for it", needs=("ours", "concurrent", "linux"), clients=3)
+def one_turn_each(t):
+    with t.server() as s:
+        alone = crew(s)
+        first, flood, last = clients = s.crowd(3)   # the server may begin at either end
+        if crew(s) > alone:
+            t.skip("each client has a thread of its own: the kernel deals out the turns")
+        flood.exchange(message(8 * MIB))    # opens the window wide
+        with s.frozen():
+            first.half_close()
+            # Nothing of it is answered: for want of room to send in, even a server that does
+            # not stop by itself would have to. All of it must have arrived, and the end too.
+            size = flood.push(b"$" * (300 * KIB), until_stuck=0.05)
+            flood.half_close()
+            last.half_close()
+            s.eventually(lambda: flood.unacknowledged() == 0)
+        for client in clients:
+            client.expect_end()
+        ports = ["%d" % client.sock.getsockname()[1] for client in clients]
+        s.wait_log(r"\b%s\) disconnected$" % ports[1])
+        gone = re.findall(r"\b(\d+)\) disconnected$", s.log_text(), re.M)
+        t.check(set(ports[::2]) <= set(gone[:gone.index(ports[1])]),
+                "%d KiB from one client were read before all others had had their turn"
+                % (size // KIB))
+
+
+def crew(s):
+    """Its threads and its processes, in all."""
+    return s.threads() + len(list(proc.members(s.pid)))
+
+
 # Everything at once.
 
 @case("what happens to one client never reaches another that has its descriptor since",

@@ -20,6 +20,8 @@ import reference
 from reference import CHUNK, Conn, Server
 
 BUGS = {}
+NEWCOMERS = os.path.join(os.path.dirname(os.path.abspath(__file__)), "..", "..", "check_server",
+                         "newcomers.py")
 
 
 def bug(*caught_by, suite=()):
@@ -269,6 +271,9 @@ class Spins(Server):
     def timeout(self):
         return 0.0
 
+    def close_silent(self):
+        pass    # or nobody would be there for whom it spins
+
 
 @bug("urgent-data")
 class TakesUrgentDataForAnError(Server):
@@ -313,7 +318,7 @@ class GoesBeyondSelect(Server):
         super().admit(sock, peer)
 
 
-@bug("fairness")
+@bug("fairness", "one-turn-each")
 class StarvesOthers(Server):
     def pump(self, conn, mask):
         """Serve this one for as long as it has anything to say."""
@@ -323,6 +328,11 @@ class StarvesOthers(Server):
         patience = time.monotonic() + 5     # it must be possible to end it
         while conn in self.conns and more.poll(5) and time.monotonic() < patience:
             super().pump(conn, selectors.EVENT_READ | selectors.EVENT_WRITE)
+
+
+@bug("newcomers-take-turns", suite=("--also", NEWCOMERS))
+class LetsAllNewcomersInFirst(Server):
+    accept_burst = 100000
 
 
 @bug("stopped-and-continued", "interrupted", "broken-output")
@@ -516,6 +526,14 @@ class SeesSilenceOnlyWhenSomebodyTalks(Server):
                 self.drop(conn)
 
 
+@bug("idle-timeout-amid-signals")
+class TakesASignalForSomebodyWhoTalks(Server):
+    def want_report(self, *_):
+        super().want_report()
+        for conn in list(self.conns):
+            self.conns[conn] = time.monotonic()
+
+
 @bug("idle-timeout-frozen")
 class LooksForSilenceFirst(Server):
     def pump(self, conn, mask):
@@ -583,6 +601,13 @@ class DiesWithATraceback(Server):
 @bug("wrong-command-lines")
 class ExitsOneOnUsageErrors(Server):
     exit_status = {2: 1}
+
+
+@bug("wrong-command-lines")
+class LeavesItToItsUsage(Server):
+    @staticmethod
+    def explain(message):
+        return "error"
 
 
 @bug("help-and-version")
@@ -712,6 +737,13 @@ class IgnoresSigterm(Server):
 class IgnoresSigint(Server):
     def stop(self, signum, _):
         self.stopping = signum == signal.SIGTERM
+
+
+@bug("stop-amid-signals")
+class HearsSigtermOnce(Server):
+    def finish(self):
+        signal.signal(signal.SIGTERM, signal.SIG_DFL)
+        super().finish()
 
 
 @bug("stop-with-clients")

@@ -89,6 +89,11 @@ class Server:
                                          opener=open_at_once))
 
     @staticmethod
+    def explain(message):
+        """What a usage error says before the usage."""
+        return message
+
+    @staticmethod
     def fail(what, error):
         sys.stderr.write("%s: %s: %s\n" % (NAME, what, error.strerror or error))
         return 1
@@ -156,6 +161,8 @@ class Server:
                 self.report_wanted = False
                 self.write_stats()
         self.finish()
+        for signum in (signal.SIGTERM, signal.SIGINT, signal.SIGUSR1):
+            signal.signal(signum, signal.SIG_IGN)   # Python's own end puts back the default
 
     def want_report(self, *_):
         self.report_wanted = True   # it is not written here: another may come in mid-writing
@@ -393,6 +400,10 @@ class Parser(argparse.ArgumentParser):
         (file or sys.stderr).write(message)
         (file or sys.stderr).flush()
 
+    def error(self, message):
+        """What is wrong comes first, before the usage."""
+        self.exit(2, "%s: %s\n%s" % (self.prog, self.explain(message), self.format_usage()))
+
 
 def word(text):
     if not text:
@@ -400,8 +411,9 @@ def word(text):
     return text
 
 
-def parser():
+def parser(explain):
     command = Parser(prog=NAME, allow_abbrev=False)
+    command.explain = explain
     add = command.add_argument
     add("-p", "--port", type=port_number, default=8080)
     add("-b", "--bind", type=word, default="127.0.0.1")
@@ -435,7 +447,7 @@ def main(server_class=Server, arguments=None):
     fill_standard_descriptors()
     give_memory_back()
     try:
-        options = parser().parse_args(arguments)
+        options = parser(server_class.explain).parse_args(arguments)
     except OSError as error:
         os.dup2(os.open(os.devnull, os.O_WRONLY), 1)    # what is unwritten is tried again
         return server_class.fail("cannot write to standard output", error)

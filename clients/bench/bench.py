@@ -44,7 +44,7 @@ class Plan:
         self.limit = 58 if quick else 350       # and may take: a round less, then
         self.points = {
             "load": (1, 100, 1000) if quick else (1, 10, 100, 1000, 10000),
-            "idle": (0, 900, 5000) if quick else (0, 100, 900, 5000, 15000),
+            "idle": (0, 900, 5000) if quick else (0, 100, 900, 15000),
             "bulk": (65536,),
             "interval": (1, 20, 200) if quick else (0, 1, 5, 20, 50, 200),
         }

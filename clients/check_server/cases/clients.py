@@ -54,6 +54,9 @@ def vanish_in_mid_send(t):
             client = s.connect().greeting().exchange(message(8 * MIB))  # opens the window wide
             with s.frozen():
                 client.push(message(300 * KIB), until_stuck=0.05)
+                client.half_close()
+                if proc.AVAILABLE:      # the kernel may pace what it sends
+                    s.eventually(lambda: client.unacknowledged() == 0, 0.5)
                 client.close()
         s.serves_others()
 

@@ -35,6 +35,19 @@ def a_process_for_each_client(t):
                     "left behind: %s" % children(s.pid))
 
 
+@case("it buries them though whoever started it had SIGCHLD blocked", needs="linux", clients=50)
+def blocked_sigchld(t):
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, [signal.SIGCHLD])
+    try:
+        with t.server() as s:
+            for client in s.crowd(50):
+                client.close()
+            t.check(s.eventually(lambda: not children(s.pid)),
+                    "left behind: %s" % children(s.pid))
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
+
+
 @case("a process has the descriptor of its own client and of nobody else", needs="linux",
       clients=20)
 def no_descriptor_leaks(t):

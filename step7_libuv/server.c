@@ -52,8 +52,8 @@ static struct client refused;   /* to accept into when there is no memory, and c
 static bool refusing, knocking; /* it is in use; somebody waits until it is not */
 static struct client clients = {.prev = &clients, .next = &clients};
 
-/* Also reports, once a lap at most: the signals it was asked with may be many. */
-static void count_wait(uv_check_t *handle)
+/* Counts the wait; and reports if asked to, once a lap: signals may be many. */
+static void end_wait(uv_check_t *handle)
 {
     (void)handle;
     stats_add(&stats.wait_calls, 1);
@@ -220,13 +220,12 @@ static void accept_client(uv_stream_t *stream, int status)
     stats_add(&stats.accept_calls, 1);
     uv_tcp_init(&loop, &c->tcp);
     int error = uv_accept(stream, (uv_stream_t *)&c->tcp);
-    if (error == 0)
-        error = uv_tcp_getpeername(&c->tcp, (struct sockaddr *)&address, &size);
+    bool gone = uv_tcp_getpeername(&c->tcp, (struct sockaddr *)&address, &size) < 0;
     peer_from_sockaddr(&c->peer, (struct sockaddr *)&address);
-    const char *why = error < 0 ? NULL : why_refused(c);
+    const char *why = error < 0 ? strerror(-error) : gone ? NULL : why_refused(c);
     if (why != NULL)
         cli_refused(&c->peer, why);
-    if (why != NULL || error < 0) { /* (an error: it has gone already) */
+    if (why != NULL || gone) {
         uv_close((uv_handle_t *)&c->tcp, client_closed);
         return;
     }
@@ -310,7 +309,7 @@ static void run_server(const struct peer *address)
     }
     uv_timer_init(&loop, &timer);
     uv_check_init(&loop, &after_wait);
-    uv_check_start(&after_wait, count_wait);
+    uv_check_start(&after_wait, end_wait);
     if (cli.idle_timeout_ms > 0)
         drop_silent(&timer);
     cli_listening(address);

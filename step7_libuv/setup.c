@@ -109,11 +109,15 @@ void setup_listener(uv_loop_t *loop, uv_tcp_t *listener, uv_connection_cb knock,
     peer_from_sockaddr(address, (struct sockaddr *)&bound);
 }
 
+static void await_time(uv_handle_t *listener);
+
 static void open_again(uv_timer_t *timer)
 {
     uv_tcp_init(timer->loop, rest.listener);
-    if (uv_tcp_open(rest.listener, rest.fd) != 0)
-        close(rest.fd);
+    if (uv_tcp_open(rest.listener, rest.fd) != 0) {
+        uv_close((uv_handle_t *)rest.listener, await_time); /* once more */
+        return;
+    }
     rest.fd = -1;
     uv_listen((uv_stream_t *)rest.listener, SOMAXCONN, rest.knock);
 }

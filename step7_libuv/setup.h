@@ -16,7 +16,7 @@ void setup_listener(uv_loop_t *loop, uv_tcp_t *listener, uv_connection_cb knock,
 
 /* For a `knock` called with an error: libuv would ask accept again at once, for as long as it
  * fails, and serve nobody meanwhile. The listener is closed and, some milliseconds later,
- * opened again; newcomers wait in the kernel. */
+ * opened again; newcomers wait in the kernel. (Without a free descriptor it does not rest.) */
 void setup_rest(uv_tcp_t *listener, uv_connection_cb knock);
 
 /* Closes the listener, also while it rests. */

@@ -12,7 +12,7 @@
 ## make bench-check    assert the course's claims about cost, as ratios
 ## make diff A=5 B=6   what changes from one step's server to another's
 ## make lint           every analyser at hand; make format, make format-check: the layout
-## make dockerfile-check   try common/Dockerfile without Docker, on a Debian made for it (root)
+## make dockerfile-check   try common/build-aux/Dockerfile without Docker, on a Debian made for it (root)
 ## make coverage       which lines the tests reach; make memcheck: valgrind
 ## make fuzz           libFuzzer, SECONDS=30 for each target
 ## make matrix         other compilers and flags, sanitizers, musl; ROW="musl threads": only these
@@ -30,7 +30,7 @@ ASKED := $(strip $(subst $(comma), ,$(or $(STEP),$(STEPS))))
 WANTED := $(or $(ASKED),$(NUMBERS))
 STEP_LIST := $(subst $() ,$(comma),$(WANTED))
 CHOSEN := $(foreach n,$(WANTED),$(filter step$(n)_%,$(DIRECTORIES)))
-STAGES = $(shell sed -n "s/^stages='\(.*\)'/\1/p" common/tests/check-full.sh)
+STAGES = $(shell sed -n "s/^stages='\(.*\)'/\1/p" common/tools/check-full.sh)
 
 .PHONY: all $(DIRECTORIES) clients tests demo check check-full bench bench-check coverage memcheck \
         dockerfile-check fuzz matrix lint format format-check diff clean help \
@@ -53,11 +53,11 @@ known-stages:
 
 # Builds nothing and installs nothing where something is missing: says what, and stops.
 need-build:
-	@NO_INSTALL=1 sh common/setup.sh build
+	@NO_INSTALL=1 sh common/build-aux/setup.sh build
 setup-build:
-	@sh common/setup.sh build
+	@sh common/build-aux/setup.sh build
 setup-check:
-	@sh common/setup.sh check
+	@sh common/build-aux/setup.sh check
 
 # The installing comes first, and then a make that sees what was installed.
 demo: known-steps setup-build
@@ -72,14 +72,14 @@ tests: known-steps $(CHOSEN) clients
 
 check: known-steps setup-check
 	@$(MAKE) --no-print-directory tests
-	@clients/check-all.py $(if $(ASKED),--steps $(STEP_LIST))
+	@common/tests/check-all.py $(if $(ASKED),--steps $(STEP_LIST))
 
 dockerfile-check:
-	@common/tests/check-full.sh dockerfile-check
+	@common/tools/check-full.sh dockerfile-check
 check-full: all-steps known-stages setup-check
-	@sh common/setup.sh full
+	@sh common/build-aux/setup.sh full
 	@$(MAKE) --no-print-directory tests
-	@common/tests/check-full.sh $(STAGE)
+	@common/tools/check-full.sh $(STAGE)
 
 DIFF_A = $(if $(A),$(wildcard step$(A)_*/server.c))
 DIFF_B = $(if $(B),$(wildcard step$(B)_*/server.c))
@@ -96,21 +96,21 @@ bench-check: all-steps setup-build
 	@clients/bench/check.py
 
 coverage: all-steps setup-check
-	@common/tests/coverage.py
+	@common/tools/coverage.py
 memcheck: all-steps setup-check
 	@$(MAKE) --no-print-directory tests
-	@common/tests/memcheck.py
+	@common/tools/memcheck.py
 fuzz:
-	@common/tests/fuzz.sh $(SECONDS)
+	@common/tools/fuzz.sh $(SECONDS)
 matrix:
-	@common/tests/matrix.sh $(ROW)
+	@common/tools/matrix.sh $(ROW)
 
 lint:
-	@common/tests/lint.sh
+	@common/tools/lint.sh
 format:
-	@common/tests/lint.sh format-fix
+	@common/tools/lint.sh format-fix
 format-check:
-	@common/tests/lint.sh format
+	@common/tools/lint.sh format
 
 clean:
 	@for part in $(DIRECTORIES) common clients; do $(MAKE) -s -C $$part clean; done

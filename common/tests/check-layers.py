@@ -44,7 +44,6 @@ LINUX_FILES = ["step6_*", "step8_ae/ae_epoll.c", "clients/bench/*", "*/demos/*",
 # What a Makefile may name of another step, and why.
 BORROWED = {
     ("step4_nonblocking_poll", "step5_select"),         # its demo runs that server, too
-    ("step6_epoll", "step8_ae/tests/kqueue"),           # a stand-in where there is no kqueue
 }
 ENGINE_MAY_INCLUDE = {"assert.h", "limits.h", "stdbool.h", "stddef.h", "stdint.h", "string.h"}
 LIBRARIES = ["common/%s.?" % name for name in "echo peer stats net conn".split()]
@@ -71,7 +70,7 @@ class Source:
             if kind == "<":
                 self.includes.append((where, header, guarded))
                 continue
-            folders = [path.parent, tree / "common", tree / "step8_ae", tree / "clients"]
+            folders = [path.parent, tree / "common", tree / "step8_ae", tree / "clients/load"]
             found = [(folder / header).resolve() for folder in folders
                      if (folder / header).is_file()]
             self.ours.append((where, found[0].relative_to(tree) if found else None))

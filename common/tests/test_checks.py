@@ -169,19 +169,19 @@ int main(void)
         self.expect("another step's file", "step1_a/Makefile:2")
 
     def test_what_may_be_borrowed(self):
-        self.put("step6_epoll/server.c", self.SERVER)
-        self.put("step6_epoll/README.md", "# x\n")
-        self.put("step6_epoll/Makefile", "DOUBLE := $(ROOT)/step8_ae/tests/kqueue\n")
+        self.put("step4_nonblocking_poll/server.c", self.SERVER)
+        self.put("step4_nonblocking_poll/README.md", "# x\n")
+        self.put("step4_nonblocking_poll/Makefile", "demo: ; $(MAKE) -C $(ROOT)/step5_select\n")
         self.assertEqual(self.run_check(), ([], []))
-        self.put("step6_epoll/Makefile", "OBJS = $(ROOT)/step8_ae/tests/kqueue/../x.o\n")
-        self.expect("another step's file", "step6_epoll/Makefile:1")
+        self.put("step4_nonblocking_poll/Makefile", "OBJS = $(ROOT)/step6_epoll/x.o\n")
+        self.expect("another step's file", "step4_nonblocking_poll/Makefile:1")
 
     def test_a_client_includes_common(self):
         self.put("clients/load.c", '#include "net.h"\n')
         self.expect("clients know the wire", "clients/load.c:1")
 
     def test_common_includes_a_client(self):
-        self.put("clients/hist.h")
+        self.put("clients/load/hist.h")
         self.put("common/tests/test_x.c", '#include "hist.h"\n')
         self.expect("nothing in common/", "common/tests/test_x.c:1")
 

@@ -11,7 +11,7 @@ import tempfile
 import unittest
 
 HERE = pathlib.Path(__file__).resolve().parent
-SPEC = importlib.util.spec_from_file_location("coverage", str(HERE / "coverage.py"))
+SPEC = importlib.util.spec_from_file_location("coverage", str(HERE.parent / "tools/coverage.py"))
 coverage = importlib.util.module_from_spec(SPEC)
 SPEC.loader.exec_module(coverage)
 

@@ -27,7 +27,7 @@ class DockerfileCheck(unittest.TestCase):
             environment = dict(os.environ, NOTES=notes, FAILS_AT=fails_at)
             environment.pop("DOCKERFILE_CHECK_HERE", None)
             result = subprocess.run(
-                [os.path.join(HERE, "dockerfile-check.sh"), *([machine] if prefix else [])],
+                [os.path.join(HERE, "../tools/dockerfile-check.sh"), *([machine] if prefix else [])],
                 stdout=subprocess.PIPE, stderr=subprocess.PIPE, encoding="utf-8", timeout=60,
                 env=environment)
             with open(notes, "a+", encoding="utf-8") as file:
@@ -44,7 +44,7 @@ class DockerfileCheck(unittest.TestCase):
             "su -s /bin/sh student -c cd '/home/student/echo' && { make")]
         self.assertEqual(places, sorted(places))
         for step in "step1_sequential", "step6_epoll", "step8_ae":
-            self.assertIn("common/docker-entry.sh %s --quiet 0" % step, ran)
+            self.assertIn("common/build-aux/docker-entry.sh %s --quiet 0" % step, ran)
 
     def test_any_failure_is_one(self):
         for step, named in (("setup.sh check", "RUN sh /tmp/setup.sh"), ("tar -C", "COPY"),

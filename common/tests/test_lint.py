@@ -17,11 +17,11 @@ class LintTest(unittest.TestCase):
     def setUp(self):
         self.tree = pathlib.Path(tempfile.mkdtemp(prefix="lint-"))
         self.addCleanup(shutil.rmtree, self.tree)
-        for folder in "common/tests", "clients", "step1_x", ".ci":
+        for folder in "common/tools", "clients", "step1_x", ".ci":
             (self.tree / folder).mkdir(parents=True)
         for name in CONFIGURATION:
             shutil.copy(HERE.parents[1] / name, self.tree)
-        shutil.copy(HERE / "lint.sh", self.tree / "common/tests")
+        shutil.copy(HERE.parent / "tools/lint.sh", self.tree / "common/tools")
         self.put("common/good.c", GOOD)
         self.put(".ci/run", "#!/bin/sh\necho fine\n")
 
@@ -30,7 +30,7 @@ class LintTest(unittest.TestCase):
 
     def lint(self, *arguments, **environment):
         done = subprocess.run(
-            ["sh", str(self.tree / "common/tests/lint.sh"), *arguments],
+            ["sh", str(self.tree / "common/tools/lint.sh"), *arguments],
             env={**os.environ, "REQUIRE_ALL": "0", **environment}, encoding="utf-8",
             stdout=subprocess.PIPE, stderr=subprocess.STDOUT, timeout=100)
         return done.returncode, done.stdout

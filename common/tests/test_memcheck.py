@@ -10,7 +10,7 @@ import tempfile
 import unittest
 
 HERE = pathlib.Path(__file__).resolve().parent
-SPEC = importlib.util.spec_from_file_location("memcheck", str(HERE / "memcheck.py"))
+SPEC = importlib.util.spec_from_file_location("memcheck", str(HERE.parent / "tools/memcheck.py"))
 memcheck = importlib.util.module_from_spec(SPEC)
 SPEC.loader.exec_module(memcheck)
 

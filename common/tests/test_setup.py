@@ -1,12 +1,12 @@
 #!/usr/bin/env python3
-"""common/setup.sh on machines made of stubs: a PATH that holds what the test put there."""
+"""common/build-aux/setup.sh on machines made of stubs: a PATH that holds what the test put there."""
 import pathlib
 import shutil
 import subprocess
 import tempfile
 import unittest
 
-SETUP = pathlib.Path(__file__).resolve().parents[1] / "setup.sh"
+SETUP = pathlib.Path(__file__).resolve().parents[1] / "build-aux/setup.sh"
 MANAGERS = ("apt-get", "dnf", "apk", "pacman", "brew")
 
 

@@ -27,13 +27,13 @@ SANITIZE = $(if $(SAN),-fsanitize=$(SAN))
 """
 CHECK_ALL = """
 import pathlib, subprocess, sys
-tree = pathlib.Path(__file__).resolve().parents[1]
+tree = pathlib.Path(__file__).resolve().parents[2]
 sys.exit(subprocess.call(str(tree / "common/build/program")) and 1)
 """
-STAGES = {"clients/check-all.py": "check", "clients/bench/check.py": "bench-check",
-          "common/tests/lint.sh": "lint", "common/tests/memcheck.py": "memcheck",
-          "common/tests/fuzz.sh": "fuzz", "common/tests/coverage.py": "coverage",
-          "common/tests/matrix.sh": "matrix"}
+STAGES = {"common/tests/check-all.py": "check", "clients/bench/check.py": "bench-check",
+          "common/tools/lint.sh": "lint", "common/tools/memcheck.py": "memcheck",
+          "common/tools/fuzz.sh": "fuzz", "common/tools/coverage.py": "coverage",
+          "common/tools/matrix.sh": "matrix"}
 
 
 def has_fuzzer():
@@ -56,8 +56,9 @@ class ToolTest(unittest.TestCase):
         path.chmod(0o755)
 
     def tool(self, name):
-        (self.tree / "common/tests").mkdir(parents=True, exist_ok=True)
-        shutil.copy(HERE / name, self.tree / "common/tests")
+        """Copies common/NAME into the small tree."""
+        (self.tree / "common" / name).parent.mkdir(parents=True, exist_ok=True)
+        shutil.copy(HERE.parent / name, self.tree / "common" / name)
 
     def expect(self, status, *words, command=(), path=None, **environment):
         variables = {name: value for name, value in os.environ.items()
@@ -81,15 +82,15 @@ class ToolTest(unittest.TestCase):
 class FuzzTest(ToolTest):
     def setUp(self):
         super().setUp()
-        self.tool("fuzz.sh")
-        self.tool("fuzz.h")
+        self.tool("tools/fuzz.sh")
+        self.tool("tests/fuzz.h")
         for name in LIBRARY:
             self.put("common/%s.c" % name, "typedef int %s;\n" % name)
         self.put("common/tests/corpus/x/seed", "^a")
         self.put("common/tests/fuzz_x.c", TARGET % "^")
 
     def fuzz(self, status, *words, seconds="2", **how):
-        return self.expect(status, *words, command=["common/tests/fuzz.sh", seconds], **how)
+        return self.expect(status, *words, command=["common/tools/fuzz.sh", seconds], **how)
 
     @unittest.skipUnless(has_fuzzer(), "needs clang with libFuzzer")
     def test_finds_and_goes_on(self):
@@ -114,7 +115,7 @@ class FuzzTest(ToolTest):
     @unittest.skipUnless(shutil.which("gcc"), "needs gcc")
     def test_replay(self):
         """The same target without a fuzzer. A failure ends it, so that the plan tells."""
-        self.tool("replay.c")
+        self.tool("tests/replay.c")
         (self.tree / "common/build/tests").mkdir(parents=True)
         subprocess.run(["gcc", "-D_GNU_SOURCE", "-o", "../build/tests/replay_x", "fuzz_x.c",
                         "replay.c"], cwd=str(self.tree / "common/tests"), check=True)
@@ -129,15 +130,15 @@ class FuzzTest(ToolTest):
 class MatrixTest(ToolTest):
     def setUp(self):
         super().setUp()
-        self.tool("matrix.sh")
+        self.tool("tools/matrix.sh")
         for part in "common", "clients", "step7_x":
             self.put(part + "/Makefile", MAKEFILE)
             self.put(part + "/program.c", "int main(void) { return 0; }\n")
         self.put("Makefile")
-        self.put("clients/check-all.py", CHECK_ALL)
+        self.put("common/tests/check-all.py", CHECK_ALL)
 
     def matrix(self, status, *words, row="gcc-O0", **how):
-        return self.expect(status, *words, command=["common/tests/matrix.sh", row], **how)
+        return self.expect(status, *words, command=["common/tools/matrix.sh", row], **how)
 
     @unittest.skipUnless(shutil.which("gcc"), "needs gcc")
     def test_rows(self):
@@ -173,12 +174,12 @@ class MatrixTest(ToolTest):
 class CheckFullTest(ToolTest):
     def setUp(self):
         super().setUp()
-        self.tool("check-full.sh")
+        self.tool("tools/check-full.sh")
         for stage in STAGES:
             self.put(stage, "#!/bin/sh\necho ran %s $*\n" % stage)
 
     def test_every_stage_counts(self):
-        command = ["common/tests/check-full.sh", *STAGES.values()]
+        command = ["common/tools/check-full.sh", *STAGES.values()]
         said = self.expect(0, command=command)
         for stage in STAGES:
             self.assertIn("ran " + stage, said)
@@ -193,23 +194,23 @@ class CheckFullTest(ToolTest):
 
     def test_chosen_stages(self):
         said = self.expect(0, "ok    lint", "ok    fuzz",
-                           command=["common/tests/check-full.sh", "lint", "fuzz"])
+                           command=["common/tools/check-full.sh", "lint", "fuzz"])
         self.assertEqual(said.count("ran "), 2)
-        self.expect(2, "no stage lintt", command=["common/tests/check-full.sh", "lintt"])
+        self.expect(2, "no stage lintt", command=["common/tools/check-full.sh", "lintt"])
 
     def test_a_dockerfile_that_cannot_be_tried_here(self):
-        here = {"command": ["common/tests/check-full.sh", "dockerfile-check"],
+        here = {"command": ["common/tools/check-full.sh", "dockerfile-check"],
                 "path": ("sh", "dirname", "date", "id")}
         self.expect(0, "skip  dockerfile-check: needs root, and debootstrap", **here)
         self.expect(1, "FAIL  dockerfile-check", REQUIRE_ALL="1", **here)
 
     @unittest.skipUnless(os.getuid() == 0, "only root may make a machine")
     def test_a_dockerfile_on_a_machine_made_for_it(self):
-        here = {"command": ["common/tests/check-full.sh", "dockerfile-check"]}
+        here = {"command": ["common/tools/check-full.sh", "dockerfile-check"]}
         self.put("bin/debootstrap", "#!/bin/sh\n")
         here["PATH"] = "%s:%s" % (self.tree / "bin", os.environ["PATH"])
         for status, word in (0, "ok    dockerfile-check"), (1, "FAIL  dockerfile-check"):
-            self.put("common/tests/dockerfile-check.sh",
+            self.put("common/tools/dockerfile-check.sh",
                      "#!/bin/sh\ntest -d $2 && echo on $1; exit %d\n" % status)
             self.expect(status, "on chroot", word, **here)
 
@@ -232,9 +233,9 @@ class MakefileTest(unittest.TestCase):
                                      "no step 9: there are 1 2 3 4 5 6 7 8")
 
     def test_chosen_steps(self):
-        for words, last in (([], "clients/check-all.py"),
-                            (["STEP=2,1"], "clients/check-all.py --steps 2,1"),
-                            (["STEP=2 1"], "clients/check-all.py --steps 2,1")):
+        for words, last in (([], "common/tests/check-all.py"),
+                            (["STEP=2,1"], "common/tests/check-all.py --steps 2,1"),
+                            (["STEP=2 1"], "common/tests/check-all.py --steps 2,1")):
             _, out, _ = self.make("-n", "check", *words)
             self.assertEqual(out.splitlines()[-1].strip(), last)
 

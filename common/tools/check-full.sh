@@ -2,7 +2,7 @@
 # Everything that takes long, one thing after another: what `make check-full` calls once the tree
 # is built.
 #
-#   common/tests/check-full.sh [STAGE...]   only these stages
+#   common/tools/check-full.sh [STAGE...]   only these stages
 #
 # Goes on after a failure and sums up at the end. Exit status 1 if anything failed, 2 if there
 # is no such stage.
@@ -30,7 +30,7 @@ dockerfile_check() {
     machine=$(mktemp -d) || return
     chmod 755 "$machine"
     debootstrap --variant=minbase stable "$machine" >"$machine.log" 2>&1 &&
-        common/tests/dockerfile-check.sh chroot "$machine"
+        common/tools/dockerfile-check.sh chroot "$machine"
     verdict=$?
     rm -rf --one-file-system "$machine" "$machine.log"
     return "$verdict"
@@ -38,14 +38,14 @@ dockerfile_check() {
 
 run() {
     case $1 in
-    check) clients/check-all.py --full ;;
+    check) common/tests/check-all.py --full ;;
     bench-check) clients/bench/check.py ;;
-    lint) common/tests/lint.sh ;;
-    format-check) common/tests/lint.sh format ;;
-    memcheck) common/tests/memcheck.py ;;
-    fuzz) common/tests/fuzz.sh ;;
-    coverage) common/tests/coverage.py ;;
-    matrix) common/tests/matrix.sh ;;
+    lint) common/tools/lint.sh ;;
+    format-check) common/tools/lint.sh format ;;
+    memcheck) common/tools/memcheck.py ;;
+    fuzz) common/tools/fuzz.sh ;;
+    coverage) common/tools/coverage.py ;;
+    matrix) common/tools/matrix.sh ;;
     dockerfile-check) dockerfile_check ;;
     esac
 }

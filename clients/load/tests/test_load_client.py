@@ -15,7 +15,7 @@ import threading
 import time
 import unittest
 
-CLIENT = os.path.join(os.path.dirname(os.path.abspath(__file__)), "..", "load-client")
+CLIENT = os.path.join(os.path.dirname(os.path.abspath(__file__)), "..", "..", "load-client")
 FLOOR = os.path.join(os.path.dirname(CLIENT), "build", "bench", "floor")
 NEXT = bytes((byte + 1) % 256 for byte in range(256))
 PING, PONG = b"*1\r\n$4\r\nPING\r\n", b"+PONG\r\n"

@@ -2,7 +2,7 @@
 # Builds and tests the tree with other compilers, flags and C libraries than the usual ones: what
 # `make matrix` calls.
 #
-#   common/tests/matrix.sh [NAME...]    only these rows
+#   common/tools/matrix.sh [NAME...]    only these rows
 #
 # Each row is built in a copy of the tree, build/matrix/NAME, with warnings as errors; then the
 # unit tests run there and every server under faults; with a sanitizer, or with SUITES=1, the
@@ -23,7 +23,7 @@ copy_tree() {
 
 # musl's compiler sees no other library: no libuv, no cmocka, and pkg-config is to find none.
 leave_out_libraries() {
-    rm -rf "$copy"/step7_* "$copy"/*/tests/test_*.c "$copy"/common/tests/faults.c
+    rm -rf "$copy"/step7_* "$copy"/*/tests/test_*.c "$copy"/*/load/tests/test_*.c "$copy"/common/tests/faults.c
     goals=all
     export PKG_CONFIG_LIBDIR=/nonexistent
 }
@@ -73,7 +73,7 @@ row() { # NAME CC CFLAGS AR SANITIZERS
     slow=${CHECK_SLOW:-1}
     [ -z "$san" ] || slow=3
     # shellcheck disable=SC2086
-    if SAN="$san" CHECK_SLOW=$slow python3 "$copy/clients/check-all.py" --quick $parts \
+    if SAN="$san" CHECK_SLOW=$slow python3 "$copy/common/tests/check-all.py" --quick $parts \
         >"$copy/log" 2>&1; then
         echo "ok    $name: $(tail -1 "$copy/log") ($cc $cflags)"
     else

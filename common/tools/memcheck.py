@@ -33,7 +33,7 @@ CASES = """known-exchange many-messages-in-one-packet half-close-with-answers-ow
 def valgrind(name, program):
     """The command that runs a program; each process of it gets a log of its own."""
     return ["valgrind", "--quiet", "--leak-check=full", "--track-fds=yes",
-            "--suppressions=%s" % (TREE / "common/tests/valgrind.supp"),
+            "--suppressions=%s" % (TREE / "common/tools/valgrind.supp"),
             "--error-exitcode=%d" % FOUND, "--log-file=%s/%s.%%p.log" % (LOGS, name), program]
 
 
@@ -91,7 +91,7 @@ def server(program):
 
 
 def programs():
-    for path in sorted(TREE.glob("*/build/tests/*")):
+    for path in sorted([*TREE.glob("*/build/tests/*"), *TREE.glob("*/build/load/tests/*")]):
         if path.name.startswith(("test_", "replay_")) and path.is_file() \
                 and os.access(str(path), os.X_OK):
             yield path, unit_test

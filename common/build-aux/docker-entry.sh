@@ -1,9 +1,9 @@
 #!/bin/sh
-# What a container of common/Dockerfile runs: docker-entry.sh STEP [OPTION]... [PORT]
+# What a container of common/build-aux/Dockerfile runs: docker-entry.sh STEP [OPTION]... [PORT]
 #
 # STEP may also be the path of a variant. The server listens on all of the container's addresses,
 # for a published port does not arrive at its 127.0.0.1.
-cd "$(dirname "$0")/.." || exit 1
+cd "$(dirname "$0")/../.." || exit 1
 program=${1-}
 [ -d "$program" ] && program=$program/server
 if [ ! -f "$program" ] || [ ! -x "$program" ]; then

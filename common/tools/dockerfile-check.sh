@@ -1,5 +1,5 @@
 #!/bin/sh
-# Proves common/Dockerfile without a container engine: reads its instructions and carries each
+# Proves common/build-aux/Dockerfile without a container engine: reads its instructions and carries each
 # of them out on a bare Debian, then asks every step's server what the Dockerfile promises.
 #
 #   dockerfile-check.sh                         here: on a Debian to be thrown away, as root
@@ -11,7 +11,7 @@
 # it should be, 1 it is not, 2 this is no machine to try it on.
 set -u
 top=$(cd "$(dirname "$0")/../.." && pwd) || exit 2
-dockerfile=$top/common/Dockerfile
+dockerfile=$top/common/build-aux/Dockerfile
 user=root workdir=/ entrypoint='' command=''
 
 die() {

@@ -1,7 +1,7 @@
 #!/bin/sh
 # Fuzzes the protocol engine and one client's conn, each for a while: what `make fuzz` calls.
 #
-#   common/tests/fuzz.sh [SECONDS]      per target, 30 by default
+#   common/tools/fuzz.sh [SECONDS]      per target, 30 by default
 #
 # Needs clang with libFuzzer. New inputs are kept in build/fuzz/ and used by the next run; one
 # that fails is left there as NAME-crash-..., and `build/fuzz/fuzz_NAME FILE` tries it again.
@@ -9,7 +9,7 @@ set -eu
 cd "$(dirname "$0")/../.."
 seconds=${1:-30}
 case $seconds in *[!0-9]* | '')
-    echo 'usage: common/tests/fuzz.sh [SECONDS]' >&2
+    echo 'usage: common/tools/fuzz.sh [SECONDS]' >&2
     exit 2
     ;;
 esac

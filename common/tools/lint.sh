@@ -9,7 +9,7 @@ set -u
 cd "$(dirname "$0")/../.." || exit 2
 
 FLAGS="-D_POSIX_C_SOURCE=200809L -D_DEFAULT_SOURCE -D_DARWIN_C_SOURCE
-       -Icommon -Istep8_ae -Iclients -idirafter step8_ae/tests/kqueue $(pkg-config --cflags libuv 2>/dev/null)"
+       -Icommon -Istep8_ae -Iclients/load -idirafter common/tests/kqueue $(pkg-config --cflags libuv 2>/dev/null)"
 failed=0
 
 files() { # PATTERN: the tree's files, nothing that was built
@@ -65,7 +65,7 @@ format | format-fix)
     exit $failed
     ;;
 *)
-    echo 'usage: common/tests/lint.sh [format|format-fix]' >&2
+    echo 'usage: common/tools/lint.sh [format|format-fix]' >&2
     exit 2
     ;;
 esac

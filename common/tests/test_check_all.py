@@ -10,7 +10,7 @@ import tempfile
 import unittest
 from xml.etree import ElementTree
 
-CHECK_ALL = pathlib.Path(__file__).resolve().parents[1] / "check-all.py"
+CHECK_ALL = pathlib.Path(__file__).resolve().parent / "check-all.py"
 SERVER = """
 import sys
 print("# " + " ".join(sys.argv[1:]))
@@ -185,7 +185,7 @@ class CheckAllTest(unittest.TestCase):
         self.assertNotIn("step2_x", said)
 
     def test_a_server_that_was_not_built(self):
-        shutil.copy(CHECK_ALL.with_name("check-server.py"), self.tree)
+        shutil.copy(CHECK_ALL.parents[2] / "clients/check-server.py", self.tree)
         self.step(1)
         (self.tree / "step1_x/server").unlink()
         self.put("clients/check-server.py", "import sys\nsys.exit('not an executable file')\n")

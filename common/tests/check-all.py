@@ -205,12 +205,15 @@ def find_parts(tree, steps, level):
     step_areas = [area for area in sorted(tree.glob("step*_*"))
                   if not steps or int(re.findall(r"\d+", area.name)[0]) in steps]
     for area in ([] if steps else [tree / "common", tree / "clients"]) + step_areas:
-        yield from unit_tests(area)
-        for path in sorted(area.glob("tests/test_*.py")):
+        for folder in "tests", "load/tests":
+            yield from unit_tests(area, folder)
+        for path in sorted([*area.glob("tests/test_*.py"), *area.glob("load/tests/test_*.py")]):
             yield Part(area.name, path.name,
-                       [sys.executable, str(HERE.parent / "common/tests/unittest_tap.py"),
+                       [sys.executable, str(HERE / "unittest_tap.py"),
                         str(path)], 300)
         for path in sorted(area.glob("tests/check-*.py")):
+            if path.name == "check-all.py":     # this program
+                continue
             yield Part(area.name, path.name, [sys.executable, str(path)], 60)
     claims = tree / "clients/bench/check.py"
     if claims.is_file() and not steps:
@@ -225,17 +228,17 @@ def runnable(path):
     return path.is_file() and os.access(path, os.X_OK)
 
 
-def unit_tests(area):
+def unit_tests(area, folder):
     """The programs built from the test sources. A source without a program is a part too, and
     fails; a program without a source is a leftover. One source may make several programs,
     test_ae.c for one test_ae_epoll and test_ae_select. Fuzz targets replay their corpus."""
-    stems = [path.stem for path in sorted(area.glob("tests/test_*.c"))]
-    stems += [path.stem.replace("fuzz", "replay") for path in area.glob("tests/fuzz_*.c")]
+    stems = [path.stem for path in sorted((area / folder).glob("test_*.c"))]
+    stems += [path.stem.replace("fuzz", "replay") for path in (area / folder).glob("fuzz_*.c")]
     for stem in stems:
-        built = [path for path in sorted(area.glob("build/tests/%s*" % stem))
+        built = [path for path in sorted((area / "build" / folder).glob("%s*" % stem))
                  if runnable(path) and stem == max(
                      (other for other in stems if path.name.startswith(other)), key=len)]
-        for program in built or [area / "build/tests" / stem]:
+        for program in built or [area / "build" / folder / stem]:
             yield Part(area.name, program.name, [str(program)], 120)
 
 
@@ -361,7 +364,7 @@ def parse(arguments):
         help="how many parts that measure no time run at once (default: 2)")
     add("--junit", type=pathlib.Path, metavar="DIR", help="write JUnit XML, a file per part")
     add("--list", action="store_true", help="list the parts and end")
-    add("--tree", type=pathlib.Path, default=HERE.parent, help=argparse.SUPPRESS)
+    add("--tree", type=pathlib.Path, default=HERE.parents[1], help=argparse.SUPPRESS)
     level = parser.add_mutually_exclusive_group()
     for flag in "--quick", "--full":
         level.add_argument(flag, dest="level", action="store_const", const=flag,

@@ -142,7 +142,7 @@ def main():
             print("FAIL  coverage: the build failed")
             return 1
     subprocess.run(
-        [sys.executable, str(COPY / "clients/check-all.py"), "--quick", *settings.parts],
+        [sys.executable, str(COPY / "common/tests/check-all.py"), "--quick", *settings.parts],
         env={**os.environ, "CHECK_SLOW": os.environ.get("CHECK_SLOW", "2")})
     short = report(collect())
     print("\n%s" % ("below the limit: " + ", ".join(short) if short else

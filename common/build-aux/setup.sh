@@ -1,9 +1,9 @@
 #!/bin/sh
 # Sees to it that this machine has what a make target needs.
 #
-#   common/setup.sh build   to build and run the servers: C compiler, make, pkg-config, libuv, Python
-#   common/setup.sh check   to test them as well: cmocka
-#   common/setup.sh full    every optional tool too: analysers, sanitizers, a second libc, ...
+#   common/build-aux/setup.sh build   to build and run the servers: C compiler, make, pkg-config, libuv, Python
+#   common/build-aux/setup.sh check   to test them as well: cmocka
+#   common/build-aux/setup.sh full    every optional tool too: analysers, sanitizers, a second libc, ...
 #
 # Silent when all is there. Otherwise says what is missing and which command installs it, and
 # runs that command; with NO_INSTALL=1 it only says so and fails. CC is respected.
@@ -82,7 +82,7 @@ case ${1-} in
 build) groups='build' ;;
 check) groups='build check' ;;
 full) groups='build check full' ;;
-*) die 'usage: common/setup.sh build|check|full' 2 ;;
+*) die 'usage: common/build-aux/setup.sh build|check|full' 2 ;;
 esac
 
 manager=''

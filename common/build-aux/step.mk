@@ -12,8 +12,8 @@
 # The user may set CC, CFLAGS, CPPFLAGS, LDFLAGS, V=1, and SAN=address,undefined or SAN=thread.
 # Whatever is set, objects built with other settings are built again.
 
-COMMON := $(patsubst %/,%,$(dir $(lastword $(MAKEFILE_LIST))))
-ROOT := $(COMMON)/..
+ROOT := $(patsubst %/common/build-aux/,%,$(dir $(lastword $(MAKEFILE_LIST))))
+COMMON := $(ROOT)/common
 
 CFLAGS ?= -O2 -g
 PKG_CONFIG ?= pkg-config
@@ -53,7 +53,7 @@ run: server
 tests: $(TESTS) ; @:
 
 check: all tests
-	$(ROOT)/clients/check-all.py $(lastword $(notdir $(CURDIR)))
+	$(ROOT)/common/tests/check-all.py $(lastword $(notdir $(CURDIR)))
 
 $(TESTS): $(LIBCOMMON)
 	$(call SAY,link)$(LINK) -o $@ $(OBJECTS) $(LIBS) -lcmocka $(LDLIBS)

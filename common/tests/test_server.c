@@ -1,5 +1,6 @@
 /* server.h: a server starts, admits clients, logs them, reports, and ends. */
 #include "server.h"
+#include "fake_clock.h"
 #include "log.h"
 #include "program.h"
 #include "stats.h"
@@ -12,13 +13,11 @@
 #include <sys/resource.h>
 #include <sys/socket.h>
 #include <sys/stat.h>
-#include <time.h>
 
-/* ---- Where the linker has --wrap, these calls fail, or tell another time, on demand ------ */
+/* ---- Where the linker has --wrap, these calls fail on demand ----------------------------- */
 
 static bool without_dev_null;
 static int accept_error;   /* errno; 0: accept as usual */
-static int64_t clock_now_ms; /* 0: the real time */
 
 /* NOLINTBEGIN(bugprone-reserved-identifier): the linker wants these names */
 int __real_open(const char *path, int flags, ...);
@@ -45,17 +44,6 @@ int __wrap_accept(int fd, struct sockaddr *address, socklen_t *size)
     return accept_error != 0 ? -1 : __real_accept(fd, address, size);
 }
 
-int __real_clock_gettime(clockid_t id, struct timespec *t);
-int __wrap_clock_gettime(clockid_t id, struct timespec *t);
-int __wrap_clock_gettime(clockid_t id, struct timespec *t)
-{
-    if (clock_now_ms == 0)
-        return __real_clock_gettime(id, t);
-    CHECK(id == CLOCK_MONOTONIC); /* the only one that nobody sets */
-    *t = (struct timespec){.tv_sec = (time_t)(clock_now_ms / 1000),
-                           .tv_nsec = (long)(clock_now_ms % 1000) * 1000000};
-    return 0;
-}
 #ifdef __APPLE__ /* this linker has no --wrap: nothing calls those above */
 int __real_open(const char *path, int flags, ...)
 {
@@ -64,10 +52,6 @@ int __real_open(const char *path, int flags, ...)
 int __real_accept(int fd, struct sockaddr *address, socklen_t *size)
 {
     return accept(fd, address, size);
-}
-int __real_clock_gettime(clockid_t id, struct timespec *t)
-{
-    return clock_gettime(id, t);
 }
 #endif
 /* NOLINTEND(bugprone-reserved-identifier) */
@@ -482,7 +466,7 @@ static const struct address peer = {.port = 7};
 
 static void admit_clients(void)
 {
-    clock_now_ms = 1000;
+    fake_ms = 1000;
     start_server(ARGUMENTS("-m2"));
     for (int i = 0; i < 2; i++) {
         CHECK(server_admit(&peer));
@@ -491,7 +475,7 @@ static void admit_clients(void)
     CHECK(!server_admit(&peer) && stats_clients() == 2);
     server_disconnected(&peer);
     CHECK(server_admit(&peer));
-    clock_now_ms += 1000;
+    fake_ms += 1000;
     server_rejected(&peer, "no memory"); /* it was counted in: there is room again */
     CHECK(server_admit(&peer));
     server_connected(&peer);
@@ -537,14 +521,14 @@ static void quiet_logs_rejections_only(void **state)
 
 static void reject_many(void)
 {
-    clock_now_ms = 1000;
+    fake_ms = 1000;
     for (int i = 0; i < 5; i++)
         server_turned_away(&peer, "first second");
-    clock_now_ms += 999;
+    fake_ms += 999;
     server_turned_away(&peer, "still the first second");
-    clock_now_ms += 1;
+    fake_ms += 1;
     server_turned_away(&peer, "second second");
-    clock_now_ms += 1000;
+    fake_ms += 1000;
     server_turned_away(&peer, "third second");
 }
 
@@ -579,7 +563,7 @@ static void accept_clients(void)
     struct address from;
     char byte;
 
-    clock_now_ms = 1000;
+    fake_ms = 1000;
     start_server(ARGUMENTS("-m1", "0"));
     server_listen(&listener);
     CHECK(net_set_nonblocking(listener.fd) == 0);
@@ -621,7 +605,7 @@ static void fail_to_accept(void)
     struct net_listener listener;
     struct address from;
 
-    clock_now_ms = 1000;
+    fake_ms = 1000;
     start_server(ARGUMENTS("0"));
     server_listen(&listener);
     for (size_t i = 0; i < sizeof passing / sizeof *passing; i++) {
@@ -631,7 +615,7 @@ static void fail_to_accept(void)
     accept_error = ENOBUFS;
     for (int i = 0; i < 3; i++)
         CHECK(server_accept(&listener, &from) == -1 && errno == ENOBUFS);
-    clock_now_ms += 1000;
+    fake_ms += 1000;
     accept_error = EMFILE; /* also with the reserved descriptor: nobody was rejected */
     for (int i = 0; i < 3; i++)
         CHECK(server_accept(&listener, &from) == -1 && errno == EMFILE);

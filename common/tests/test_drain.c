@@ -126,9 +126,11 @@ static void what_came_is_answered(void **state)
     assert_true(ms >= STOP_GRACE_MS); /* for the client that reads nothing */
     assert_int_equal(list.count, 0);
     assert_null(conn_first(&list));
+#ifndef __APPLE__
     assert_int_equal(disconnections, 5);
     assert_int_equal(disconnected[0], 4); /* has left */
     assert_int_equal(disconnected[4], 3); /* is closed when the time is over */
+#endif
     expect_bytes(&asking, "*bcd");
     expect_bytes(&another, "*yz{");
     expect_bytes(&idle, "*");

@@ -1,7 +1,7 @@
 /* idle.h and clock.h: who is idle, and for how long, to the millisecond. */
-#include "idle.h"
 #include "clock.h"
 #include "fake_clock.h"
+#include "idle.h"
 #include "net.h"
 
 #include <setjmp.h>
@@ -17,8 +17,8 @@
 #include <unistd.h>
 
 /* 32 bits of milliseconds would last for 49 days only, 32 bits of microseconds for an hour. */
-_Static_assert(_Generic(clock_us(), int64_t: 1, default: 0), "microseconds need 64 bits");
-_Static_assert(_Generic(clock_ms(), int64_t: 1, default: 0), "milliseconds need 64 bits");
+_Static_assert(_Generic(clock_us(), int64_t : 1, default : 0), "microseconds need 64 bits");
+_Static_assert(_Generic(clock_ms(), int64_t : 1, default : 0), "milliseconds need 64 bits");
 
 enum { LIMIT_MS = 40, NODES = 4 };
 
@@ -56,7 +56,7 @@ static void the_order_is_that_of_activity(void **state)
         expect_order(&list, limit > 0 ? "1230" : "0123"); /* without a limit it is not needed */
         idle_touch(&list, &nodes[2]);
         expect_order(&list, limit > 0 ? "1302" : "0123");
-        idle_remove(&list, &nodes[3]); /* from the middle or the end, */
+        idle_remove(&list, &nodes[3]);                 /* from the middle or the end, */
         idle_remove(&list, &nodes[limit > 0 ? 1 : 0]); /* the beginning, */
         idle_remove(&list, &nodes[2]);
         expect_order(&list, limit > 0 ? "0" : "1");

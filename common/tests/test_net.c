@@ -245,9 +245,11 @@ static void errors_are_told_apart(void **state)
 {
     (void)state;
     assert_true(net_is_again(EAGAIN) && net_is_again(EWOULDBLOCK));
-    assert_false(net_is_again(EINTR) || net_is_again(ECONNRESET) || net_is_again(EMFILE) || net_is_again(0));
+    assert_false(net_is_again(EINTR) || net_is_again(ECONNRESET) || net_is_again(EMFILE) ||
+                 net_is_again(0));
     assert_true(net_is_out_of_descriptors(EMFILE) && net_is_out_of_descriptors(ENFILE));
-    assert_false(net_is_out_of_descriptors(ENOMEM) || net_is_out_of_descriptors(EAGAIN) || net_is_out_of_descriptors(0));
+    assert_false(net_is_out_of_descriptors(ENOMEM) || net_is_out_of_descriptors(EAGAIN) ||
+                 net_is_out_of_descriptors(0));
 }
 
 /* Fills the table of descriptors to the last. Returns how many it opened. */
@@ -384,7 +386,7 @@ static void without_any_descriptor_nobody_is_rejected(void **state)
 /* The caller may call again at once after an error of one connection, but not after others. */
 static void lasting_errors_take_time(void **state)
 {
-    static const int passing[] = {EINTR, EAGAIN, ECONNABORTED, EPROTO,
+    static const int passing[] = {EINTR, EAGAIN,   ECONNABORTED, EPROTO,
                                   EPERM, ENETDOWN, EHOSTUNREACH},
                      lasting[] = {ENOBUFS, ENOMEM, EINVAL};
     struct net_listener listener = listen_somewhere("127.0.0.1");

@@ -1,6 +1,6 @@
 /* options.h: every option and every usage error. */
-#include "options.h"
 #include "log.h"
+#include "options.h"
 #include "program.h"
 
 #include <fcntl.h>
@@ -63,8 +63,9 @@ static void every_option_is_parsed(void **state)
                              "--idle-timeout=0", "--quiet", "--stats=file", "--once",
                              "--rounds=9"),
                    "bind 0.0.0.0 port 0 max 1 idle 0 quiet 1 stats file once 1 rounds 9\n");
-    expect_options(ARGUMENTS("--bind", in_brackets, "0"), /* as addresses are printed */
-                   "bind ::1 port 0 max 2147483647 idle 0 quiet 0 stats none once 0 rounds 3\n");
+    expect_options(
+        ARGUMENTS("--bind", in_brackets, "0"), /* as addresses are printed */
+        "bind ::1 port 0 max 2147483647 idle 0 quiet 0 stats none once 0 rounds 3\n");
 }
 
 static void help_and_version_are_printed(void **state)

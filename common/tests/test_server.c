@@ -1,8 +1,8 @@
 /* server.h: a server starts, admits clients, logs them, reports, and ends. */
-#include "server.h"
 #include "fake_clock.h"
 #include "log.h"
 #include "program.h"
+#include "server.h"
 #include "stats.h"
 #include "stop.h"
 
@@ -17,7 +17,7 @@
 /* ---- Where the linker has --wrap, these calls fail on demand ----------------------------- */
 
 static bool without_dev_null;
-static int accept_error;   /* errno; 0: accept as usual */
+static int accept_error; /* errno; 0: accept as usual */
 
 /* NOLINTBEGIN(bugprone-reserved-identifier): the linker wants these names */
 int __real_open(const char *path, int flags, ...);
@@ -446,7 +446,7 @@ static void ask_for_reports(void)
     server_report_if_asked(); /* none */
     kill(getpid(), SIGUSR1);
     kill(getpid(), SIGTERM);
-    server_report_if_asked(); /* report 4 */
+    server_report_if_asked();                       /* report 4 */
     CHECK(stop_requested() && is_readable(wakeup)); /* all loops must see the stop */
     server_never_report();
     kill(getpid(), SIGUSR1);

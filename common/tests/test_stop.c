@@ -1,7 +1,7 @@
 /* stop.h: what each signal does, at each moment of a server's life. */
-#include "stop.h"
 #include "log.h"
 #include "program.h"
+#include "stop.h"
 
 #include <fcntl.h>
 #include <pthread.h>
@@ -236,8 +236,7 @@ static void fork_at_a_stop(void)
         kill(getpid(), SIGINT);
         _exit(1);
     }
-    CHECK(waitpid(pid, &status, 0) == pid && WIFSIGNALED(status) &&
-          WTERMSIG(status) == SIGINT);
+    CHECK(waitpid(pid, &status, 0) == pid && WIFSIGNALED(status) && WTERMSIG(status) == SIGINT);
     kill(getpid(), SIGINT); /* the parent's handler is still its own */
 }
 

@@ -1,10 +1,10 @@
 /* stream.h: calls that sleep go on after a signal, keep --idle-timeout, and end at a stop. Each
  * part runs in a child process, because options and a stop cannot be undone. */
-#include "stream.h"
 #include "fake_clock.h"
 #include "program.h"
 #include "stats.h"
 #include "stop.h"
+#include "stream.h"
 
 #include <arpa/inet.h>
 #include <pthread.h>

@@ -1,9 +1,9 @@
 /* threads.h: threads run, take no signals but one, and all end at a stop. */
-#include "threads.h"
 #include "program.h"
 #include "stats.h"
 #include "stop.h"
 #include "stream.h"
+#include "threads.h"
 
 #include <pthread.h>
 #include <signal.h>
@@ -14,12 +14,12 @@
 static int create_error;
 
 /* NOLINTBEGIN(bugprone-reserved-identifier): the linker wants these names */
-int __real_pthread_create(pthread_t *id, const pthread_attr_t *attributes,
-                          void *(*run)(void *), void *argument);
-int __wrap_pthread_create(pthread_t *id, const pthread_attr_t *attributes,
-                          void *(*run)(void *), void *argument);
-int __wrap_pthread_create(pthread_t *id, const pthread_attr_t *attributes,
-                          void *(*run)(void *), void *argument)
+int __real_pthread_create(pthread_t *id, const pthread_attr_t *attributes, void *(*run)(void *),
+                          void *argument);
+int __wrap_pthread_create(pthread_t *id, const pthread_attr_t *attributes, void *(*run)(void *),
+                          void *argument);
+int __wrap_pthread_create(pthread_t *id, const pthread_attr_t *attributes, void *(*run)(void *),
+                          void *argument)
 {
     size_t stack = 0;
     int detached = 0;
@@ -31,8 +31,8 @@ int __wrap_pthread_create(pthread_t *id, const pthread_attr_t *attributes,
                              : __real_pthread_create(id, attributes, run, argument);
 }
 #ifdef __APPLE__ /* this linker has no --wrap: nothing calls the one above */
-int __real_pthread_create(pthread_t *id, const pthread_attr_t *attributes,
-                          void *(*run)(void *), void *argument)
+int __real_pthread_create(pthread_t *id, const pthread_attr_t *attributes, void *(*run)(void *),
+                          void *argument)
 {
     return pthread_create(id, attributes, run, argument);
 }

@@ -34,7 +34,7 @@ for source in common/tests/fuzz_*.c; do
     # shellcheck disable=SC2086  # a list of words
     clang -std=c11 -D_POSIX_C_SOURCE=200809L -D_DEFAULT_SOURCE -D_DARWIN_C_SOURCE -Icommon -g -O1 \
         -pthread -fsanitize=fuzzer,address,undefined -fno-sanitize-recover=undefined \
-        "$source" common/echo.c common/conn.c common/net.c common/peer.c common/stats.c $wrap \
+        "$source" common/*.c $wrap \
         -o "build/fuzz/fuzz_$name"
     mkdir -p "build/fuzz/$name"
     if "build/fuzz/fuzz_$name" -max_total_time="$seconds" -print_final_stats=1 \

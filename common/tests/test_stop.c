@@ -312,6 +312,7 @@ static void run_out_of_descriptors(void)
     start();
     while (dup(STDIN_FILENO) != -1)
         ;
+    close(STDERR_FILENO + 1); /* a pipe needs two */
     log_init("server");
     stop_wakeup_fd();
 }

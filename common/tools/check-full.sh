@@ -7,7 +7,7 @@
 # Goes on after a failure and sums up at the end. Exit status 1 if anything failed, 2 if there
 # is no such stage.
 set -u
-cd "$(dirname "$0")/../.." || exit 2
+CDPATH='' cd "$(dirname "$0")/../.." || exit 2
 stages='check bench-check lint format-check memcheck fuzz coverage matrix dockerfile-check'
 summary=''
 failed=0

@@ -6,7 +6,7 @@
 # Needs clang with libFuzzer. New inputs are kept in build/fuzz/ and used by the next run; one
 # that fails is left there as NAME-crash-..., and `build/fuzz/fuzz_NAME FILE` tries it again.
 set -eu
-cd "$(dirname "$0")/../.."
+CDPATH='' cd "$(dirname "$0")/../.."
 seconds=${1:-30}
 case $seconds in *[!0-9]* | '')
     echo 'usage: common/tools/fuzz.sh [SECONDS]' >&2

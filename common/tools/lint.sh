@@ -6,7 +6,7 @@
 # report of an analyser is suppressed where it occurs, with the reason. A class of reports that
 # does not concern this project is switched off in .clang-tidy, in .flake8 or below.
 set -u
-cd "$(dirname "$0")/../.." || exit 2
+CDPATH='' cd "$(dirname "$0")/../.." || exit 2
 
 FLAGS="-D_POSIX_C_SOURCE=200809L -D_DEFAULT_SOURCE -D_DARWIN_C_SOURCE
        -Icommon -Istep8_ae -Iclients/load -idirafter common/tests/kqueue $(pkg-config --cflags libuv 2>/dev/null)"

@@ -8,7 +8,7 @@
 # unit tests run there and every server under faults; with a sanitizer, or with SUITES=1, the
 # suites as well. A row whose compiler is absent is skipped aloud or, with REQUIRE_ALL=1, fails.
 set -u
-cd "$(dirname "$0")/../.." || exit 2
+CDPATH='' cd "$(dirname "$0")/../.." || exit 2
 wanted=" $* "
 known=''
 failed=0

@@ -30,6 +30,7 @@ BUDGETS = [
     ("2", "2/fork", 110),
     ("2", "2/pool", 110),
 ]
+NOTES = {("1", "4"): "    the turning point: a client becomes an object"}
 
 sources = runpy.run_path(str(HERE / "check-same.py"))["sources"]
 
@@ -42,8 +43,8 @@ def counted_lines(text):
 
 
 def distance(one, other):
-    """Lines removed plus lines added between two texts. `autojunk` is off because it would treat
-    frequent lines, such as a lone brace, as different."""
+    """Lines removed plus lines added between two texts. `autojunk` is off because it would not
+    match frequent lines, such as a lone brace."""
     matcher = difflib.SequenceMatcher(None, counted_lines(one), counted_lines(other),
                                       autojunk=False)
     return sum(end_a - start_a + end_b - start_b
@@ -79,7 +80,8 @@ def main(tree, budgets):
 def show(tree, budgets):
     for one, other, budget, lines, missing in measure(tree, budgets):
         found = f"no server {missing}" if missing else f"{lines:4} lines"
-        print(f"{one:>2} - {other:<9} {found}, budget {budget}")
+        note = NOTES.get((one, other), "")
+        print(f"make diff A={one} B={other:<9} {found}, budget {budget:3}{note}")
     return 0
 
 

@@ -1,5 +1,6 @@
 #!/usr/bin/env python3
 """setup.sh on machines made of stubs: the PATH holds only what a test puts there."""
+import ast
 import pathlib
 import re
 import shutil
@@ -102,6 +103,15 @@ class SetupTest(unittest.TestCase):
         status, said = self.machine.run("build")
         self.assertEqual(status, 1)
         self.assertIn("missing on this machine: python3 (3.8 or newer)\n", said)
+
+    def test_the_scripts_need_no_newer_python(self):
+        tree = SETUP.parents[2]
+        for path in [*tree.glob("c*/**/*.py"), *tree.glob("step*_*/**/*.py")]:
+            with self.subTest(str(path.relative_to(tree))):
+                text = path.read_text(encoding="utf-8")
+                ast.parse(text, feature_version=(3, 8))
+                self.assertNotRegex(text, r"\.(remove(prefix|suffix)|bit_count)\(|"
+                                    r"(->|:) (dict|list|set|tuple)\[")
 
     def test_what_the_readmes_suggest(self):
         self.all_but_cmocka()

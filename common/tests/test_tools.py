@@ -1,7 +1,7 @@
 #!/usr/bin/env python3
 """The scripts behind `make fuzz`, `make matrix` and `make check-full` can fail, each in a small
-tree that holds one mistake. The Makefiles report wrong arguments and missing libraries. They work
-in unusual environments."""
+tree that holds one mistake. The Makefiles report wrong arguments and missing libraries, and
+work in unusual environments."""
 
 import os
 import pathlib

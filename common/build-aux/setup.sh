@@ -11,7 +11,7 @@
 # it, and runs that command. With NO_INSTALL=1 it does not run it, and fails. CC is respected.
 set -eu
 
-# groups: who needs the tool; "step7" also stands for "all steps".
+# groups: those that need the tool.
 # tool: a command, or a library where it begins with "lib" (pkg-config is asked for those).
 # Several packages are joined by commas; "-" means that the package manager has none.
 TOOLS='

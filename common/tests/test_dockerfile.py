@@ -1,6 +1,7 @@
 """dockerfile-check.sh carries out the instructions of the Dockerfile, and notices a failure.
 docker-entry.sh becomes the server."""
 
+import json
 import os
 import pathlib
 import shutil
@@ -63,6 +64,15 @@ class DockerfileCheck(unittest.TestCase):
         result, ran = self.check("debian_version")
         self.assertEqual((result.returncode, ran.count("\n")), (2, 1))
         self.assertEqual(self.check(prefix=False)[0].returncode, 2)
+
+
+class DevContainer(unittest.TestCase):
+    def test_strace_may_trace_in_it(self):
+        folder = pathlib.Path(HERE).parents[1] / ".devcontainer"
+        settings = json.loads((folder / "devcontainer.json").read_text(encoding="utf-8"))
+        self.assertTrue((folder / settings["build"]["dockerfile"]).is_file())
+        self.assertTrue((folder / settings["build"]["context"] / "common/build-aux").is_dir())
+        self.assertIn("--cap-add=SYS_PTRACE", settings["runArgs"])
 
 
 class DockerEntry(unittest.TestCase):

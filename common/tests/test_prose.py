@@ -34,11 +34,14 @@ class PatternTest(unittest.TestCase):
                     "lending", "nor does it", "of whom", "told of it", "laps", "unheard",
                     "the third client was refused", "refuse a client", "refusals",
                     "clients that are silent", "a client that is gone", "one who waits",
-                    "nor who waits"):
+                    "nor who waits", "a client beyond that is refused", "%d of 40 were refused",
+                    "none is left when they have gone", "longest silent first",
+                    "--idle-timeout: who spoke is not idle"):
             self.assertTrue(list(PROSE["phrases"]("x.md", bad)), bad)
         for good in ("show what is out of date", "owing to that", "neither here nor there",
                      "overlap", "connection refused", "the file is gone", "floor(x)",
-                     "silent where nothing is missing", "the lowest floor of a house"):
+                     "silent where nothing is missing", "the lowest floor of a house",
+                     "the value is refused", "when they have gone through", "who is asked?"):
             self.assertEqual(list(PROSE["phrases"]("x.md", good)), [], good)
 
 

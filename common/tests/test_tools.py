@@ -5,6 +5,7 @@ work in unusual environments."""
 
 import os
 import pathlib
+import re
 import shutil
 import subprocess
 import tempfile
@@ -197,6 +198,12 @@ class CheckFullTest(ToolTest):
         self.assertEqual(said.count("ran "), 2)
         self.expect(2, "no stage lintt", command=["common/tools/check-full.sh", "lintt"])
 
+    def test_cdpath_does_not_lead_to_another_tree(self):
+        for part in "bin", "tools":
+            (self.tree / "other/common" / part).mkdir(parents=True)
+        self.expect(0, "ran common/tools/lint.sh", CDPATH=str(self.tree / "other"),
+                    command=["common/tools/check-full.sh", "lint"])
+
     def test_a_dockerfile_that_cannot_be_tried_here(self):
         here = {"command": ["common/tools/check-full.sh", "dockerfile-check"],
                 "path": ("sh", "dirname", "date", "id")}
@@ -212,6 +219,23 @@ class CheckFullTest(ToolTest):
             self.put("common/tools/dockerfile-check.sh",
                      "#!/bin/sh\ntest -d $2 && echo on $1; exit %d\n" % status)
             self.expect(status, "on chroot", word, **here)
+
+
+class ScriptsTest(unittest.TestCase):
+    SCRIPTS = [*sorted(TREE.glob("common/**/*.sh")), TREE / ".ci/run"]
+
+    def test_no_script_follows_cdpath(self):
+        for script in self.SCRIPTS:
+            for line in script.read_text(encoding="utf-8").splitlines():
+                if re.search(r"""\bcd "?\$""", line):
+                    self.assertIn("CDPATH='' cd ", line, script)
+
+    @unittest.skipUnless(shutil.which("git") and (TREE / ".git").exists(), "needs a git clone")
+    def test_scripts_keep_unix_line_ends(self):
+        done = subprocess.run(["git", "check-attr", "eol", "--", *map(str, self.SCRIPTS)],
+                              cwd=str(TREE), stdout=subprocess.PIPE, encoding="utf-8",
+                              check=True)
+        self.assertEqual({line.rpartition(" ")[2] for line in done.stdout.splitlines()}, {"lf"})
 
 
 @unittest.skipUnless(shutil.which("make"), "needs make")

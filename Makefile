@@ -69,7 +69,7 @@ known-stages:
 	@test -z "$(filter-out $(STAGES),$(STAGE))" || { \
 	    echo "no stage $(filter-out $(STAGES),$(STAGE)): there are $(STAGES)" >&2; exit 2; }
 
-# Says what is missing for the steps to be built, and stops; installs nothing.
+# Says what is missing to build these steps, and stops. Installs nothing.
 GOALS := $(foreach s,$(filter $(DIRECTORIES),$(MAKECMDGOALS)),$(call number,$s))
 need-build:
 	@NO_INSTALL=1 sh common/build-aux/setup.sh build $(or $(GOALS),$(WANTED))
@@ -117,21 +117,24 @@ SOURCES := $(foreach s,$(DIRECTORIES),$(wildcard $s/server.c $s/variants/*.c))
 label = $(call number,$(1))$(if $(findstring /variants/,$(1)),/$(basename $(notdir $(1))))
 source = $(strip $(foreach s,$(SOURCES),$(if $(filter $(1),$(call label,$s)),$s)))
 NO_SOURCE = $(strip $(foreach l,$(A) $(B),$(if $(call source,$l),,$l)))
+ifeq ($(A)$(B),)
 diff:
-	@$(if $(A)$(B),:,common/tests/check-distance.py --list)
-	@test -z "$(A)$(B)" || test -n "$(and $(A),$(B))" || { \
+	@common/tests/check-distance.py --list
+else
+diff:
+	@test -n "$(and $(A),$(B))" || { \
 	    echo "usage: make diff A=5 B=6, or for a variant B=6/edge" >&2; exit 2; }
 	@test -z "$(NO_SOURCE)" || { \
 	    echo "no server $(NO_SOURCE): there are $(foreach s,$(SOURCES),$(call label,$s))" >&2; \
 	    exit 2; }
-	@$(if $(A)$(B),$(COLOUR); \
-	    diff -u $$colour $(call source,$(A)) $(call source,$(B)) || test $$? = 1)
-# Colour on a terminal, where this diff knows it and the user does not object.
+	@$(COLOUR); diff -u $$colour $(call source,$(A)) $(call source,$(B)) || test $$? = 1
+endif
+# Colour on a terminal, unless this diff does not offer it or the user set NO_COLOR.
 COLOUR = colour=; test -n "$$NO_COLOR" || ! diff --color=auto Makefile Makefile 2>/dev/null || \
          colour=--color=auto
 
 bench: known-steps setup-build
-	@$(MAKE) --no-print-directory all
+	@$(MAKE) --no-print-directory $(CHOSEN) clients
 	@clients/bench/bench.py $(if $(filter-out 0,$(QUICK)),--quick) \
 	    $(if $(ASKED),--steps $(STEP_LIST)) $(if $(filter-out 0,$(PEERS)),--peers)
 bench-check: all-steps setup-build

@@ -17,11 +17,11 @@ ROOT := $(patsubst %/common/build-aux/,%,$(dir $(lastword $(MAKEFILE_LIST))))
 COMMON := $(ROOT)/common
 # 6 in step6_epoll, nothing in common
 NUMBER := $(patsubst step%,%,$(firstword $(subst _, ,$(filter step%,$(lastword $(notdir $(CURDIR)))))))
-# What this step needs, and nothing else. Step 0 stands for the library alone.
+# Asks for what this step needs, and nothing else. Step 0 stands for the library alone.
 SETUP = NO_INSTALL=1 sh $(COMMON)/build-aux/setup.sh
 
-# A variable of the same name in the user's environment is none of ours.
-$(foreach v,PKGS OBJS STEP_FLAGS EXTRA_VARIANTS ABSENT TESTS SUITE, \
+# The user's environment may hold variables of the same names, for other purposes.
+$(foreach v,PKGS OBJS STEP_FLAGS EXTRA_VARIANTS ABSENT TESTS SUITE VARIANT, \
     $(if $(filter environment,$(origin $v)),$(eval $v :=)))
 
 CFLAGS ?= -O2 -g
@@ -126,7 +126,7 @@ build/%.o: %.c build/flags
 	$(call SAY,cc  )$(COMPILE) -MMD -MP -c -o $@ $<
 
 # Holds the flags of the last build. Every object depends on it, so all are built again when the
-# flags change. Then is also the time to look for what is missing.
+# flags change. That is also the moment to report what is missing on this machine.
 FLAGS := $(COMPILE) | $(LINK) $(LIBS) $(LDLIBS) | $(OBJS)
 build/flags: FORCE
 	@mkdir -p build/common build/tests build/variants build/demos

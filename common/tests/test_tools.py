@@ -365,6 +365,7 @@ class MakeInACopyTest(MakeTest):
         (self.tree / "elsewhere/common/tools").mkdir(parents=True)
         odd = {"MAKEFLAGS": "R", "TESTS": "x", "OBJS": "x.o", "PKGS": "x", "SUITE": "--x",
                "STEP_FLAGS": "-x", "ABSENT": "x", "EXTRA_VARIANTS": "x", "CFLAGS": "-O0",
+               "VARIANT": "x",
                "CDPATH": str(self.tree / "elsewhere"), "POSIXLY_CORRECT": "1", "LC_ALL": "C",
                "GREP_OPTIONS": "--color=always", "TMPDIR": str(self.tree),
                "PYTHONPATH": str(self.tree / "garbage"), "PYTHONSAFEPATH": "1",

@@ -1,6 +1,6 @@
 #!/usr/bin/env python3
-"""check-same.py, check-distance.py and check-layers.py can fail: each rule is given a small tree
-that breaks it (and nothing else), and must name the place."""
+"""check-same.py, check-distance.py and check-layers.py can fail. Each rule gets a small tree
+that breaks only this rule, and must name the place."""
 
 import contextlib
 import importlib.util

@@ -1,6 +1,6 @@
 #!/usr/bin/env python3
-"""Who may know what. Each rule below is a promise about the tree that its readers rely on and
-that its text can show: which source includes which, and what libraries must not do.
+"""Which part of the tree may use which. Each rule below is a promise that can be checked in the
+text of the sources: what a source includes, and what a library does not do.
 Writes TAP."""
 
 import fnmatch

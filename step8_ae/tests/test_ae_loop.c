@@ -222,6 +222,30 @@ static void test_sleeps_after_an_earlier_stop(void **state)
     drop_timers();
 }
 
+static void stop_and_nest(struct actor *self, int fd, int mask)
+{
+    (void)self, (void)fd, (void)mask;
+    aeStop(loop);
+    aeProcessEvents(loop, LOOK | AE_CALL_BEFORE_SLEEP);
+}
+
+static void test_stops_though_an_iteration_ran_after_the_stop(void **state)
+{
+    struct pair p = open_pair();
+    struct actor a = {.name = "a", .act = stop_and_nest, .again = AE_NOMORE};
+    struct actor b = {.name = "b", .act = stop, .again = AE_NOMORE};
+
+    (void)state;
+    watch(p.ours, AE_READABLE, &b);
+    aeSetBeforeSleepProc(loop, before_sleep);
+    start_timer(0, &a);
+    start_timer(1000, &b); /* or a loop that goes on would never end */
+    aeMain(loop);
+    assert_trace("B.taB.fa");
+    close_pair(p);
+    drop_timers();
+}
+
 static void stop_at_the_end(aeEventLoop *l, void *data)
 {
     (void)data;
@@ -349,6 +373,7 @@ int main(void)
         TEST(calls_hooks_around_the_sleep),
         TEST(stops_from_a_callback_or_a_hook),
         TEST(sleeps_after_an_earlier_stop),
+        TEST(stops_though_an_iteration_ran_after_the_stop),
         TEST(does_not_sleep_after_a_finalizer_stopped_it),
         TEST(calls_hooks_without_waiting_only_if_there_are_descriptors),
         TEST(does_not_wait_with_dont_wait),

@@ -68,14 +68,14 @@ void aeApiFree(aeEventLoop *loop)
 
 /* Adds or deletes one filter. Adding one that exists changes nothing; but if fd was closed, its
  * filters are deleted, and its number may be in use again. */
-static int change(int kq, int fd, int old, int mask, int kind)
+static int change(int kq, int fd, int from, int to, int kind)
 {
     struct kevent ke;
 
-    if (((old | mask) & kind) == 0)
+    if (((from | to) & kind) == 0)
         return 0;
     EV_SET(&ke, (uintptr_t)fd, kind == AE_READABLE ? EVFILT_READ : EVFILT_WRITE,
-           (mask & kind) ? EV_ADD : EV_DELETE, 0, 0, NULL);
+           (to & kind) ? EV_ADD : EV_DELETE, 0, 0, NULL);
     return kevent(kq, &ke, 1, NULL, 0, NULL);
 }
 

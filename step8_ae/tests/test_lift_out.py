@@ -12,6 +12,7 @@ import tempfile
 import unittest
 
 STEP = pathlib.Path(__file__).resolve().parents[1]
+DOUBLE = STEP.parent / "common/tests/kqueue"
 COMPILERS = [shlex.split(os.environ.get("CC") or "cc")]
 COMPILERS += [[name] for name in ("gcc", "clang") if shutil.which(name)]
 STRICT = ["-std=c11", "-pedantic", "-Wall", "-Wextra", "-Werror"]
@@ -53,7 +54,7 @@ class LiftOutTest(unittest.TestCase):
     def compile(self, compiler, *arguments):
         """Where the system has no kqueue, the double stands in for it, after all folders."""
         return subprocess.run(
-            [*compiler, *STRICT, "-idirafter", str(STEP / "tests/kqueue"), *arguments],
+            [*compiler, *STRICT, "-idirafter", str(DOUBLE), *arguments],
             cwd=str(self.folder), stdout=subprocess.PIPE, stderr=subprocess.STDOUT,
             encoding="utf-8", errors="replace")
 
@@ -75,7 +76,7 @@ class LiftOutTest(unittest.TestCase):
         for name in BACK_ENDS:
             sources = ["program.c", "ae.c", f"ae_{name}.c"]
             if name == "kqueue" and sys.platform == "linux":
-                sources.append(str(STEP / "tests/kqueue/kqueue_double.c"))
+                sources.append(str(DOUBLE / "kqueue_double.c"))
             with self.subTest(name):
                 done = self.compile(COMPILERS[0], "-o", "program", *sources)
                 self.assertEqual((done.returncode, done.stdout), (0, ""))

@@ -225,7 +225,8 @@ static void create(void)
 static void delete_one(void)
 {
     int id = random_below(created + 2) - 1;
-    bool exists = id >= 0 && (timers[id].life == WAITING || timers[id].life == CALLED);
+    bool exists =
+        id >= 0 && id < created && (timers[id].life == WAITING || timers[id].life == CALLED);
 
     if (random_below(10) == 0)
         until_failure = 0;

@@ -325,15 +325,17 @@ static void test_loses_no_timer_when_memory_is_short(void **state)
 
     (void)state;
     count_called = 0;
-    while (n < most) /* whichever allocation fails, the call after it succeeds */
-        for (until_failure = 0;; until_failure = UINT32_MAX) {
-            errno = 0;
-            if (aeCreateTimeEvent(loop, n % 7, on_counted, NULL, NULL) != AE_ERR) {
-                n++;
-                break;
-            }
-            assert_int_equal(errno, ENOMEM);
+    for (unsigned allocations = 0; n < most;) { /* one more, until the call succeeds */
+        until_failure = allocations;
+        errno = 0;
+        if (aeCreateTimeEvent(loop, n % 7, on_counted, NULL, NULL) != AE_ERR) {
+            n++;
+            allocations = 0;
+            continue;
         }
+        assert_int_equal(errno, ENOMEM);
+        allocations++;
+    }
     until_failure = UINT32_MAX;
     now += 7 * NS_PER_MS;
     assert_int_equal(aeProcessEvents(loop, LOOK), most);

@@ -13,12 +13,12 @@ static void test_calls_timers_in_order(void **state)
     assert_true(start_timer(5, &a) > first);
     start_timer(10, &b);
     start_timer(5, &d);
-    start_timer(-1, &a); /* the past is now */
+    start_timer(-1, &a); /* a negative delay counts as none */
     aeMain(loop);
     assert_true(now_ms() - start >= 15);
     assert_trace("tafatafatdfdtbfbtcfc");
 
-    clock_stopped = true; /* then no delay and a negative one are the same time */
+    clock_stopped = true; /* so that both are due at the same time */
     start_timer(0, &a);
     start_timer(-1000, &b);
     aeProcessEvents(loop, LOOK);

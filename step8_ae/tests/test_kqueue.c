@@ -153,7 +153,8 @@ static void test_reports_end_of_file(void **state)
     shutdown(theirs, SHUT_WR);
     assert_int_equal(look(), 2);
     assert_int_equal(find(2, EVFILT_READ).flags & EV_EOF, EV_EOF);
-    assert_int_equal(find(2, EVFILT_READ).data, 3); /* sent before the end, and still there to read */
+    assert_int_equal(find(2, EVFILT_READ).data,
+                     3); /* sent before the end, and still there to read */
     assert_int_equal(find(2, EVFILT_WRITE).flags & EV_EOF, 0);
     close(theirs);
     assert_int_equal(look(), 2);

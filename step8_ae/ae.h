@@ -27,8 +27,9 @@
  *     Redis calls the newest first.
  *   - aeDeleteEventLoop calls the finalizers of the timers that are left. Redis does not.
  *   - A hook that calls aeStop keeps its iteration from sleeping. In Redis it sleeps once more.
- *   - Not here: Redis's privdata and monotonic.h, and valkey's aePoll, aeSetCustomPollProc and
- *     aeSetPollProtect. The fields of aeTimeEvent are private.
+ *   - Not here: Redis's privdata and monotonic.h; valkey's aePoll, aeSetCustomPollProc and
+ *     aeSetPollProtect, and the second argument of its after-sleep hook. The fields of
+ *     aeTimeEvent are private.
  */
 #ifndef AE_H
 #define AE_H

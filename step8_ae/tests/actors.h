@@ -1,5 +1,5 @@
 /* actors.h - what the tests of ae have in common: a loop, connected pairs of descriptors, and
- * actors, which are told of events.
+ * actors, which own a descriptor or a timer and note its events.
  *
  * Callbacks note what happened in a trace: one letter for the kind of event (r and w for
  * descriptors, * for both at once, t for timers, f for finalizers, B and A for the hooks) and

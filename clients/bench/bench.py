@@ -21,6 +21,7 @@ import time
 import lab
 import plots
 import tables
+import timers
 
 ACTIVE = 10             # connections that talk among the idle ones
 SILENT = 100            # connections that say nothing while idle CPU is measured
@@ -340,11 +341,13 @@ def main():
         "servers": [{"name": subject.name, "model": subject.model, "step": subject.step}
                     for subject in subjects],
         "engine": engine(),
+        "timers": timers.measure(),
         "interval_rate": INTERVAL_RATE,
         "cells": summarise(found),
     }
     (settings.output / "results.json").write_text(json.dumps(results, indent=1) + "\n")
     print(tables.terminal(results))
+    print(timers.table(results["timers"]))
     print("\n" + plots.draw(results, settings.output))
     return 0
 

@@ -19,6 +19,7 @@ import time
 
 import lab
 import tables
+import timers
 
 ATTEMPTS = 3
 TURNS = 3
@@ -81,7 +82,8 @@ class Bench:
     def __init__(self):
         self.subjects = {subject.name: subject
                          for subject in [lab.the_floor(), *lab.find_subjects()]}
-        self.there = [*self.subjects, *(["toll"] if lab.price_of_a_call(0) else [])]
+        self.there = [*self.subjects, *(["toll"] if lab.price_of_a_call(0) else []),
+                      *(["timers"] if timers.PROGRAM.exists() else [])]
         self.many = min(8000, resource.getrlimit(resource.RLIMIT_NOFILE)[0] - 100)
 
     def run(self, name, arguments=(), toll=None, **options):
@@ -177,6 +179,22 @@ def ae_is_near_the_floor(bench):
 @claim("libuv costs somewhat more", "step7", high=1.5)
 def libuv_is_near_the_floor(bench):
     return bench.against_floor("step7", connections=100)
+
+
+@claim("a timer among 100,000 costs in ae at most three times what it costs in libuv",
+       "timers", high=3)
+def ae_timers_are_like_libuvs(bench):
+    figures = timers.by_library(timers.measure(), timers.MANY)
+    return max(figures["ae"][key] / figures["libuv"][key] for key in timers.KEYS)
+
+
+@claim("among a hundred times as many timers, one costs little more: the processor's caches "
+       "are too small", "timers", high=20)
+def ae_timers_scale(bench):
+    measured = timers.measure()
+    few = timers.by_library(measured, timers.FEW)["ae"]
+    many = timers.by_library(measured, timers.MANY)["ae"]
+    return max(many[key] / few[key] for key in timers.KEYS)
 
 
 @claim("io_uring needs few calls: where a call costs some hundred ns it beats the floor",

@@ -52,7 +52,7 @@ class Subject:
         if self.capacity == 1 and connections > 1:
             return "one at a time"
         if self.capacity and connections > self.capacity:
-            return "max %d" % self.capacity
+            return f"max {self.capacity}"
         return None
 
 
@@ -123,7 +123,7 @@ def describe(area, server, number, model, variant):
         stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, encoding="utf-8").stdout
     limit = re.search(r"--capacity[ =](\d+)", said)
     capacity = 1 if "--serial" in said else int(limit.group(1)) if limit else None
-    name = "step%d" % number + ("/" + variant if variant else "")
+    name = f"step{number}" + ("/" + variant if variant else "")
     return Subject(name, [str(server), "--quiet"], variant or model, number,
                    capacity=capacity)
 
@@ -202,7 +202,7 @@ class Server:
         they count nanoseconds."""
         pid, children = self.process.pid, ""
         with contextlib.suppress(OSError):
-            children = pathlib.Path("/proc/%d/task/%d/children" % (pid, pid)).read_text()
+            children = pathlib.Path(f"/proc/{pid}/task/{pid}/children").read_text()
         total = 0
         for each in [pid, *map(int, children.split())]:
             with contextlib.suppress(OSError):      # it may just have ended
@@ -221,9 +221,9 @@ class Server:
                                     stdout=subprocess.PIPE, stderr=subprocess.PIPE,
                                     preexec_fn=on_cpu(cpus()[1]), encoding="utf-8")
         except subprocess.TimeoutExpired:
-            raise Trouble("%s: still not done after a minute" % self.subject.name) from None
+            raise Trouble(f"{self.subject.name}: still not done after a minute") from None
         if not client.stdout:
-            raise Trouble("%s: %s" % (self.subject.name, client.stderr.strip()))
+            raise Trouble(f"{self.subject.name}: {client.stderr.strip()}")
         return json.loads(client.stdout)
 
 
@@ -266,9 +266,9 @@ def machine():
                           re.MULTILINE)
         model = found.group(1) if found else model
     system = os.uname()
-    return "%s, %d CPU%s, %s %s" % (
-        model, os.cpu_count(), "s"[:os.cpu_count() - 1], system.sysname,
-        re.match(r"[\d.]*", system.release)[0].rstrip("."))
+    release = re.match(r"[\d.]*", system.release)[0].rstrip(".")
+    return (f"{model}, {os.cpu_count()} CPU{'s'[:os.cpu_count() - 1]}, {system.sysname} "
+            f"{release}")
 
 
 def sanitized():
@@ -280,4 +280,4 @@ def need(*programs):
     """Fails with a clear message when something was not built."""
     for program in programs:
         if not os.access(program, os.X_OK):
-            raise Trouble("%s is not built: run make first" % program.relative_to(TREE))
+            raise Trouble(f"{program.relative_to(TREE)} is not built: run make first")

@@ -35,8 +35,8 @@ class Excerpt:
 
     def __str__(self):
         if self.total <= self.EDGE:
-            return "%d bytes: %r" % (self.total, self.head)
-        return "%d bytes: %r ... %r" % (self.total, self.head, self.tail)
+            return f"{self.total} bytes: {self.head!r}"
+        return f"{self.total} bytes: {self.head!r} ... {self.tail!r}"
 
 
 class Client:
@@ -65,8 +65,8 @@ class Client:
         except OSError as error:
             self.sock.close()
             hint = " (is its backlog long enough?)" if isinstance(error, socket.timeout) else ""
-            raise Failure("cannot connect to %s port %d: %s%s"
-                          % (address[0], address[1], error, hint)) from error
+            raise Failure(f"cannot connect to {address[0]} port {address[1]}: "
+                          f"{error}{hint}") from error
 
     def __enter__(self):
         return self
@@ -87,7 +87,7 @@ class Client:
         try:
             self.sock.sendall(data)
         except OSError as error:
-            self.fail("sending failed: %s" % error)
+            self.fail(f"sending failed: {error}")
         return self
 
     def push(self, data, until_stuck=1.0, piece=CHUNK, pause=0):
@@ -104,7 +104,7 @@ class Client:
                     time.sleep(pause)
         except OSError as error:
             if not isinstance(error, socket.timeout):
-                self.fail("sending failed: %s" % error)
+                self.fail(f"sending failed: {error}")
         taken = len(data) - len(rest)
         self.owed += self.model.feed(data[:taken])
         return taken
@@ -113,7 +113,7 @@ class Client:
         try:
             self.sock.shutdown(socket.SHUT_WR)
         except OSError as error:
-            self.fail("shutting down the sending side failed: %s" % error)
+            self.fail(f"shutting down the sending side failed: {error}")
         return self
 
     # Receiving.
@@ -126,7 +126,7 @@ class Client:
         except (socket.timeout, BlockingIOError):
             return None
         except OSError as error:
-            return self.fail("receiving failed: %s" % error)
+            return self.fail(f"receiving failed: {error}")
         self.came.add(data)
         return data
 
@@ -145,8 +145,8 @@ class Client:
         """The greeting comes next. (It is not an answer: nothing is owed for it.)"""
         data = self.receive(len(GREETING))
         if data != GREETING:
-            self.fail("expected the greeting %r, got %r%s"
-                      % (GREETING, data or b"", _ending(data, self.patience)))
+            self.fail(f"expected the greeting {GREETING!r}, got "
+                      f"{data or b''!r}{_ending(data, self.patience)}")
         return self
 
     def admitted(self, timeout=None):
@@ -157,10 +157,10 @@ class Client:
         except (ConnectionResetError, BrokenPipeError):
             return False
         except OSError as error:
-            return self.fail("neither greeted nor turned away: %s" % error)
+            return self.fail(f"neither greeted nor turned away: {error}")
         self.came.add(data)
         if data not in (GREETING, b""):
-            self.fail("expected the greeting %r or the end, got %r" % (GREETING, data))
+            self.fail(f"expected the greeting {GREETING!r} or the end, got {data!r}")
         return data == GREETING
 
     def settle(self):
@@ -186,22 +186,21 @@ class Client:
             if before != (len(self.outbox), len(self.owed)):
                 deadline = time.monotonic() + self.patience
             elif time.monotonic() > deadline:
-                self.fail("nothing moved for %g s" % self.patience)
+                self.fail(f"nothing moved for {self.patience:g} s")
         return self
 
     def expect_silence(self, seconds=0.1):
         data = self.receive(timeout=seconds)
         if data is not None:
-            self.fail("expected silence, got %s" % (_shown(data) if data else "the end"))
+            self.fail(f"expected silence, got {_shown(data) if data else 'the end'}")
         return self
 
     def expect_end(self):
         """The server closes, in order (no reset) and without a further byte."""
         data = self.receive()
         if data != b"":
-            self.fail("expected the end of the connection, got %s"
-                      % ("nothing for %g s" % self.patience if data is None
-                         else _shown(data)))
+            came = f"nothing for {self.patience:g} s" if data is None else _shown(data)
+            self.fail(f"expected the end of the connection, got {came}")
         return self
 
     def expect_closed(self):
@@ -213,7 +212,7 @@ class Client:
                     return self
         except Failure:
             return self
-        return self.fail("still connected after %g s" % self.patience)
+        return self.fail(f"still connected after {self.patience:g} s")
 
     def finish(self):
         """Settle, say goodbye, and see the server do the same."""
@@ -260,7 +259,7 @@ class Client:
         except BlockingIOError:
             return
         except OSError as error:
-            self.fail("sending failed: %s" % error)
+            self.fail(f"sending failed: {error}")
         self.sent.add(self.outbox[:gone])
         self.outbox = self.outbox[gone:]
 
@@ -270,10 +269,10 @@ class Client:
             return
         wanted = bytes(self.owed[:len(data)])
         if not data:
-            self.fail("the server closed with %d answers missing" % len(self.owed))
+            self.fail(f"the server closed with {len(self.owed)} answers missing")
         if data != wanted:
-            self.fail("%d bytes came well, then: %s"
-                      % (self.came.total - len(data), _difference(wanted, data)))
+            self.fail(f"{self.came.total - len(data)} bytes came well, then: "
+                      f"{_difference(wanted, data)}")
         del self.owed[:len(data)]
 
 
@@ -291,8 +290,9 @@ def exchange_all(work):
             ready = selector.select(patience)
             if not ready:
                 client = next(iter(selector.get_map().values())).data
-                client.fail("%d bytes unsent and %d answers missing, and nothing moved for "
-                            "%g s" % (len(client.outbox), len(client.owed), patience))
+                client.fail(f"{len(client.outbox)} bytes unsent and {len(client.owed)} "
+                            "answers missing, and nothing moved for "
+                            f"{patience:g} s")
             for key, mask in ready:
                 client = key.data
                 if mask & selectors.EVENT_WRITE:
@@ -354,15 +354,15 @@ def _difference(wanted, got):
     """What differs, without the long part before it that does not."""
     first = next((at for at, (a, b) in enumerate(zip(wanted, got)) if a != b), len(got))
     start, end = max(0, first - 4) if len(wanted) > 40 else 0, first + 20
-    return "%sexpected %s, got %s" % ("from byte %d on " % start if start else "",
-                                      _shown(wanted[start:end]), _shown(got[start:end]))
+    where = f"from byte {start} on " if start else ""
+    return f"{where}expected {_shown(wanted[start:end])}, got {_shown(got[start:end])}"
 
 
 def _shown(data, most=60):
-    return repr(data) if len(data) <= most else "%r... (%d bytes)" % (data[:most], len(data))
+    return repr(data) if len(data) <= most else f"{data[:most]!r}... ({len(data)} bytes)"
 
 
 def _ending(data, patience):
     if data is None:
-        return " and then nothing for %g s" % patience
+        return f" and then nothing for {patience:g} s"
     return " and then the end of the connection" if data == b"" else ""

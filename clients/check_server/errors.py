@@ -12,6 +12,10 @@ class Failure(Exception):
         self.final = final
 
 
+class NeverListens(Failure):
+    """The server cannot be reached at all. If none of its starts went better, the run ends."""
+
+
 class Skip(Exception):
     """The case says nothing about this server here; the reason is printed."""
 

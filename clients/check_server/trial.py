@@ -3,16 +3,14 @@
 import json
 import os
 import random
-import subprocess
 import tempfile
 import time
-from collections import namedtuple
+
+from lib.processes import capture
 
 from .errors import Failure, Skip
 from .registry import LEVELS
 from .server import Server
-
-Ended = namedtuple("Ended", "status stdout stderr")
 
 
 class Trial:
@@ -24,8 +22,8 @@ class Trial:
         self.serial = settings.serial
         self.level = settings.level
         self.slow = settings.slow_factor
-        self.patience = 5.0 * self.slow
-        self.rng = random.Random("%s %s" % (settings.seed, case.name))
+        self.patience = settings.patience * self.slow
+        self.rng = random.Random(f"{settings.seed} {case.name}")
         self.servers = []
 
     def server(self, *args, **options):
@@ -36,20 +34,17 @@ class Trial:
         self.servers.append(server)
         return server
 
-    def run(self, *args, timeout=None, stdout=subprocess.PIPE, **options):
+    def run(self, *args, timeout=None, stdout=None, user=None):
         """Run the server with exactly these arguments, meant to end by itself."""
-        timeout = timeout or self.patience
+        command = [self.settings.server, *self.settings.server_args, *args]
+        prepare = None if user is None else lambda: os.setreuid(user, user)
         try:
-            process = subprocess.run(
-                [self.settings.server, *self.settings.server_args, *args],
-                stdin=subprocess.DEVNULL, stdout=stdout, stderr=subprocess.PIPE,
-                timeout=timeout, encoding="utf-8", errors="replace", check=False, **options)
+            done = capture(command, timeout or self.patience, stdout=stdout, prepare=prepare)
         except OSError as error:
-            raise Failure("cannot start it: %s" % error) from error
-        except subprocess.TimeoutExpired:
-            raise Failure("with the arguments %s it was still running after %g s"
-                          % (list(args), timeout)) from None
-        return Ended(process.returncode, process.stdout, process.stderr)
+            raise Failure(f"cannot start it: {error}") from error
+        if done.trouble:
+            raise Failure(f"with the arguments {list(args)} {done.trouble}")
+        return done
 
     def cost_of(self, talk):
         """What the server counted (--stats) while talk(server) went on."""
@@ -67,11 +62,11 @@ class Trial:
             return os.geteuid()
         path = self.settings.server
         if os.stat(path).st_mode & 0o005 != 0o005:
-            self.skip("run by root, and others may not run %s" % path)
+            self.skip(f"run by root, and others may not run {path}")
         while path != os.path.dirname(path):
             path = os.path.dirname(path)
             if not os.stat(path).st_mode & 0o001:
-                self.skip("run by root, and others may not enter %s" % path)
+                self.skip(f"run by root, and others may not enter {path}")
         return 20000 + os.getpid() % 40000  # nobody, and nobody else's: who runs what counts
 
     def check(self, condition, message, client=None):

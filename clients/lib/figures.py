@@ -68,7 +68,10 @@ def _own_start():
 
 
 def command_line(pid):
-    return _read(pid, "cmdline").replace("\0", " ").strip()
+    """What it was started as; "" if it has ended."""
+    with contextlib.suppress(OSError):
+        return _read(pid, "cmdline").replace("\0", " ").strip()
+    return ""
 
 
 def members(group):

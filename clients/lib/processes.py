@@ -94,7 +94,11 @@ class Process:
         except subprocess.TimeoutExpired:
             return None
 
-    def signal(self, signum):
+    def send_signal(self, signum):
+        """Signal the program itself, unless it has ended."""
+        self.popen.send_signal(signum)
+
+    def signal_group(self, signum):
         """Signal its process group: itself, and what it started there."""
         with contextlib.suppress(ProcessLookupError, PermissionError):
             os.killpg(self.pid, signum)
@@ -124,7 +128,7 @@ class Process:
         """End it with all that it started: by SIGTERM if it is given time, then by force.
         Return its exit status, or None if even that did not help."""
         if grace and self.poll() is None:
-            self.signal(signal.SIGTERM)
+            self.signal_group(signal.SIGTERM)
             self.wait(grace)
         _kill_all(self.members, self)
         _running.pop(self.pid, None)
@@ -176,7 +180,7 @@ def end_all(grace=0.0):
     """End whatever this program started, in bounded time."""
     for process in list(_running.values()):
         if grace:
-            process.signal(signal.SIGTERM)
+            process.signal_group(signal.SIGTERM)
     deadline = time.monotonic() + grace
     for process in list(_running.values()):
         if grace:
@@ -196,19 +200,23 @@ def strays():
     return sorted(pid for pid in found if table[pid].state not in "ZX")
 
 
-def adopted(states):
-    """Children of ours in one of these states that we adopted, such as daemons. What we start
-    by other means than Process, such as os.fork(), stays in our session."""
+def adopted(ended=False):
+    """Children of ours that we adopted, such as daemons: the living ones, or those that have
+    ended. What we start by other means than Process, as by os.fork(), stays in our session."""
     if not figures.AVAILABLE:
         return []
     return sorted(entry.pid for entry in figures.table().values()
                   if entry.parent == os.getpid() and entry.session != os.getsid(0)
-                  and entry.pid not in _running and entry.state in states)
+                  and entry.pid not in _running and (entry.state in "ZX") == ended)
+
+
+def end_adopted():
+    _kill_all(adopted)
 
 
 def reap():
     """Take the exit status of adopted children that have ended, so that they vanish."""
-    for pid in adopted("ZX"):
+    for pid in adopted(ended=True):
         with contextlib.suppress(ChildProcessError):
             os.waitpid(pid, os.WNOHANG)
 
@@ -230,7 +238,7 @@ def _kill_all(living, process=None):
     deadline = time.monotonic() + KILL_SECONDS
     while True:
         if process:
-            process.signal(signal.SIGKILL)
+            process.signal_group(signal.SIGKILL)
             process.poll()
         left = living()
         for pid in left:

@@ -49,7 +49,7 @@ class Server(Process):
     def stop(self, signum=signal.SIGTERM, patience=STOP_SECONDS):
         """Ask it to stop; return its exit status, None if it had to be killed."""
         if self.poll() is None:
-            self.popen.send_signal(signum)
+            self.send_signal(signum)
         status = self.wait(patience)
         self.end()
         return status

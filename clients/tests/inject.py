@@ -91,12 +91,12 @@ class Server:
         line = self.process.stdout.readline()
         if not re.match(r"Listening on .*:\d+$", line):
             self.kill()
-            raise Wrong("it does not start: %r" % line)
+            raise Wrong(f"it does not start: {line!r}")
         self.port = int(line.rpartition(":")[2])
 
     def traits(self):
         """What `unless` may name. Asked while a client is connected, so that it is settled."""
-        proc = pathlib.Path("/proc/%d" % self.process.pid)
+        proc = pathlib.Path(f"/proc/{self.process.pid}")
         found = {"libuv"} if "/libuv" in (proc / "maps").read_text() else set()
         if int((proc / "statm").read_text().split()[0]) > 1 << 28:     # pages: 1 TiB of shadow
             found.add("sanitizer")
@@ -121,7 +121,7 @@ class Server:
         self.strace = subprocess.Popen(
             ["strace", "-f", "-o", str(self.log), "-p", str(self.process.pid),
              "-e", "trace=" + calls,
-             "-e", "inject=%s:error=%s:when=%s" % (calls, fault.error, fault.when)],
+             "-e", f"inject={calls}:error={fault.error}:when={fault.when}"],
             stdin=subprocess.DEVNULL, stderr=subprocess.PIPE, encoding="utf-8")
         said = ""
         for line in self.strace.stderr:     # until it is attached, or gives up
@@ -145,7 +145,7 @@ class Server:
 
     def must_live(self, patience=0):
         try:
-            raise Wrong("it died: status %d" % self.process.wait(patience))
+            raise Wrong(f"it died: status {self.process.wait(patience)}")
         except subprocess.TimeoutExpired:
             pass
 
@@ -157,14 +157,14 @@ class Server:
         except subprocess.TimeoutExpired:
             raise Wrong("SIGTERM does not end it")
         if status:
-            raise Wrong("it ended with status %d" % status)
+            raise Wrong(f"it ended with status {status}")
 
     def must_have_refused(self, number):
         """Asked when it has ended: its log, which ends with the report, tells."""
         log = self.process.stdout.read()
         counted = re.search(r"; (\d+) refused", log)
         if counted and int(counted.group(1)) != number or number and "refused: " not in log:
-            raise Wrong("%d clients were refused, but it says %r" % (number, log))
+            raise Wrong(f"{number} clients were refused, but it says {log!r}")
 
     def kill(self):
         for process in self.strace, self.process:
@@ -199,7 +199,7 @@ def talk(port, results):
         pass
     if not HEARS.startswith(heard):
         at = len(os.path.commonprefix([heard, HEARS]))
-        result = "a client got a wrong byte, at %d: %r" % (at, heard[at:at + 20])
+        result = f"a client got a wrong byte, at {at}: {heard[at:at + 20]!r}"
     results.append(result)
 
 
@@ -227,7 +227,7 @@ def try_fault(fault, command, folder):
             if result not in ("served", "lost"):
                 raise Wrong(result)
         if lost > fault.lost * hits:
-            raise Wrong("%d of %d clients lost, for %d errors" % (lost, CLIENTS, hits))
+            raise Wrong(f"{lost} of {CLIENTS} clients lost, for {hits} errors")
         if crowd(server.port, 1) != ["served"]:
             raise Wrong("afterwards a client is not served")
         server.stop()
@@ -259,7 +259,7 @@ def try_closed_door(command, folder):
             hits = server.leave_alone()
         second.join()
         if results != ["served"]:
-            raise Wrong("the newcomer: %s" % results)
+            raise Wrong(f"the newcomer: {results}")
         server.stop()
         return hits > 0
     finally:
@@ -268,8 +268,8 @@ def try_closed_door(command, folder):
 
 def unavailable(why):
     demanded = os.environ.get("REQUIRE_ALL", "0") != "0"
-    print("1..1\n%s 1 - faults by strace # %s" % (
-        "not ok" if demanded else "ok", why if demanded else "SKIP " + why))
+    print(f"1..1\n{'not ok' if demanded else 'ok'} 1 - faults by strace # "
+          f"{why if demanded else 'SKIP ' + why}")
     return 1 if demanded else 0
 
 
@@ -280,14 +280,14 @@ def main():
         return 2
     command = [os.path.abspath(arguments[0]), *arguments[2:]]
     if not os.access(command[0], os.X_OK):
-        print("inject.py: not an executable file: %s" % command[0], file=sys.stderr)
+        print(f"inject.py: not an executable file: {command[0]}", file=sys.stderr)
         return 2
     if shutil.which("strace") is None:
         return unavailable("strace is not installed")
     folder = pathlib.Path(tempfile.mkdtemp(prefix="inject-"))
     number = failed = 0
     try:
-        trials = [("%s when=%s: %s" % (fault.calls, fault.when, fault.error),
+        trials = [(f"{fault.calls} when={fault.when}: {fault.error}",
                    functools.partial(try_fault, fault)) for fault in FAULTS]
         for name, trial in [*trials, ("accept fails again and again", try_closed_door)]:
             try:
@@ -295,15 +295,15 @@ def main():
                     continue
                 verdict = "ok"
             except (Wrong, OSError) as wrong:
-                verdict, name = "not ok", "%s (%s)" % (name, wrong)
+                verdict, name = "not ok", f"{name} ({wrong})"
                 failed += 1
             number += 1
-            print("%s %d - %s" % (verdict, number, name), flush=True)
-        print("1..%d" % number)
+            print(f"{verdict} {number} - {name}", flush=True)
+        print(f"1..{number}")
     except NoStrace as error:
         if number == 0:
             return unavailable(str(error))
-        print("Bail out! %s" % error, flush=True)   # it could be had a moment ago
+        print(f"Bail out! {error}", flush=True)   # it could be had a moment ago
         failed += 1
     finally:
         shutil.rmtree(folder)

@@ -54,7 +54,7 @@ class Part:
         self.seconds = 0.0
 
     def __str__(self):
-        return "%s/%s" % (self.area, self.name)
+        return f"{self.area}/{self.name}"
 
     def count(self):
         return Counter(status for status, _, _ in self.results)
@@ -83,7 +83,7 @@ class Part:
         elif planned is None:
             self.failed(ended or "no plan: it ended early")
         elif seen < planned:
-            self.failed(ended or "%d of %d tests never reported" % (planned - seen, planned))
+            self.failed(ended or f"{planned - seen} of {planned} tests never reported")
         elif ended and not (ended.startswith("exit") and self.count()[FAIL]):
             self.failed(ended)
 
@@ -107,15 +107,15 @@ class Runner:
 
     def run(self, part):
         log = self.logs / str(part).replace("/", "-")
-        mark = "%s:%d" % (part, os.getpid())
+        mark = f"{part}:{os.getpid()}"
         environment = dict(os.environ, CMOCKA_MESSAGE_OUTPUT="TAP", CHECK_PART=mark)
         for name in SANITIZERS:     # they write to LOG.sanitizer.PID
-            environment[name] = "%s:log_path='%s.sanitizer'" % (environment.get(name, ""), log)
+            environment[name] = f"{environment.get(name, '')}:log_path='{log}.sanitizer'"
         for old in log.parent.glob(log.name + ".sanitizer.*"):
             old.unlink()
         began = time.monotonic()
         # Apart, because cmocka writes to both, and a buffered half-line must not meet another.
-        with open("%s.out" % log, "w+b") as out, open("%s.err" % log, "w+b") as err:
+        with open(f"{log}.out", "w+b") as out, open(f"{log}.err", "w+b") as err:
             with self.lock:
                 if self.stopped:
                     return part
@@ -131,7 +131,7 @@ class Runner:
                 ended = how_it_ended(process.wait(part.limit * self.slow))
             except subprocess.TimeoutExpired:
                 end(process)
-                ended = "not done after %g s" % (part.limit * self.slow)
+                ended = f"not done after {part.limit * self.slow:g} s"
             self.running.discard(process)
             part.seconds = time.monotonic() - began
             for stream in out, err:
@@ -139,7 +139,7 @@ class Runner:
                 part.output += stream.read().decode("utf-8", "replace").splitlines()
         part.judge(ended)
         for complaint in complaints(log):
-            part.failed("a sanitizer complained: see %s" % complaint,
+            part.failed(f"a sanitizer complained: see {complaint}",
                         complaint.read_text(errors="replace").splitlines())
         orphans = left_behind(mark)
         if orphans:
@@ -162,8 +162,8 @@ def complaints(log):
 
 def how_it_ended(status):
     if status < 0:
-        return "killed by signal %d (%s)" % (-status, signal.Signals(-status).name)
-    return "exit status %d" % status if status else ""
+        return f"killed by signal {-status} ({signal.Signals(-status).name})"
+    return f"exit status {status}" if status else ""
 
 
 def end(process):
@@ -235,7 +235,7 @@ def unit_tests(area, folder):
     stems = [path.stem for path in sorted((area / folder).glob("test_*.c"))]
     stems += [path.stem.replace("fuzz", "replay") for path in (area / folder).glob("fuzz_*.c")]
     for stem in stems:
-        built = [path for path in sorted((area / "build" / folder).glob("%s*" % stem))
+        built = [path for path in sorted((area / "build" / folder).glob(f"{stem}*"))
                  if runnable(path) and stem == max(
                      (other for other in stems if path.name.startswith(other)), key=len)]
         for program in built or [area / "build" / folder / stem]:
@@ -255,7 +255,7 @@ def suites(tree, area, server, level):
                "--tap", "--ephemeral", *options[:split]]
     if level or variant:        # so that a run of all variants stays below ten minutes
         command.append(level or "--quick")
-    lesson = area / "tests" / ("lesson_%s.py" % variant if variant else "lesson.py")
+    lesson = area / "tests" / (f"lesson_{variant}.py" if variant else "lesson.py")
     if lesson.is_file():
         command += ["--also", str(lesson)]
     yield Part(area.name, server.name, [*command, str(server), *options[split:]],
@@ -271,10 +271,10 @@ def suites(tree, area, server, level):
 def tell(part):
     count = part.count()
     verdict = FAIL if count[FAIL] else OK
-    figures = ["%d passed" % count[OK]]
-    figures += ["%d failed" % count[FAIL]] if count[FAIL] else []
-    figures += ["%d skipped" % count[SKIP]] if count[SKIP] else []
-    print("%-4s  %-44s %-34s %6.1f s" % (verdict, part, ", ".join(figures), part.seconds))
+    figures = [f"{count[OK]} passed"]
+    figures += [f"{count[FAIL]} failed"] if count[FAIL] else []
+    figures += [f"{count[SKIP]} skipped"] if count[SKIP] else []
+    print(f"{verdict!s:<4}  {part!s:<44} {', '.join(figures)!s:<34} {part.seconds:6.1f} s")
     if count[FAIL]:
         tell_failures(part)
         print()
@@ -284,11 +284,11 @@ def tell(part):
 def tell_failures(part):
     for status, name, lines in part.results:
         if status == FAIL:
-            print("\nFAIL  %s: %s" % (part, name))
+            print(f"\nFAIL  {part}: {name}")
             for line in lines[:SHOWN]:
                 print("      " + line)
             if len(lines) > SHOWN:
-                print("      ... %d lines more in build/check/" % (len(lines) - SHOWN))
+                print(f"      ... {len(lines) - SHOWN} lines more in build/check/")
 
 
 def run_all(parts, runner, jobs):
@@ -307,25 +307,24 @@ def run_all(parts, runner, jobs):
 
 
 def summarise(parts, seconds):
-    print("\n%-26s %7s %7s %7s %9s" % ("", "passed", "failed", "skipped", "seconds"))
+    print(f"\n{'':<26} {'passed':>7} {'failed':>7} {'skipped':>7} {'seconds':>9}")
     for area in dict.fromkeys(part.area for part in parts):
         mine = [part for part in parts if part.area == area]
         count = sum((part.count() for part in mine), Counter())
         red = ", ".join(part.name for part in mine if part.count()[FAIL])
-        print("%-26s %7d %7d %7d %9.1f%s" % (
-            area, count[OK], count[FAIL], count[SKIP], sum(part.seconds for part in mine),
-            "   FAILED: " + red if red else ""))
-    print("%-26s %36.1f" % ("whole run", seconds))
+        print(f"{area!s:<26} {count[OK]:7} {count[FAIL]:7} {count[SKIP]:7} "
+              f"{sum(part.seconds for part in mine):9.1f}{'   FAILED: ' + red if red else ''}")
+    print(f"{'whole run':<26} {seconds:36.1f}")
     reasons = Counter(lines[0] for part in parts for status, _, lines in part.results
                       if status == SKIP)
     if reasons:
         print("\nskipped:")
         for reason, times in reasons.most_common():
-            print("%5d  %s" % (times, reason or "(no reason given)"))
+            print(f"{times:5}  {reason or '(no reason given)'}")
     for part in parts:
         tell_failures(part)
     count = sum((part.count() for part in parts), Counter())
-    print("\n%d passed, %d failed, %d skipped" % (count[OK], count[FAIL], count[SKIP]))
+    print(f"\n{count[OK]} passed, {count[FAIL]} failed, {count[SKIP]} skipped")
     return count[FAIL]
 
 
@@ -339,7 +338,7 @@ def write_junit(folder, parts):
         count = part.count()
         suite = ElementTree.Element(
             "testsuite", name=str(part), tests=str(len(part.results)), errors="0",
-            failures=str(count[FAIL]), skipped=str(count[SKIP]), time="%.3f" % part.seconds)
+            failures=str(count[FAIL]), skipped=str(count[SKIP]), time=f"{part.seconds:.3f}")
         for status, name, lines in part.results:
             case = ElementTree.SubElement(suite, "testcase", classname=str(part),
                                           name=printable(name))
@@ -371,7 +370,7 @@ def parse(arguments):
                            help="passed on to check-server.py")
     settings = parser.parse_args(arguments)
     if not re.fullmatch(r"(\d+(,\d+)*)?", settings.steps):
-        parser.error("--steps takes numbers, such as 1,6, not %r" % settings.steps)
+        parser.error(f"--steps takes numbers, such as 1,6, not {settings.steps!r}")
     settings.steps = {int(number) for number in re.findall(r"\d+", settings.steps)}
     if settings.jobs < 1:
         parser.error("--jobs must be at least 1")
@@ -391,7 +390,7 @@ def main(arguments=None):
         parser.error("there is no such part")
     if settings.list:
         for part in parts:
-            print("%-44s %s" % (part, shlex.join(part.command)))
+            print(f"{part!s:<44} {shlex.join(part.command)}")
         return 0
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(128 + signal.SIGTERM))
     began = time.monotonic()

@@ -34,18 +34,18 @@ class CheckAllTest(unittest.TestCase):
 
     def program(self, name, *output, then="", area="common"):
         """A test program, "built" from its source: prints lines, then does something."""
-        self.put("%s/tests/%s.c" % (area, name))
-        self.put("%s/build/tests/%s" % (area, name),
+        self.put(f"{area}/tests/{name}.c")
+        self.put(f"{area}/build/tests/{name}",
                  "#!/bin/sh\ncat <<END\n%s\nEND\n%s\n" % ("\n".join(output), then))
 
     def step(self, number, flags=""):
-        folder = "step%d_x" % number
+        folder = f"step{number}_x"
         self.put("clients/check-server.py", SERVER)
         self.put("clients/tests/inject.py", INJECT)
         self.put(folder + "/server")
         self.put(folder + "/tests/lesson.py")
         self.put(folder + "/Makefile", "print-suite-args:\n\t@echo $(FLAGS$(VARIANT))\n"
-                 "FLAGS = %s\nFLAGSpool = --capacity 4\n" % flags)
+                 f"FLAGS = {flags}\nFLAGSpool = --capacity 4\n")
 
     def run_it(self, *arguments, **environment):
         done = subprocess.run(
@@ -123,7 +123,7 @@ class CheckAllTest(unittest.TestCase):
         self.program("test_b", "1..1", "ok 1 - b", then="build/ends")
         (self.tree / "build").mkdir()
         for name, body in ("leaks", "volatile char *p = malloc(9); p = 0"), ("ends", "exit(0)"):
-            source = "#include <stdlib.h>\nint main(void) { %s; }" % body
+            source = f"#include <stdlib.h>\nint main(void) {{ {body}; }}"
             if subprocess.run(["gcc", "-fsanitize=address", "-w", "-x", "c", "-", "-o",
                                str(self.tree / "build" / name)],
                               input=source, encoding="utf-8").returncode:

@@ -34,7 +34,7 @@ class Tap(unittest.TestResult):
         self.failed += bool(self.wrong)
         name = test.id().replace(self.module + ".", "", 1)
         skip = "" if self.skipped_because is None else " # SKIP " + self.skipped_because
-        print("%s %d - %s%s" % ("not ok" if self.wrong else "ok", self.count, name, skip))
+        print(f"{'not ok' if self.wrong else 'ok'} {self.count} - {name}{skip}")
         for line in "\n".join(self.wrong).splitlines():
             print("# " + line)
         sys.stdout.flush()
@@ -49,8 +49,7 @@ class Tap(unittest.TestResult):
 
     def addSubTest(self, test, subtest, error):
         if error is not None:
-            self.wrong.append("%s\n%s" % (subtest._subDescription(),
-                                          self._exc_info_to_string(error, test)))
+            self.wrong.append(f"{subtest._subDescription()}\n{self._exc_info_to_string(error, test)}")
 
     def addSkip(self, test, reason):
         self.skipped_because = reason.replace("\n", " ")
@@ -73,7 +72,7 @@ def main():
     spec.loader.exec_module(module)
     result = Tap(path.stem)
     unittest.defaultTestLoader.loadTestsFromModule(module).run(result)
-    print("1..%d" % result.count)
+    print(f"1..{result.count}")
     return 1 if result.failed else 0
 
 

@@ -77,7 +77,7 @@ def ranges(numbers):
             spans[-1][1] = number
         else:
             spans.append([number, number])
-    return " ".join("%d" % a if a == b else "%d-%d" % (a, b) for a, b in spans)
+    return " ".join(f"{a}" if a == b else f"{a}-{b}" for a, b in spans)
 
 
 def limit_of(name):
@@ -106,16 +106,15 @@ def collect():
 def report(counts):
     """Prints the table; returns the names of the files that fall short."""
     short = []
-    print("\n%-36s %6s %8s   %s" % ("", "lines", "reached", "not reached"))
+    print(f"\n{'':<36} {'lines':>6} {'reached':>8}   {'not reached'}")
     for name, lines in sorted(counts.items()):
         limit = limit_of(name)
         if limit is None or not lines:
             continue
         missed = [number for number, count in sorted(lines.items()) if not count]
         share = 100 * (len(lines) - len(missed)) / len(lines)
-        print("%-36s %6d %7.1f%%   %s%s" % (
-            name, len(lines), share, ranges(missed),
-            "   BELOW %d %%" % limit if share < limit else ""))
+        print(f"{name!s:<36} {len(lines):6} {share:7.1f}%   "
+              f"{ranges(missed)}{f'   BELOW {limit} %' if share < limit else ''}")
         if share < limit:
             short.append(name)
     return short
@@ -133,7 +132,7 @@ def main():
         absent = ["gcc is clang on this system"]
     if absent:
         demanded = os.environ.get("REQUIRE_ALL", "0") != "0"
-        print("%s  coverage: %s" % ("FAIL" if demanded else "skip", ", ".join(absent)))
+        print(f"{'FAIL' if demanded else 'skip'}  coverage: {', '.join(absent)}")
         return 1 if demanded else 0
     os.umask(0)     # servers that gave up their rights are to add to the counts as well
     if not settings.keep:
@@ -145,8 +144,8 @@ def main():
         [sys.executable, str(COPY / "common/tests/check-all.py"), "--quick", *settings.parts],
         env={**os.environ, "CHECK_SLOW": os.environ.get("CHECK_SLOW", "2")})
     short = report(collect())
-    print("\n%s" % ("below the limit: " + ", ".join(short) if short else
-                    "every file reaches its limit"))
+    print("\nbelow the limit: " + ", ".join(short) if short else
+          "\nevery file reaches its limit")
     return 1 if short else 0
 
 

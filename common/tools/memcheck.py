@@ -24,8 +24,8 @@ LIMIT = 300     # seconds, for one unit test
 UNKNOWN = ["io_uring"]      # to valgrind 3.19: its server there never hears of a client
 # Opened by whoever started the program; or by a server, to have it as long as it lives.
 OPEN_TO_THE_END = re.compile(r"^Open .*(<inherited|\b(cli_wakeup_fd|cli_start) )", re.S)
-CASES = """known-exchange many-messages-in-one-packet half-close-with-answers-owed late-reader
-    random-fragments reset-* vanish-in-mid-send never-reading-client events-of-one-lap
+CASES = """known-exchange many-messages-in-one-packet half-close-with-unsent-answers late-reader
+    random-fragments reset-* disconnect-in-mid-send never-reading-client reused-descriptors
     interrupted max-clients idle-timeout help-and-version wrong-command-lines
     stats-file stop-with-clients stop-alone stop-under-load""".split()
 
@@ -33,8 +33,8 @@ CASES = """known-exchange many-messages-in-one-packet half-close-with-answers-ow
 def valgrind(name, program):
     """The command that runs a program; each process of it gets a log of its own."""
     return ["valgrind", "--quiet", "--leak-check=full", "--track-fds=yes",
-            "--suppressions=%s" % (TREE / "common/tools/valgrind.supp"),
-            "--error-exitcode=%d" % FOUND, "--log-file=%s/%s.%%p.log" % (LOGS, name), program]
+            f"--suppressions={TREE / 'common/tools/valgrind.supp'}",
+            f"--error-exitcode={FOUND}", f"--log-file={LOGS}/{name}.%p.log", program]
 
 
 def findings(pattern):
@@ -56,20 +56,20 @@ def unit_test(program):
             status = process.wait(LIMIT)
         except subprocess.TimeoutExpired:
             process.kill()
-            return ["not done after %d s" % LIMIT]
+            return [f"not done after {LIMIT} s"]
     found = [text for text in findings(name + ".*.log") if not text.startswith("Open ")]
     if status == 0:
-        found += [text for text in findings("%s.%d.log" % (name, process.pid))
+        found += [text for text in findings(f"{name}.{process.pid}.log")
                   if text.startswith("Open ")]
     return found
 
 
 def server(program):
     """The suite's verdict counts for this much: a server with a finding ends with FOUND."""
-    name = "%s-%s" % (program.relative_to(TREE).parts[0], program.name)
+    name = f"{program.relative_to(TREE).parts[0]}-{program.name}"
     wrapper = LOGS / name
-    wrapper.write_text("#!/bin/sh\nexec %s \"$@\"\n" % " ".join(
-        shlex.quote(word) for word in valgrind(name, str(program))))
+    wrapper.write_text("#!/bin/sh\nexec "
+                       f"{' '.join( shlex.quote(word) for word in valgrind(name, str(program)))} \"$@\"\n")
     wrapper.chmod(0o755)
     step, variant = program.parent, []
     if program.name != "server":
@@ -86,7 +86,7 @@ def server(program):
         stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, encoding="utf-8")
     (LOGS / (name + ".suite")).write_text(done.stdout)
     if " 0 passed" in "\n" + done.stdout or done.returncode not in (0, 1):
-        return ["the suite tested nothing: %s" % done.stdout[-500:]]
+        return [f"the suite tested nothing: {done.stdout[-500:]}"]
     return list(findings(name + ".*.log"))
 
 
@@ -103,7 +103,7 @@ def programs():
 def main(only):
     if shutil.which("valgrind") is None:
         demanded = os.environ.get("REQUIRE_ALL", "0") != "0"
-        print("%s  memcheck: valgrind is not installed" % ("FAIL" if demanded else "skip"))
+        print(f"{'FAIL' if demanded else 'skip'}  memcheck: valgrind is not installed")
         return 1 if demanded else 0
     shutil.rmtree(str(LOGS), ignore_errors=True)
     LOGS.mkdir(parents=True)
@@ -113,17 +113,17 @@ def main(only):
         if only and not any(word in name for word in only):
             continue
         if run is None:
-            print("skip  %s: under valgrind its system calls do nothing" % name)
+            print(f"skip  {name}: under valgrind its system calls do nothing")
             continue
         found = run(path)
         ran += 1
         failed += bool(found)
-        print("%-5s %s" % ("FAIL" if found else "ok", name), flush=True)
+        print(f"{('FAIL' if found else 'ok')!s:<5} {name}", flush=True)
         for paragraph in found[:5]:
             print("      " + paragraph.replace("\n", "\n      "))
         if len(found) > 5:
-            print("      ... and %d more in build/memcheck/" % (len(found) - 5))
-    print("memcheck: %d programs, %d with findings" % (ran, failed))
+            print(f"      ... and {len(found) - 5} more in build/memcheck/")
+    print(f"memcheck: {ran} programs, {failed} with findings")
     return 1 if failed or not ran else 0
 
 

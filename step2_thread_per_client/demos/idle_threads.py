@@ -30,7 +30,7 @@ class Server:
                                         encoding="utf-8")
         words = self.process.stdout.readline().rpartition(":")
         if not words[2].strip().isdigit():
-            raise OSError("%s does not start" % command[0])
+            raise OSError(f"{command[0]} does not start")
         self.port = int(words[2])
 
     def __enter__(self):
@@ -58,7 +58,7 @@ class Server:
         smaps_rollup, which counts the pages, where VmRSS lags behind by some."""
         lines = {}
         for name in "status", "smaps_rollup":
-            with open("/proc/%d/%s" % (self.process.pid, name), encoding="ascii") as file:
+            with open(f"/proc/{self.process.pid}/{name}", encoding="ascii") as file:
                 lines.update(line.split(":", 1) for line in file if ":" in line)
         return [int(lines[key].split()[0]) for key in ("Threads", "VmSize", "Rss", "VmPTE")]
 
@@ -89,28 +89,28 @@ def cost_row(name, program, count):
 
 
 def cost_table(count):
-    print("%d idle connections:\n" % count)
-    print("  %-34s %7s %14s %13s %13s" % ("", "threads", "reserved", "resident", "page tables"))
-    print("  %-34s %7s %14s %13s %13s" % ("", "", "each", "each", "each"))
+    print(f"{count} idle connections:\n")
+    print(f"  {'':<34} {'threads':>7} {'reserved':>14} {'resident':>13} {'page tables':>13}")
+    print(f"  {'':<34} {'':>7} {'each':>14} {'each':>13} {'each':>13}")
     for name, program in (("step 2, stacks by default", DEFAULT_STACKS),
                           ("step 2, stacks of 256 KiB", STEP2), ("step 6, no thread", STEP6)):
         if os.access(program, os.X_OK):
             cost_row(name, program, count)
         else:
-            print("  %-34s is not built" % name)
+            print(f"  {name!s:<34} is not built")
 
 
 def attack(most, seconds):
-    print("\nSilent clients against step 2 with --max-clients %d --idle-timeout %d:\n"
-          % (most, seconds))
+    print(f"\nSilent clients against step 2 with --max-clients {most} --idle-timeout "
+          f"{seconds}:\n")
     with Server(STEP2, "--max-clients", str(most), "--idle-timeout", str(seconds)) as server:
         def tell(what, reason=""):
-            print(("  %-36s %4d threads   %s" % (what, server.status()[0], reason)).rstrip(),
+            print((f"  {what!s:<36} {server.status()[0]:4} threads   {reason}").rstrip(),
                   flush=True)
 
         began, alone = time.monotonic(), server.status()[0]
         silent = server.crowd(most)
-        tell("%d are in, and never say a word" % most)
+        tell(f"{most} are in, and never say a word")
         with server.connect() as client:
             tell("the next is " + ("in" if client.recv(1) else "turned away"),
                  "<- --max-clients")
@@ -119,7 +119,7 @@ def attack(most, seconds):
                 raise OSError("a silent client was sent something")
         gone = time.monotonic() - began
         server.settle(alone)
-        tell("after %.1f s all of them are dropped" % gone, "<- --idle-timeout")
+        tell(f"after {gone:.1f} s all of them are dropped", "<- --idle-timeout")
         close_all(silent)
         with server.connect() as client:
             client.recv(1)
@@ -132,7 +132,7 @@ def allow_descriptors(count):
     """For us and the servers, which inherit it."""
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     if hard != resource.RLIM_INFINITY and hard < count:
-        raise OSError("%d connections need more descriptors than ulimit -Hn allows" % count)
+        raise OSError(f"{count} connections need more descriptors than ulimit -Hn allows")
     if soft != resource.RLIM_INFINITY and soft < count:
         resource.setrlimit(resource.RLIMIT_NOFILE, (count, hard))
 
@@ -156,4 +156,4 @@ if __name__ == "__main__":
     except KeyboardInterrupt:
         sys.exit(130)
     except OSError as problem:
-        sys.exit("idle_threads: %s" % problem)
+        sys.exit(f"idle_threads: {problem}")

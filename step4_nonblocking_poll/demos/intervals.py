@@ -85,9 +85,7 @@ def measure(command, clients, seconds):
 def row(name, cost, times, seconds):
     cpu = cost["cpu_user_seconds"] + cost["cpu_system_seconds"]
     in_vain = 100 * cost["recv_again"] / max(1, cost["recv_calls"])
-    return "%-16s %6.0f ms %4.0f %% %12d %8.1f %% %13.2f ms" % (
-        name, 1000 * cpu, 100 * cpu / seconds, cost["recv_calls"], in_vain,
-        1000 * statistics.median(times))
+    return f"{name!s:<16} {1000 * cpu:6.0f} ms {100 * cpu / seconds:4.0f} % {cost['recv_calls']:12} {in_vain:8.1f} % {1000 * statistics.median(times):13.2f} ms"
 
 
 def main():
@@ -102,11 +100,11 @@ def main():
             and all(0 <= ms <= 10000 for ms in options.intervals)):
         parser.error("1 to 500 clients, 1 to 600 seconds, intervals from 0 to 10000 ms")
 
-    print("%d clients, each with a message every %d to %d ms, for %g s:\n" % (
-        options.clients, 1000 * PAUSE[0], 1000 * PAUSE[1], options.seconds))
-    print("%-16s %16s %12s %10s %16s" % ("", "CPU time used", "recv calls", "EAGAIN",
-                                         "median answer"))
-    servers = [("interval %d ms" % ms, [POLLING, "--interval-ms", str(ms)])
+    print(f"{options.clients} clients, each with a message every {1000 * PAUSE[0]:.0f} to "
+          f"{1000 * PAUSE[1]:.0f} ms, for {options.seconds:g} s:\n")
+    print(f"{'':<16} {'CPU time used':>16} {'recv calls':>12} {'EAGAIN':>10} "
+          f"{'median answer':>16}")
+    servers = [(f"interval {ms} ms", [POLLING, "--interval-ms", str(ms)])
                for ms in options.intervals] + [("select (step 5)", [SELECT])]
     for name, command in servers:
         print(row(name, *measure(command, options.clients, options.seconds), options.seconds),
@@ -119,4 +117,4 @@ if __name__ == "__main__":
     except KeyboardInterrupt:
         raise SystemExit(130)
     except (OSError, IndexError, ValueError) as problem:
-        sys.exit("intervals: %s (are steps 4 and 5 built?)" % problem)
+        sys.exit(f"intervals: {problem} (are steps 4 and 5 built?)")

@@ -2,7 +2,7 @@
 
 import os
 
-import check_server.newcomers   # noqa: F401  a case for this server, too
+import check_server.fair_accept   # noqa: F401  a case for this server, too
 from check_server import case
 
 FD_SETSIZE = 1024

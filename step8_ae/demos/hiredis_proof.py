@@ -23,7 +23,7 @@ PATIENCE = 30
 def absent(what):
     """Return the exit status for something that is not installed."""
     demanded = os.environ.get("REQUIRE_ALL", "0") != "0"
-    print("%s  %s is not installed" % ("FAIL" if demanded else "skip", what))
+    print(f"{'FAIL' if demanded else 'skip'}  {what} is not installed")
     return int(demanded)
 
 
@@ -69,7 +69,7 @@ def main():
                 failed |= subprocess.run([proof, "127.0.0.1", str(port)],
                                          timeout=PATIENCE).returncode
             except subprocess.TimeoutExpired:
-                print("%s does not end" % proof.name)
+                print(f"{proof.name} does not end")
                 failed = 1
     return int(bool(failed))
 
@@ -78,6 +78,6 @@ if __name__ == "__main__":
     try:
         sys.exit(main())
     except (OSError, RuntimeError) as error:
-        sys.exit("hiredis_proof: %s" % error)
+        sys.exit(f"hiredis_proof: {error}")
     except KeyboardInterrupt:
         sys.exit(130)

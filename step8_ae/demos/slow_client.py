@@ -25,8 +25,8 @@ def connect(address):
     try:
         return socket.create_connection(address, PATIENCE)
     except OSError as error:
-        raise OSError("cannot connect to %s port %d: %s"
-                      % (*address, error.strerror or error)) from error
+        raise OSError(f"cannot connect to {address[0]} port {address[1]}: "
+                      f"{error.strerror or error}") from error
 
 
 class Client:
@@ -41,7 +41,7 @@ class Client:
     def read_line(self, expected):
         line = self.file.readline()
         if line != expected + "\n":
-            raise ValueError("expected %r, got %r" % (expected, line))
+            raise ValueError(f"expected {expected!r}, got {line!r}")
 
     def ask(self, line, expected):
         """Return how long the answer took."""
@@ -85,7 +85,7 @@ def measure(address, ms):
 
     def command():
         try:
-            slow_took.append(slow.ask("SLOW %d" % ms, "done"))
+            slow_took.append(slow.ask(f"SLOW {ms}", "done"))
         except (OSError, ValueError) as error:
             errors.append(error)
 
@@ -120,13 +120,12 @@ def measure(address, ms):
 
 def print_heading(ms):
     print("%-8s%39s%26s%14s" % ("", "a bystander's worst answer time", "a newcomer meanwhile",
-                                "SLOW %d" % ms))
-    print("%-8s%13s%13s%13s%14s%13s%14s" % ("", "before", "during", "after", "connected",
-                                            "greeted", "took"))
+                                f"SLOW {ms}"))
+    print(f"{'':<8}{'before':>13}{'during':>13}{'after':>13}{'connected':>14}{'greeted':>13}{'took':>14}")
 
 
 def print_row(name, times):
-    print("%-8s" % name + "%10.1f ms%10.1f ms%10.1f ms%11.1f ms%10.1f ms%11.1f ms"
+    print(f"{name!s:<8}" + "%10.1f ms%10.1f ms%10.1f ms%11.1f ms%10.1f ms%11.1f ms"
           % tuple(1000 * seconds for seconds in times), flush=True)
 
 
@@ -170,4 +169,4 @@ if __name__ == "__main__":
     except KeyboardInterrupt:
         sys.exit(130)
     except (OSError, ValueError) as problem:
-        sys.exit("slow_client: %s" % (getattr(problem, "strerror", None) or problem))
+        sys.exit(f"slow_client: {getattr(problem, 'strerror', None) or problem}")

@@ -102,8 +102,9 @@ def answers_come_together(t):
             client.expect(b"cd")
             gaps.append(time.monotonic() - began)
         gap = statistics.median(gaps[-10:])
-        t.check(gap < 0.02 * t.slow, "the last answer to `^abc$` came %.0f ms (median) after "
-                "the first" % (1e3 * gap))
+        t.check(gap < 0.02 * t.slow, f"the last answer to `^abc$` came {1e3 * gap:.0f} ms "
+                                     "(median) after "
+                "the first")
         client.finish()
 
 
@@ -123,7 +124,7 @@ def state_is_per_connection(t):
 
 
 @case("after a half-close every answer still owed is delivered, and then the end")
-def half_close_with_answers_owed(t):
+def half_close_with_unsent_answers(t):
     with t.server() as s:
         for data in (b"^abc", b"^abc$d", b"", b"^"):
             s.connect().greeting().send(data).half_close().settle().expect_end().close()

@@ -9,7 +9,8 @@ import tempfile
 import time
 from contextlib import contextmanager
 
-from .. import proc
+from lib import figures
+
 from ..client import Flood, exchange_all
 from ..protocol import KNOWN_EXCHANGE, message, random_input
 from ..registry import case
@@ -36,7 +37,7 @@ def reset_in_mid_message(t):
 
 
 @case("a client that resets with answers owed to it is forgotten")
-def reset_with_answers_owed(t):
+def reset_with_unsent_answers(t):
     with t.server() as s, s.bystander():
         for _ in t.rounds(t.scale(2, 5, 20)):
             client = s.connect(rcvbuf=4096).greeting()
@@ -46,7 +47,7 @@ def reset_with_answers_owed(t):
 
 
 @case("a client that vanishes while it sends is forgotten, and no signal kills the server")
-def vanish_in_mid_send(t):
+def disconnect_in_mid_send(t):
     with t.server() as s, s.bystander():
         for _ in t.rounds(t.scale(2, 5, 20)):
             # All it said and its goodbye wait in the server's socket when it is already gone:
@@ -55,7 +56,7 @@ def vanish_in_mid_send(t):
             with s.frozen():
                 client.push(message(300 * KIB), until_stuck=0.05)
                 client.half_close()
-                if proc.AVAILABLE:      # the kernel may pace what it sends
+                if figures.AVAILABLE:      # the kernel may pace what it sends
                     s.eventually(lambda: client.unacknowledged() == 0, 0.5)
                 client.close()
         s.serves_others()
@@ -96,14 +97,14 @@ def never_reading_trickle(t):
 @contextmanager
 def costs_little(t, s):
     """What happens meanwhile takes no more than a few hundred KiB of memory."""
-    if not proc.AVAILABLE or s.sanitized():
+    if not figures.AVAILABLE or s.sanitized():
         yield
         return
     s.connect().greeting().exchange(message(4 * MIB)).finish()   # warm buffers are not news
     before = s.memory()
     yield
     cost = s.memory() - before
-    t.check(cost <= 512 * KIB, "one client cost %d KiB of memory" % (cost // KIB))
+    t.check(cost <= 512 * KIB, f"one client cost {cost // KIB} KiB of memory")
 
 
 @case("a client that shuts down its sending side and never reads delays nobody")
@@ -130,7 +131,7 @@ def one_byte_a_second(t):
 
 @case("64 MiB (8 unless --full) through a reader that dawdles arrive whole", level="normal",
       limit=60)
-def dawdling_reader(t):
+def slow_reader(t):
     with t.server() as s:
         client = s.connect(rcvbuf=32768).greeting()
         client.exchange_slowly(message(t.scale(1, 8, 64) * MIB), pause=0.002)
@@ -139,7 +140,7 @@ def dawdling_reader(t):
 
 @case("silent clients, in and out of a message, cost no processor time and delay nobody",
       clients=60)
-def silent_clients(t):
+def idle_clients(t):
     with t.server() as s:
         if t.serial:
             s.connect().greeting()
@@ -177,7 +178,7 @@ def urgent_data_is_not_answered(t):
 
 
 @case("what is sent outside messages is dropped, however much it is")
-def endless_nothing(t):
+def bytes_outside_messages(t):
     with t.server() as s, s.bystander():
         with costs_little(t, s):
             client = s.connect().greeting()
@@ -223,7 +224,8 @@ def ten_thousand_idle(t):
         silent = []
         for _ in range(100):    # in steps, so that no backlog overflows
             silent += s.crowd(100)
-            if len(silent) == 4000 and proc.AVAILABLE and s.threads() > 4000 and s.sanitized():
+            if (len(silent) == 4000 and figures.AVAILABLE and s.threads() > 4000
+                    and s.sanitized()):
                 t.skip("ThreadSanitizer takes no more than about 8000 threads")
         active = s.connect().greeting()
         for _ in range(20):
@@ -258,14 +260,14 @@ def fairness(t):
             visit = time.monotonic() - began
         client.finish()
         t.check(statistics.median(among) < 3 * statistics.median(alone) + 0.03 * t.slow,
-                "an answer took %.0f ms (median) among clients that send without pause, "
-                "%.1f ms alone" % (1e3 * statistics.median(among),
-                                   1e3 * statistics.median(alone)))
+                f"an answer took {1e3 * statistics.median(among):.0f} ms (median) among "
+                "clients that send without pause, "
+                f"{1e3 * statistics.median(alone):.1f} ms alone")
         t.check(max(among) < 3 * max(alone) + 0.5 * t.slow,
-                "an answer took up to %.2f s among clients that send without pause"
-                % max(among))
+                f"an answer took up to {max(among):.2f} s among clients that send without "
+                "pause")
         t.check(visit < 10 * max(alone) + 1.0 * t.slow,
-                "a newcomer's visit took %.1f s among clients that send without pause" % visit)
+                f"a newcomer's visit took {visit:.1f} s among clients that send without pause")
 
 
 @case("a client that has sent much gets its turn like any other: who says goodbye "
@@ -287,24 +289,24 @@ def one_turn_each(t):
             s.eventually(lambda: flood.unacknowledged() == 0)
         for client in clients:
             client.expect_end()
-        ports = ["%d" % client.sock.getsockname()[1] for client in clients]
-        s.wait_log(r"\b%s\) disconnected$" % ports[1])
+        ports = [f"{client.sock.getsockname()[1]}" for client in clients]
+        s.wait_log(fr"\b{ports[1]}\) disconnected$")
         gone = re.findall(r"\b(\d+)\) disconnected$", s.log_text(), re.M)
         t.check(set(ports[::2]) <= set(gone[:gone.index(ports[1])]),
-                "%d KiB from one client were read before all others had had their turn"
-                % (size // KIB))
+                f"{size // KIB} KiB from one client were read before all others had had their "
+                "turn")
 
 
 def crew(s):
     """Its threads and its processes, in all."""
-    return s.threads() + len(list(proc.members(s.pid)))
+    return s.threads() + len(list(figures.members(s.pid)))
 
 
 # Everything at once.
 
 @case("what happens to one client never reaches another that has its descriptor since",
       needs=("ours", "concurrent"), clients=60)
-def events_of_one_lap(t):
+def reused_descriptors(t):
     with t.server() as s:
         for _ in t.rounds(t.scale(3, 10, 50)):
             old = s.crowd(30)
@@ -350,7 +352,7 @@ def interrupted(t):
             found = dict(re.findall(r'"(\w+)": (\d+),', file.read()))
         t.check(int(found.get("bytes_in", 0)) <= client.sent.total + 100
                 and int(found.get("clients_served", 1)) > 0,
-                "%d bytes were sent, and it reports %r" % (client.sent.total, found))
+                f"{client.sent.total} bytes were sent, and it reports {found!r}")
 
     with tempfile.TemporaryDirectory() as folder:
         path = os.path.join(folder, "stats.json")

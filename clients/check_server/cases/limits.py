@@ -8,7 +8,8 @@ import signal
 import tempfile
 import time
 
-from .. import proc
+from lib import figures
+
 from ..errors import Failure
 from ..protocol import message
 from ..registry import case
@@ -20,7 +21,7 @@ KIB, MIB = 1 << 10, 1 << 20
 
 @case("after thousands of clients it has the descriptors, threads and memory it had",
       level="normal", needs="linux", clients=20, limit=60)
-def nothing_is_kept(t):
+def no_leaks(t):
     def visits(s, count):
         together = 1 if t.serial else 10
         for number in t.rounds(count // together, 15):
@@ -61,12 +62,11 @@ def nothing_is_kept(t):
             visit(s, count)
             after = at_rest(s, before)
             for what, had, has in zip(("descriptors", "threads"), before, after):
-                t.check(has <= had, "%d %s before %d clients came and went, %d after"
-                        % (had, what, count, has))
+                t.check(has <= had, f"{had} {what} before {count} clients came and went, "
+                                    f"{has} after")
             grown = s.memory() - memory
             t.check(grown <= bound or s.sanitized(),
-                    "%d clients came and went, and %d KiB of memory stayed"
-                    % (count, grown // KIB))
+                    f"{count} clients came and went, and {grown // KIB} KiB of memory stayed")
 
 
 # A full house.
@@ -95,8 +95,9 @@ def check_full_house(t, s, count):
     for client in leaving:
         client.finish()
         inside.remove(client)
-    t.check(s.eventually(s.knock), "%d of %d clients left, and still nobody is "
-            "admitted" % (len(leaving), len(leaving) + len(inside)))
+    t.check(s.eventually(s.knock), f"{len(leaving)} of {len(leaving) + len(inside)} clients "
+                                   "left, and still nobody is "
+            "admitted")
     check_served(inside)
     return refused
 
@@ -118,31 +119,31 @@ def full_house(t, files):
 
 @case("with 12 descriptors it serves whom it can, refuses the rest, and uses no time",
       needs=("ours", "linux"), level="normal")
-def full_house_12(t):
+def out_of_descriptors_12(t):
     full_house(t, 12)
 
 
 @case("with 64 descriptors it serves whom it can, refuses the rest, and uses no time",
       needs="linux", clients=75)
-def full_house_64(t):
+def out_of_descriptors_64(t):
     full_house(t, 64)
 
 
 @case("with 256 descriptors it serves whom it can, refuses the rest, and uses no time",
       needs="linux", level="normal", clients=270)
-def full_house_256(t):
+def out_of_descriptors_256(t):
     full_house(t, 256)
 
 
 @case("the limit of descriptors lowered below what it has open, it serves those it has, and "
       "delivers what it owes when it is stopped", needs=("ours", "linux", "concurrent"),
       clients=50)
-def lowered_limit(t):
+def lowered_descriptor_limit(t):
     for limit in t.scale([20], [20, 0], [20, 0]):
         with t.server() as s:
             inside = s.crowd(40)
             with s.frozen():    # not while it asks for one more
-                proc.limit(s.pid, resource.RLIMIT_NOFILE, limit)
+                figures.limit(s.pid, resource.RLIMIT_NOFILE, limit)
             for _ in range(3 if limit else 0):  # (libuv cannot leave them waiting with none)
                 s.connect()
             check_served(inside)
@@ -157,23 +158,24 @@ def lowered_limit(t):
 
 @case("when no further thread can be had it refuses newcomers and serves those it has",
       needs=("linux", "concurrent"), clients=60)
-def no_thread_left(t):
+def out_of_threads(t):
     # The limit does not bind root, and counts whatever else the user runs.
     user = t.ordinary_user()
-    room = proc.tasks_of_user(user) + 15
+    room = figures.tasks_of_user(user) + 15
     with t.server(user=user, rlimits={resource.RLIMIT_NPROC: room}) as s:
         check_full_house(t, s, 50)
 
 
 @case("when memory runs out a client may be lost, never the server or the others",
       needs=("linux", "concurrent"), clients=60, level="normal")
-def no_memory_left(t):
+def out_of_memory(t):
     with t.server() as s:
         if s.sanitized():
             t.skip("a sanitizer needs all the address space")
         s.serves()
         with s.bystander():
-            before = proc.limit(s.pid, resource.RLIMIT_AS, proc.virtual_bytes(s.pid) + MIB)
+            before = figures.limit(s.pid, resource.RLIMIT_AS,
+                                   figures.virtual_bytes(s.pid) + MIB)
             data = message(16 * MIB)
             for _ in range(25):
                 try:
@@ -182,26 +184,26 @@ def no_memory_left(t):
                         client.push(data, until_stuck=0.02)
                 except Failure:
                     pass    # dropped in the middle: its bad luck
-            t.check(s.alive(), "out of memory it ended: %s" % s.describe())
+            t.check(s.alive(), f"out of memory it ended: {s.describe()}")
             for client in s.clients[1:]:
                 client.reset()
             s.serves()
-            proc.limit(s.pid, resource.RLIMIT_AS, before[0])
+            figures.limit(s.pid, resource.RLIMIT_AS, before[0])
 
 
 @case("while there is no memory for more it serves those it has and uses no time; then it "
       "admits newcomers again", needs=("linux", "concurrent"), clients=200)
-def memory_comes_back(t):
+def memory_returns(t):
     with t.server() as s:
         if s.sanitized():
             t.skip("a sanitizer needs all the address space")
         inside = s.crowd(3)
         check_served(inside)
-        before = proc.limit(s.pid, resource.RLIMIT_AS, proc.virtual_bytes(s.pid))
+        before = figures.limit(s.pid, resource.RLIMIT_AS, figures.virtual_bytes(s.pid))
         crowd = [s.connect() for _ in range(t.scale(50, 100, 190))]
         check_served(inside)
         s.check_calm()
-        proc.limit(s.pid, resource.RLIMIT_AS, before[0])
+        figures.limit(s.pid, resource.RLIMIT_AS, before[0])
         for client in crowd:
             client.reset()
         check_served(inside)
@@ -213,7 +215,7 @@ def memory_comes_back(t):
 def max_clients(t):
     with t.server("--max-clients", "3") as s:
         inside, refused = s.fill(3)
-        t.check(refused == 0, "%d of 3 clients were refused" % refused)
+        t.check(refused == 0, f"{refused} of 3 clients were refused")
         for _ in range(5):
             t.check(s.knock() is None, "a fourth client was admitted")
         check_served(inside)
@@ -227,20 +229,20 @@ def max_clients(t):
 
 @case("a flood of refusals is said in the log, but does not flood it",
       needs=("--max-clients", "concurrent"))
-def refusals_in_the_log(t):
+def rejections_in_the_log(t):
     with t.server("--max-clients", "1") as s:
         s.connect().greeting()
         before = len(s.log_text().splitlines())
         _, refused = s.fill(300)
-        t.check(refused == 300, "%d of 300 clients were refused" % refused)
+        t.check(refused == 300, f"{refused} of 300 clients were refused")
         s.wait_log(r"(?i)refus|full|max.clients|turned away")
         lines = len(s.log_text().splitlines()) - before
-        t.check(lines <= 60, "300 refusals made %d lines of log" % lines)
+        t.check(lines <= 60, f"300 refusals made {lines} lines of log")
 
 
 @case("it counts whom it refuses: by --max-clients, and for want of descriptors",
       needs=("--max-clients", "--stats", "ours", "linux", "concurrent"))
-def refusals_are_counted(t):
+def rejections_are_counted(t):
     with tempfile.TemporaryDirectory() as folder:
         path = os.path.join(folder, "stats.json")
         for options, rlimits in ((["--max-clients", "3"], {}),
@@ -252,13 +254,13 @@ def refusals_are_counted(t):
                 stats = json.load(file)
             for key, wanted in (("clients_refused", refused), ("clients_served", len(inside)),
                                 ("clients_max", len(inside))):
-                t.check(stats[key] == wanted, "%d clients admitted, %d refused, and %s is %r"
-                        % (len(inside), refused, key, stats[key]))
+                t.check(stats[key] == wanted, f"{len(inside)} clients admitted, {refused} "
+                                              f"refused, and {key} is {stats[key]!r}")
 
 
 @case("few descriptors: it says at its start how few clients it can take",
       needs=("ours", "linux"))
-def few_descriptors_are_said(t):
+def few_descriptors_are_reported(t):
     with t.server(rlimits={resource.RLIMIT_NOFILE: 64}) as s:
         s.wait_log(r"\b\d+ clients")
 
@@ -314,8 +316,8 @@ def idle_timeout(t):
                 # A send that blocked waits so long for each part that still fits somewhere.
                 most = 3 * limit if kind is deaf else limit
                 t.check(0.9 * limit <= seconds <= most + 0.4 * t.slow,
-                        "%s: closed after %.2f s, and --idle-timeout is %g"
-                        % (kind.__name__.replace("_", " "), seconds, limit))
+                        f"{kind.__name__.replace('_', ' ')}: closed after {seconds:.2f} s, "
+                        f"and --idle-timeout is {limit:g}")
 
 
 @case("--idle-timeout: who spoke while the server could not run is not silent",
@@ -346,7 +348,7 @@ def idle_timeout_amid_signals(t):
 
 @case("--idle-timeout: who says or takes only little, but steadily, may stay; who is silent "
       "meanwhile is closed", needs="--idle-timeout", limit=30)
-def idle_timeout_spares(t):
+def idle_timeout_spares_active_clients(t):
     limit = t.scale(0.8, 1, 1) * SILENCE * t.slow
     # Made beforehand: a client that takes its time to think is silent, too.
     growth, flood = message(t.scale(0, 2, 8) * MIB), message(32 * MIB)

@@ -30,19 +30,19 @@ def listening_line(t):
     reader, writer = os.pipe()
     with os.fdopen(reader) as lines, os.fdopen(writer, "w") as output:
         with t.server(stdout=output) as s:
-            wanted = "Listening on 127.0.0.1:%d\n" % s.port
+            wanted = f"Listening on 127.0.0.1:{s.port}\n"
             ready = select.select([lines], [], [], t.patience)[0]
             line = lines.readline() if ready else "nothing"
-            t.check(line == wanted, "expected %r, got %r" % (wanted, line))
+            t.check(line == wanted, f"expected {wanted!r}, got {line!r}")
 
 
 @case("--help and --version answer on standard output and exit 0", needs="ours")
 def help_and_version(t):
     for option in ("--help", "-h", "--version", "-V"):
         done = t.run(option)
-        t.check(done.status == 0, "%s: exit status %d" % (option, done.status))
-        t.check(done.stdout.strip(), "%s: nothing on standard output" % option)
-        t.check(not done.stderr, "%s: %r on standard error" % (option, done.stderr))
+        t.check(done.status == 0, f"{option}: exit status {done.status}")
+        t.check(done.stdout.strip(), f"{option}: nothing on standard output")
+        t.check(not done.stderr, f"{option}: {done.stderr!r} on standard error")
 
 
 @case("a wrong command line is a usage error: exit 2, and what is wrong on standard error",
@@ -63,16 +63,16 @@ def wrong_command_lines(t):
             (["-i", "1e999", "0"], "1e999"), (["-i", "", "0"], "idle")):
         done = t.run(*arguments)
         shown = " ".join(arguments)
-        t.check(done.status == 2, "%s: exit status %d, not 2" % (shown, done.status))
-        t.check(not done.stdout, "%s: %r on standard output" % (shown, done.stdout))
+        t.check(done.status == 2, f"{shown}: exit status {done.status}, not 2")
+        t.check(not done.stdout, f"{shown}: {done.stdout!r} on standard output")
         first_line = done.stderr.partition("\n")[0]     # the usage that follows may say it too
-        t.check(what in first_line, "%s: standard error does not say %r first:\n%s"
-                % (shown, what, done.stderr))
+        t.check(what in first_line, f"{shown}: standard error does not say {what!r} "
+                                    f"first:\n{done.stderr}")
 
 
 @case("--help or --version into a full disk: one line that says so, exit 1",
       needs=("ours", "linux"))
-def help_that_cannot_be_given(t):
+def help_into_a_full_disk(t):
     for option in ("--help", "--version"):
         with open("/dev/full", "wb") as full:
             check_one_line(t, t.run(option, stdout=full), "output")
@@ -80,15 +80,14 @@ def help_that_cannot_be_given(t):
 
 def check_one_line(t, done, *words):
     """It could not start: status 1 and one line that says what and why."""
-    t.check(done.status == 1, "exit status %d, not 1" % done.status)
-    t.check(not done.stdout, "%r on standard output" % done.stdout)
+    t.check(done.status == 1, f"exit status {done.status}, not 1")
+    t.check(not done.stdout, f"{done.stdout!r} on standard output")
     t.check(len(done.stderr.splitlines()) == 1,
-            "expected one line on standard error, got %r" % done.stderr)
+            f"expected one line on standard error, got {done.stderr!r}")
     for word in words:
-        t.check(word in done.stderr, "standard error does not say %r: %r"
-                % (word, done.stderr))
+        t.check(word in done.stderr, f"standard error does not say {word!r}: {done.stderr!r}")
     t.check("unknown error" not in done.stderr.lower(),     # strerror of what is no errno
-            "standard error gives no reason: %r" % done.stderr)
+            f"standard error gives no reason: {done.stderr!r}")
 
 
 @case("a busy port: one line that names it, exit 1", needs="ours")
@@ -101,7 +100,7 @@ def busy_port(t):
 
 
 @case("a port that another one like it has: one line that names it, exit 1", needs="ours")
-def port_of_its_like(t):
+def port_of_another_server(t):
     with t.server() as s:
         check_one_line(t, t.run(str(s.port)), str(s.port), "in use")
         s.serves()
@@ -140,7 +139,7 @@ def listens_on_loopback(t):
                 Client((host, s.port)).close()
             except Failure:
                 continue
-            raise Failure("it also accepts on %s" % host)
+            raise Failure(f"it also accepts on {host}")
 
 
 def can_bind(host):
@@ -158,7 +157,7 @@ def bind(t):
     if not can_bind("::1"):
         t.skip("no IPv6 here")
     with t.server("--bind", "::1", host="::1") as s:
-        s.wait_log(r"^Listening on \[::1\]:%d$" % s.port)
+        s.wait_log(fr"^Listening on \[::1\]:{s.port}$")
 
 
 @case("--quiet: no line per client", needs="--quiet")
@@ -167,20 +166,20 @@ def quiet(t):
         before = s.log_text()
         s.serves()
         after = s.log_text()
-        t.check(after == before, "with --quiet it said %r" % after[len(before):])
+        t.check(after == before, f"with --quiet it said {after[len(before):]!r}")
 
 
 @case("its log says of each client once that it came, and once that it went", needs="ours")
-def comings_and_goings(t):
+def connect_and_disconnect_lines(t):
     with t.server() as s:
         for leave in (Client.finish, Client.reset, Client.close):
             client = s.connect().greeting()
             port = client.sock.getsockname()[1]
             leave(client)
-            s.wait_log(r"^peer \(.*\b%d\) disconnected$" % port)
+            s.wait_log(fr"^peer \(.*\b{port}\) disconnected$")
             for what in ("connected", "disconnected"):
-                count = len(re.findall(r"\b%d\) %s$" % (port, what), s.log_text(), re.M))
-                t.check(count == 1, "%s: said %d times, not once" % (what, count))
+                count = len(re.findall(fr"\b{port}\) {what}$", s.log_text(), re.M))
+                t.check(count == 1, f"{what}: said {count} times, not once")
 
 
 @case("--stats FILE: on SIGUSR1 and at exit the cost counters as one flat JSON object",
@@ -214,15 +213,15 @@ def stats_file(t):
 def check_stats(t, stats, clients):
     t.check(stats, "nothing was written")
     missing = [key for key in STATS_KEYS if key not in stats]
-    t.check(not missing, "missing in the statistics: %s" % ", ".join(missing))
+    t.check(not missing, f"missing in the statistics: {', '.join(missing)}")
     t.check(all(isinstance(stats[key], (int, float)) for key in STATS_KEYS),
-            "not all statistics are numbers: %r" % stats)
+            f"not all statistics are numbers: {stats!r}")
     for key, wanted in (("clients_served", clients), ("clients_max", 1),
                         ("clients_refused", 0), ("bytes_in", 36 * clients),
                         ("bytes_out", 19 * clients)):
-        t.check(stats[key] == wanted, "%s is %r, not %d" % (key, stats[key], wanted))
-    t.check(1e5 < stats["peak_rss_bytes"] < 1e12, "peak_rss_bytes is %r"
-            % stats["peak_rss_bytes"])
+        t.check(stats[key] == wanted, f"{key} is {stats[key]!r}, not {wanted}")
+    t.check(1e5 < stats["peak_rss_bytes"] < 1e12, "peak_rss_bytes is "
+                                                  f"{stats['peak_rss_bytes']!r}")
 
 
 @case("--stats to a file that cannot be written: one line that names it", needs="ours")
@@ -236,12 +235,12 @@ def unwritable_stats_file(t):
 
 @case("--stats to a full disk: it serves, names the file at the end, and exits 1",
       needs=("--stats", "ours", "linux"))
-def stats_that_cannot_be_kept(t):
+def stats_into_a_full_disk(t):
     with t.server("--stats", "/dev/full") as s:
         s.serves()
         s.signal(signal.SIGTERM)
         status, _ = s.wait(2 * t.slow, "it was told to stop")
-        t.check(status == 1, "its statistics are lost, and yet: %s" % s.describe())
+        t.check(status == 1, f"its statistics are lost, and yet: {s.describe()}")
         s.wait_log("/dev/full")
 
 
@@ -273,7 +272,7 @@ def blocked_signals(t):
 
 @case("a standard output that nobody reads any more costs no client, nor does a signal then",
       needs="ours")
-def broken_output(t):
+def closed_output(t):
     reader, writer = os.pipe()
     with t.server(stdout=writer, stderr=subprocess.STDOUT) as s:
         os.close(writer)
@@ -314,7 +313,7 @@ def fill_with_log(t, reader, writer):
 
 @case("a standard error that is full and never read does not keep it from starting",
       needs="ours")
-def unread_complaints(t):
+def unread_error_output(t):
     reader, writer = os.pipe()
     try:
         os.set_blocking(writer, False)
@@ -347,7 +346,7 @@ def full_disk(t):
 
 
 @case("no file may grow (RLIMIT_FSIZE): it serves on, without its log", needs="ours")
-def no_file_may_grow(t):
+def file_size_limit(t):
     with t.server(rlimits={resource.RLIMIT_FSIZE: 100}) as s:
         for _ in range(3):
             s.serves()

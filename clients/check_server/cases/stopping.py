@@ -1,12 +1,14 @@
 """Stop: on SIGTERM or SIGINT exit 0 within two seconds, whatever is going on."""
 
-import re
+import os
 import resource
+import select
 import signal
-import subprocess
 import time
 
-from .. import proc
+from lib import figures
+from lib.processes import Process
+
 from ..client import Flood
 from ..errors import Failure
 from ..protocol import message
@@ -30,7 +32,7 @@ def stop_with_clients(t):
         clients = guests(t, s)
         clients[0].send(b"^abc").expect(b"bcd")
         status = s.stop(signal.SIGTERM).status
-        t.check(status == 0, "it did not exit with status 0: %s" % s.describe())
+        t.check(status == 0, f"it did not exit with status 0: {s.describe()}")
 
 
 @case("SIGINT does the same", needs="ours")
@@ -53,39 +55,36 @@ def stop_at_the_listening_line(t):
     command = [t.settings.server, *t.settings.server_args, "0"]
     for number in t.rounds(t.scale(6, 20, 100), 3):
         signum = (signal.SIGTERM, signal.SIGINT)[number % 2]
-        with subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE,
-                              stderr=subprocess.DEVNULL, encoding="utf-8") as process:
-            try:
-                line = process.stdout.readline()
+        reader, writer = os.pipe()
+        with os.fdopen(reader, "rb", buffering=0) as output:
+            with Process(command, stdout=writer) as process:
+                os.close(writer)
+                ready = select.select([output], [], [], t.patience)[0]
+                line = output.read(1000) if ready else b"nothing"
                 process.send_signal(signum)
                 status = process.wait(2 * t.slow)
-            except subprocess.TimeoutExpired:
-                status = None
-            finally:
-                process.kill()
-        t.check(re.match("Listening on ", line), "its first line is %r" % line)
-        t.check(status == 0, "%s at that moment: %s" % (
-            signum.name, "still running after 2 s" if status is None
-            else "exit status %d" % status))
+        t.check(line.startswith(b"Listening on "), f"its first line is {line!r}")
+        how = "still running after 2 s" if status is None else f"exit status {status}"
+        t.check(status == 0, f"{signum.name} at that moment: {how}")
 
 
 @case("told to stop it takes no newcomer, though it has answers to deliver still",
       needs=("ours", "concurrent"))
-def stop_closes_the_door(t):
+def stop_accepts_no_more(t):
     with t.server() as s:
         client = s.connect(rcvbuf=4096).greeting()
         client.push(message(16 * MIB), until_stuck=0.1)
         s.signal(signal.SIGTERM)
         t.check(s.eventually(lambda: not s.accepts(), 0.5 * t.slow),
                 "half a second after SIGTERM newcomers are still connected")
-        t.check(s.alive(), "it did not wait for the client it owes answers: %s" % s.describe())
+        t.check(s.alive(), f"it did not wait for the client it owes answers: {s.describe()}")
         client.expect(bytes(client.owed[:1000])).expect_closed()
         s.wait(2 * t.slow, "it was told to stop")
 
 
 @case("SIGTERM, again and again, with a client that never reads: exit 0 within two seconds",
       level="normal")
-def stop_with_a_deaf_client(t):
+def stop_with_a_client_that_never_reads(t):
     with t.server() as s:
         client = s.connect(rcvbuf=4096).greeting()
         client.push(message(16 * MIB), until_stuck=0.1)
@@ -98,7 +97,7 @@ def stop_with_a_deaf_client(t):
             time.sleep(0.2)
         status, _ = s.wait(0.3 * t.slow, "1.7 more after it was told to stop")
         t.check(status in (0, -signal.SIGTERM) if not t.settings.strict else status == 0,
-                "it did not exit with status 0: %s" % s.describe())
+                f"it did not exit with status 0: {s.describe()}")
 
 
 @case("SIGTERM among clients that send without pause: exit 0 within two seconds",
@@ -114,7 +113,7 @@ def stop_under_load(t):
 
 @case("SIGTERM with the house full: exit 0 within two seconds", needs=("ours", "linux"),
       clients=40)
-def stop_with_the_house_full(t):
+def stop_out_of_descriptors(t):
     with t.server(rlimits={resource.RLIMIT_NOFILE: 32}) as s:
         if t.serial:
             guests(t, s, 40)
@@ -125,12 +124,12 @@ def stop_with_the_house_full(t):
 
 @case("before it ends a client that reads gets every answer already owed to it",
       needs=("ours", "linux"), level="normal")
-def stop_delivers_what_is_owed(t):
+def stop_sends_unsent_answers(t):
     with t.server() as s:
         client = s.connect(rcvbuf=4096).greeting()
         sent = client.push(message(4 * MIB), until_stuck=0.2)
         taken = (sent - client.unacknowledged()
-                 - proc.unread_bytes(s.port, client.sock.getsockname()[1]))
+                 - figures.unread_bytes(s.port, client.sock.getsockname()[1]))
         owed = taken - 1    # but for the `^`
         s.signal(signal.SIGTERM)
         t.pause(0.2)        # owed something and silent is not the same as done
@@ -138,12 +137,12 @@ def stop_delivers_what_is_owed(t):
             data = client.receive(4096)
             if t.rng.random() < 0.05:
                 time.sleep(0.003)   # it reads: it need not hurry
-            t.check(data, "%d answers were owed when it was told to stop, %d came"
-                    % (owed, client.came.total - 1), client)
+            t.check(data, f"{owed} answers were owed when it was told to stop, "
+                          f"{client.came.total - 1} came", client)
             t.check(client.owed.startswith(data), "a wrong answer came at the end", client)
             del client.owed[:len(data)]
         status = s.wait(2 * t.slow, "it was told to stop").status
-        t.check(status == 0, "it did not exit with status 0: %s" % s.describe())
+        t.check(status == 0, f"it did not exit with status 0: {s.describe()}")
 
 
 @case("once it has ended, its port can be bound again at once")
@@ -160,7 +159,7 @@ def port_is_free_again(t):
 
 @case("told to stop, and then kept from running for a while, it answers what came meanwhile",
       needs="ours", level="normal")
-def stop_hears_out(t):
+def stop_answers_what_has_arrived(t):
     with t.server(health=False) as s:
         client = s.connect().greeting()
         s.signal(signal.SIGTERM)
@@ -184,7 +183,7 @@ def stop_amid_signals(t):
                 s.process.send_signal((signal.SIGTERM, signal.SIGUSR1)[number % 2])
                 time.sleep(0.0002 * t.rng.random())
             t.check(s.wait(t.slow).status == 0,
-                    "it did not end with status 0: %s" % s.describe())
+                    f"it did not end with status 0: {s.describe()}")
 
 
 @case("a second SIGINT ends it at once", needs="ours")
@@ -197,6 +196,6 @@ def second_interrupt(t):
         if s.alive():       # it still tries to deliver
             s.signal(signal.SIGINT)
         status, seconds = s.wait(2 * t.slow)
-        t.check(status in (0, -signal.SIGINT), "a second SIGINT: %s" % s.describe())
+        t.check(status in (0, -signal.SIGINT), f"a second SIGINT: {s.describe()}")
         if seconds > 0.7 * t.slow:
-            raise Failure("it took %.1f s to end after a second SIGINT" % seconds)
+            raise Failure(f"it took {seconds:.1f} s to end after a second SIGINT")

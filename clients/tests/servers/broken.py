@@ -21,7 +21,7 @@ from reference import CHUNK, Conn, Server
 
 BUGS = {}
 NEWCOMERS = os.path.join(os.path.dirname(os.path.abspath(__file__)), "..", "..", "check_server",
-                         "newcomers.py")
+                         "fair_accept.py")
 
 
 def bug(*caught_by, suite=()):
@@ -100,7 +100,7 @@ class SharesStateBetweenClients(Server):
             return answer
 
 
-@bug("events-of-one-lap")
+@bug("reused-descriptors")
 class KeepsStateByDescriptor(Server):
     class conn_class(Conn):
         left = {}
@@ -123,7 +123,7 @@ class AnswersOneMessagePerPacket(Server):
             return super().feed(data[:end + 1] if end >= 0 else data)
 
 
-@bug("late-reader", "half-close-with-answers-owed", "dawdling-reader")
+@bug("late-reader", "half-close-with-unsent-answers", "slow-reader")
 class LosesWhatDidNotFit(Server):
     def write(self, conn):
         super().write(conn)
@@ -142,7 +142,7 @@ class RefusesLongMessages(Server):
             return super().feed(data)
 
 
-@bug("late-reader", "silent-clients")
+@bug("late-reader", "idle-clients")
 class AsksForRoomForEver(Server):
     def pump(self, conn, mask):
         super().pump(conn, mask)
@@ -182,7 +182,7 @@ class GreetsWhenSpokenTo(Server):
             return answer
 
 
-@bug("half-close-with-answers-owed")
+@bug("half-close-with-unsent-answers")
 class ClosesAtHalfClose(Server):
     def pump(self, conn, mask):
         super().pump(conn, mask)
@@ -192,7 +192,7 @@ class ClosesAtHalfClose(Server):
             self.drop(conn)
 
 
-@bug("half-close-with-answers-owed")
+@bug("half-close-with-unsent-answers")
 class NeverCloses(Server):
     kept = []
 
@@ -204,14 +204,14 @@ class NeverCloses(Server):
 
 # One client hurts others.
 
-@bug("reset-before-greeting", "reset-in-mid-message", "reset-with-answers-owed",
+@bug("reset-before-greeting", "reset-in-mid-message", "reset-with-unsent-answers",
      "connect-and-leave")
 class DiesOnReset(Server):
     def lost(self, conn, error):
         raise error
 
 
-@bug("vanish-in-mid-send")
+@bug("disconnect-in-mid-send")
 class DiesOfSigpipe(Server):
     def run(self):
         signal.signal(signal.SIGPIPE, signal.SIG_DFL)
@@ -234,7 +234,7 @@ class BuffersWithoutBound(Server):
             self.selector.modify(conn.sock, selectors.EVENT_READ | selectors.EVENT_WRITE, conn)
 
 
-@bug("endless-nothing")
+@bug("bytes-outside-messages")
 class KeepsWhatItIgnores(Server):
     class conn_class(Conn):
         ignored = b""
@@ -245,7 +245,7 @@ class KeepsWhatItIgnores(Server):
             return super().feed(data)
 
 
-@bug("half-close-and-never-read", "stop-with-a-deaf-client")
+@bug("half-close-and-never-read", "stop-with-a-client-that-never-reads")
 class BlocksInSend(Server):
     def write(self, conn):
         conn.sock.setblocking(True)
@@ -266,7 +266,7 @@ class HasNoPatienceWithSlowReaders(Server):
             super().write(conn)
 
 
-@bug("silent-clients")
+@bug("idle-clients")
 class Spins(Server):
     def timeout(self):
         return 0.0
@@ -330,12 +330,12 @@ class StarvesOthers(Server):
             super().pump(conn, selectors.EVENT_READ | selectors.EVENT_WRITE)
 
 
-@bug("newcomers-take-turns", suite=("--also", NEWCOMERS))
+@bug("new-connections-take-turns", suite=("--also", NEWCOMERS))
 class LetsAllNewcomersInFirst(Server):
     accept_burst = 100000
 
 
-@bug("stopped-and-continued", "interrupted", "broken-output")
+@bug("stopped-and-continued", "interrupted", "closed-output")
 class TakesAnInterruptForTheEnd(Server):
     def run(self):
         signal.signal(signal.SIGCONT, self.hang_up)
@@ -347,7 +347,7 @@ class TakesAnInterruptForTheEnd(Server):
             self.drop(next(iter(self.conns)))
 
 
-@bug("chaos", "events-of-one-lap")
+@bug("chaos", "reused-descriptors")
 class ClosesTheWrongClient(Server):
     def lost(self, conn, error):
         self.drop(conn)
@@ -357,7 +357,7 @@ class ClosesTheWrongClient(Server):
 
 # Limits.
 
-@bug("nothing-is-kept")
+@bug("no-leaks")
 class LeaksADescriptorPerClient(Server):
     kept = []
 
@@ -366,7 +366,7 @@ class LeaksADescriptorPerClient(Server):
         super().drop(conn)
 
 
-@bug("nothing-is-kept")
+@bug("no-leaks")
 class LeaksMemory(Server):
     kept = []
 
@@ -375,7 +375,7 @@ class LeaksMemory(Server):
         super().drop(conn)
 
 
-@bug("nothing-is-kept")
+@bug("no-leaks")
 class LeaksWhatItOwed(Server):
     kept = []
 
@@ -384,7 +384,7 @@ class LeaksWhatItOwed(Server):
         super().drop(conn)
 
 
-@bug("nothing-is-kept")
+@bug("no-leaks")
 class LeaksAThreadPerClient(Server):
     never = threading.Event()
 
@@ -394,26 +394,26 @@ class LeaksAThreadPerClient(Server):
         super().drop(conn)
 
 
-@bug("full-house-12", "full-house-64", "full-house-256")
+@bug("out-of-descriptors-12", "out-of-descriptors-64", "out-of-descriptors-256")
 class DiesAtAFullHouse(Server):
     def refuse_by_spare(self):
         raise OSError(errno.EMFILE, os.strerror(errno.EMFILE))
 
 
-@bug("full-house-64")
+@bug("out-of-descriptors-64")
 class LeavesThemWaitingAtAFullHouse(Server):
     def refuse_by_spare(self):
         time.sleep(0.01)
 
 
-@bug("lowered-limit")
+@bug("lowered-descriptor-limit")
 class DiesOfTooManyToPoll(Server):
     def __init__(self, options):
         super().__init__(options)
         self.selector = selectors.PollSelector()
 
 
-@bug("no-thread-left")
+@bug("out-of-threads")
 class DiesWithoutThreads(Server):
     def admit(self, sock, peer):
         super().admit(sock, peer)
@@ -424,7 +424,7 @@ class DiesWithoutThreads(Server):
             os.abort()
 
 
-@bug("no-memory-left")
+@bug("out-of-memory")
 class DiesWithoutMemory(Server):
     def lost(self, conn, error):
         if isinstance(error, MemoryError):
@@ -437,7 +437,7 @@ class DiesWithoutMemory(Server):
             conn.buffer = bytearray(CHUNK)
 
 
-@bug("memory-comes-back")
+@bug("memory-returns")
 class TakesNobodyOnceMemoryWasShort(Server):
     short = False
 
@@ -465,14 +465,14 @@ class CountsClientsForEver(Server):
             super().admit(sock, peer)
 
 
-@bug("refusals-in-the-log")
+@bug("rejections-in-the-log")
 class SaysEveryRefusal(Server):
     def refused(self, why):
         self.refusal_said = float("-inf")
         super().refused(why)
 
 
-@bug("refusals-in-the-log", "full-house-12", "full-house-64", "full-house-256")
+@bug("rejections-in-the-log", "out-of-descriptors-12", "out-of-descriptors-64", "out-of-descriptors-256")
 class RefusesWithoutAWord(Server):
     def refused(self, why):
         self.counters["clients_refused"] += 1
@@ -494,14 +494,14 @@ class StrikesOffTooLate(Server):
             super().admit(sock, peer)
 
 
-@bug("refusals-are-counted")
+@bug("rejections-are-counted")
 class CountsNoRefusals(Server):
     def refused(self, why):
         super().refused(why)
         self.counters["clients_refused"] -= 1
 
 
-@bug("few-descriptors-are-said")
+@bug("few-descriptors-are-reported")
 class HidesHowFewItCanTake(Server):
     def say(self, line):
         if "room for" not in line:
@@ -545,14 +545,14 @@ class LooksForSilenceFirst(Server):
         return conn.unsent and super().has_moved(conn)
 
 
-@bug("idle-timeout-spares")
+@bug("idle-timeout-spares-active-clients")
 class TakesSlowReadersForSilent(Server):
     def close_silent(self):
         while self.timeout() == 0.0:
             self.drop(next(iter(self.conns)))
 
 
-@bug("idle-timeout-spares")
+@bug("idle-timeout-spares-active-clients")
 class ClosesTalkersToo(Server):
     def read(self, conn):
         since = self.conns[conn]
@@ -575,7 +575,7 @@ class PrintsAddressesWithoutBrackets(Server):
         super().say(line.replace("[", "").replace("]", ""))
 
 
-@bug("port-of-its-like")
+@bug("port-of-another-server")
 class SharesItsPort(Server):
     def listen(self):
         socket.SO_REUSEADDR = socket.SO_REUSEPORT
@@ -591,7 +591,7 @@ class ExitsZeroWhenItCannotListen(Server):
 
 
 @bug("busy-port", "privileged-port", "unknown-host", "unwritable-stats-file",
-     "help-that-cannot-be-given")
+     "help-into-a-full-disk")
 class DiesWithATraceback(Server):
     @staticmethod
     def fail(what, error):
@@ -618,7 +618,7 @@ class ExitsTwoAfterHelp(Server):
 @bug("quiet")
 class IsNeverQuiet(Server):
     def say_of(self, conn, what):
-        self.say("peer %s %s" % (conn.peer[:2], what))
+        self.say(f"peer {conn.peer[:2]} {what}")
 
 
 @bug("stats-file")
@@ -642,7 +642,7 @@ class ReportsFromSomebodyElse(Server):
         super().write_stats()
 
 
-@bug("stats-that-cannot-be-kept")
+@bug("stats-into-a-full-disk")
 class LosesItsReport(Server):
     def write_stats(self):
         super().write_stats()
@@ -668,7 +668,7 @@ class LogsIntoAClient(Server):
         super().admit(sock, peer)
 
 
-@bug("broken-output", "full-disk", "no-file-may-grow")
+@bug("closed-output", "full-disk", "file-size-limit")
 class DiesWithItsLog(Server):
     def say(self, line):
         os.write(1, (line + "\n").encode())
@@ -690,7 +690,7 @@ class TrustsATerminal(Server):
         os.set_blocking(1, True)
 
 
-@bug("unread-complaints")
+@bug("unread-error-output")
 class WaitsForItsComplaints(Server):
     def announce(self):
         os.write(2, b"room for few clients\n")
@@ -703,7 +703,7 @@ class LeavesSignalsBlocked(Server):
         pass
 
 
-@bug("comings-and-goings")
+@bug("connect-and-disconnect-lines")
 class SaysItOnceTooOften(Server):
     def lost(self, conn, error):
         super().lost(conn, error)
@@ -727,7 +727,7 @@ class EmptiesItsReportFirst(Server):
 
 # Stopping.
 
-@bug("stop-with-clients", "stop-alone", "stop-under-load", "stop-with-the-house-full")
+@bug("stop-with-clients", "stop-alone", "stop-under-load", "stop-out-of-descriptors")
 class IgnoresSigterm(Server):
     def stop(self, signum, _):
         self.stopping = signum == signal.SIGINT
@@ -777,14 +777,14 @@ class CatchesSignalsTooLate(Server):
         super().catch_signals()
 
 
-@bug("stop-closes-the-door")
+@bug("stop-accepts-no-more")
 class LeavesItsDoorOpen(Server):
     def finish(self):
         self.door = self.listener.dup()
         super().finish()
 
 
-@bug("stop-with-a-deaf-client")
+@bug("stop-with-a-client-that-never-reads")
 class PutsOffItsEnd(Server):
     def stop(self, signum, frame):
         super().stop(signum, frame)
@@ -796,7 +796,7 @@ class PutsOffItsEnd(Server):
         super().finish()
 
 
-@bug("stop-with-a-deaf-client")
+@bug("stop-with-a-client-that-never-reads")
 class SpinsAtItsEnd(Server):
     def finish(self):
         select_any = self.selector.select
@@ -804,7 +804,7 @@ class SpinsAtItsEnd(Server):
         super().finish()
 
 
-@bug("stop-delivers-what-is-owed")
+@bug("stop-sends-unsent-answers")
 class DropsThoseOwedWhoPause(Server):
     def finish(self):
         time.sleep(0.01)
@@ -813,7 +813,7 @@ class DropsThoseOwedWhoPause(Server):
             self.drop(conn)
 
 
-@bug("stop-hears-out")
+@bug("stop-answers-what-has-arrived")
 class LooksForSilenceFirstAtItsEnd(Server):
     def pump(self, conn, mask):
         if self.stopping and time.monotonic() - self.conns.get(conn, math.inf) > 0.05:
@@ -822,7 +822,7 @@ class LooksForSilenceFirstAtItsEnd(Server):
             super().pump(conn, mask)
 
 
-@bug("stop-delivers-what-is-owed")
+@bug("stop-sends-unsent-answers")
 class StopsDead(Server):
     def finish(self):
         pass
@@ -839,8 +839,8 @@ class CannotComeBack(Server):
 
 def main():
     if len(sys.argv) < 3 or sys.argv[1] != "--bug" or sys.argv[2] not in BUGS:
-        sys.stderr.write("usage: broken.py --bug NAME [OPTIONS] [PORT]\nNAME is one of: %s\n"
-                         % " ".join(BUGS))
+        sys.stderr.write("usage: broken.py --bug NAME [OPTIONS] [PORT]\nNAME is one of: "
+                         f"{' '.join(BUGS)}\n")
         return 2
     server_class = BUGS[sys.argv[2]]
     try:

@@ -95,7 +95,7 @@ class Server:
 
     @staticmethod
     def fail(what, error):
-        sys.stderr.write("%s: %s: %s\n" % (NAME, what, error.strerror or error))
+        sys.stderr.write(f"{NAME}: {what}: {error.strerror or error}\n")
         return 1
 
     def listen(self):
@@ -113,11 +113,11 @@ class Server:
 
     def announce(self):
         host, port = self.listener.getsockname()[:2]
-        self.say("Listening on %s:%d" % ("[%s]" % host if ":" in host else host, port))
+        self.say(f"Listening on {f'[{host}]' if ':' in host else host}:{port}")
         most = resource.getrlimit(resource.RLIMIT_NOFILE)[0]
         if most < 1024:
-            self.say("%s: room for %d clients only (open files are limited to %d)"
-                     % (NAME, most - self.listener.fileno() - 5, most))
+            self.say(f"{NAME}: room for {most - self.listener.fileno() - 5} clients only "
+                     f"(open files are limited to {most})")
 
     def say(self, line):
         """A log line is never worth a client: drop it if it cannot go at once."""
@@ -246,7 +246,7 @@ class Server:
         self.counters["clients_refused"] += 1
         self.refusals += 1
         if time.monotonic() - self.refusal_said > 1.0:
-            self.say("%s: refused %d clients: %s" % (NAME, self.refusals, why))
+            self.say(f"{NAME}: refused {self.refusals} clients: {why}")
             self.refusals = 0
             self.refusal_said = time.monotonic()
 
@@ -303,7 +303,7 @@ class Server:
 
     def say_of(self, conn, what):
         if not self.options.quiet:
-            self.say("peer %s %s" % (conn.peer[:2], what))
+            self.say(f"peer {conn.peer[:2]} {what}")
 
     # Stopping.
 
@@ -347,7 +347,7 @@ class Server:
                 if again:
                     self.stats_file.truncate()
             except OSError as error:
-                self.report_lost = self.fail("cannot write %s" % self.options.stats, error)
+                self.report_lost = self.fail(f"cannot write {self.options.stats}", error)
 
 
 def readable(sock):
@@ -373,14 +373,14 @@ def open_at_once(path, flags):
 def port_number(text):
     number = int(text) if text.isascii() and text.isdigit() else -1
     if not 0 <= number <= 65535:
-        raise argparse.ArgumentTypeError("not a port: %r" % text)
+        raise argparse.ArgumentTypeError(f"not a port: {text!r}")
     return number
 
 
 def positive(text):
     number = int(text) if text.isascii() and text.isdigit() else 0
     if not 1 <= number < 1 << 31:
-        raise argparse.ArgumentTypeError("not a positive number: %r" % text)
+        raise argparse.ArgumentTypeError(f"not a positive number: {text!r}")
     return number
 
 
@@ -390,7 +390,7 @@ def seconds(text):
     except ValueError:
         number = -1.0
     if not 0 < number < 1e9:
-        raise argparse.ArgumentTypeError("not a time in seconds: %r" % text)
+        raise argparse.ArgumentTypeError(f"not a time in seconds: {text!r}")
     return number
 
 
@@ -402,7 +402,7 @@ class Parser(argparse.ArgumentParser):
 
     def error(self, message):
         """What is wrong comes first, before the usage."""
-        self.exit(2, "%s: %s\n%s" % (self.prog, self.explain(message), self.format_usage()))
+        self.exit(2, f"{self.prog}: {self.explain(message)}\n{self.format_usage()}")
 
 
 def word(text):
@@ -455,9 +455,9 @@ def main(server_class=Server, arguments=None):
         options.port = options.positional
     server = server_class(options)
     try:
-        what = "cannot write %s" % options.stats
+        what = f"cannot write {options.stats}"
         server.open_stats()
-        what = "cannot listen on %s:%d" % (options.bind, options.port)
+        what = f"cannot listen on {options.bind}:{options.port}"
         server.listen()
     except (OSError, UnicodeError) as error:
         return server.fail(what, error)

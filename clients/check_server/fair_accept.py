@@ -11,7 +11,7 @@ NEWCOMERS = 400
 
 @case("of hundreds of newcomers not all are let in before a client gets its turns",
       needs="linux", clients=NEWCOMERS + 1)
-def newcomers_take_turns(t):
+def new_connections_take_turns(t):
     with open("/proc/sys/net/core/somaxconn", encoding="ascii") as file:
         if int(file.read()) < NEWCOMERS:
             t.skip("too few newcomers can wait here (net.core.somaxconn)")
@@ -21,8 +21,8 @@ def newcomers_take_turns(t):
             client.send(b"^a$").half_close()    # the word is one turn, the goodbye another
             newcomers = [s.connect() for _ in range(NEWCOMERS)]
         client.settle().expect_end()
-        gone = s.wait_log(r"\b%d\) disconnected$" % client.sock.getsockname()[1])
+        gone = s.wait_log(fr"\b{client.sock.getsockname()[1]}\) disconnected$")
         let_in = len(re.findall(r"\) connected$", gone.string[:gone.start()], re.M)) - 1
-        t.check(let_in <= NEWCOMERS / 2, "%d newcomers were let in meanwhile" % let_in)
+        t.check(let_in <= NEWCOMERS / 2, f"{let_in} newcomers were let in meanwhile")
         for newcomer in newcomers:
             newcomer.greeting()

@@ -103,7 +103,7 @@ def main(arguments=None):
     settings.server_args = arguments[cut + 1:]
     for path in settings.also:
         load(path, command)
-    selected = chosen(REGISTRY.cases, settings.only, settings.skip)
+    selected = chosen(REGISTRY.cases, settings.only, settings.skip, settings.timed)
     if settings.list:
         for case in selected:
             print(f"{case.name:<28} {case.level:<6}  {case.promise}")
@@ -144,7 +144,9 @@ def learn_options(settings):
 
 
 def load(path, command):
-    """Import a file of further cases under a name of its own."""
+    """Import a file of further cases under a name of its own. Whether they measure time, and
+    so are to run alone, is only known if they say so."""
+    ours = len(REGISTRY.cases)
     if not os.path.isfile(path):
         command.error(f"no such file: {path}")
     name = re.sub(r"\W", "_", os.path.abspath(path))
@@ -153,6 +155,8 @@ def load(path, command):
         spec.loader.exec_module(importlib.util.module_from_spec(spec))
     except (ValueError, SyntaxError, ImportError) as error:
         command.error(f"{path}: {error}")
+    for case in REGISTRY.cases[ours:]:
+        case.timed = case.timed is not False
 
 
 def raise_open_files():

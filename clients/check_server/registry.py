@@ -28,7 +28,7 @@ class Registry:
 REGISTRY = Registry()
 
 
-def case(promise, level="quick", needs=(), clients=1, limit=20, timed=False):
+def case(promise, level="quick", needs=(), clients=1, limit=20, timed=None):
     """Register a function as a case. Its name, with dashes, is the case's name.
 
     promise  one line: what the server does, seen from outside
@@ -38,7 +38,8 @@ def case(promise, level="quick", needs=(), clients=1, limit=20, timed=False):
              this project's servers), or an option such as "--max-clients"
     clients  how many the server must take at once; compared with --capacity
     limit    seconds after which the case as a whole has failed
-    timed    whether it measures time or work, so that nothing else should run beside it
+    timed    whether it measures time, so that nothing else should run beside it (default: cases
+             from --also are taken to do so, ours not)
     """
     if level not in LEVELS:
         raise ValueError(f"no such level: {level}")

@@ -78,11 +78,13 @@ class Alarm:
         signal.setitimer(signal.ITIMER_REAL, 0)
 
 
-def chosen(cases, only, skip):
-    """The cases whose names match any of `only` (all, if none) and none of `skip`."""
+def chosen(cases, only, skip, timed=None):
+    """The cases whose names match any of `only` (all, if none) and none of `skip`; only those
+    that measure time, or only the others, unless `timed` is None."""
     return [case for case in cases
             if (not only or any(fnmatch.fnmatch(case.name, glob) for glob in only))
-            and not any(fnmatch.fnmatch(case.name, glob) for glob in skip)]
+            and not any(fnmatch.fnmatch(case.name, glob) for glob in skip)
+            and timed in (None, bool(case.timed))]
 
 
 def probe(settings):
@@ -99,8 +101,6 @@ def why_not(case, settings):
     """The reason to skip a case here, or None."""
     if LEVELS.index(case.level) > LEVELS.index(settings.level):
         return "not with --quick" if settings.level == "quick" else "only with --full"
-    if settings.timed is not None and case.timed != settings.timed:
-        return "it is timed" if case.timed else "it is not timed"
     for need in case.needs:
         if need == "concurrent" and settings.serial:
             return "the server takes one client at a time"

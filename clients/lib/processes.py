@@ -21,6 +21,7 @@ watches the size of the files, and ends a program that prints too much. Every wa
 
 import contextlib
 import ctypes
+import errno
 import os
 import signal
 import subprocess
@@ -47,13 +48,15 @@ Captured = namedtuple("Captured", "status stdout stderr trouble")
 _running = {}       # process id: Process, for all that were started and not yet ended
 _watcher = None
 _count = 0
+_stopping = False   # a signal told us to end: nothing more is started
 
 
 class Process:
     """A program and all that it starts: `with Process(command) as process`.
 
-    output   where its output and error output go: a file, or None for a temporary one
-    limit    bytes of output after which it is ended, and `flooded` is set
+    output   the file for its output and error output; None: a temporary one
+    limit    bytes of output (and of error output in a file of its own) after which it is
+             ended, and `flooded` is set
     prepare  called in the child before the program starts
     stdin, stdout, stderr, env, cwd: as subprocess takes them
     """
@@ -61,11 +64,14 @@ class Process:
     def __init__(self, command, output=None, limit=OUTPUT_LIMIT, prepare=None, env=None,
                  stdin=subprocess.DEVNULL, stdout=None, stderr=None, cwd=None):
         global _count
+        if _stopping:
+            raise OSError(errno.ECANCELED, "nothing is started any more")
         _count += 1
         adopt_orphans()
         self.command, self.limit, self.flooded = command, limit, False
         self.mark = f"{_mark_name()}={_count}"
         self.output_file = output or tempfile.TemporaryFile()
+        self.files = [self.output_file] + ([stderr] if hasattr(stderr, "fileno") else [])
         environment = dict(os.environ if env is None else env)
         environment[_mark_name()] = str(_count)
         self.popen = subprocess.Popen(
@@ -136,10 +142,11 @@ class Process:
 
     def size(self):
         """Bytes of output so far."""
-        try:
-            return os.fstat(self.output_file.fileno()).st_size
-        except ValueError:      # closed
-            return 0
+        total = 0
+        for file in self.files:
+            with contextlib.suppress(ValueError):   # it is closed
+                total += os.fstat(file.fileno()).st_size
+        return total
 
     def output(self, most=SHOWN):
         """What it printed; of too much the beginning and the end."""
@@ -165,9 +172,8 @@ def capture(command, timeout, limit=MIB, stdout=None, **options):
         status, deadline = None, time.monotonic() + timeout
         while status is None and time.monotonic() < deadline and not process.flooded:
             status = process.wait(min(0.1, max(0, deadline - time.monotonic())))
-            process.flooded |= os.fstat(errors.fileno()).st_size > limit
-        flooded = process.flooded
         process.end()
+        flooded = process.flooded or process.size() > limit
         trouble = (f"it printed more than {limit // 1024} KiB" if flooded else
                    f"it was still running after {timeout:g} s" if status is None else "")
         return Captured(None if trouble else status, process.output(),
@@ -278,6 +284,8 @@ def end_on_signals(grace=0.0):
     """From now on SIGHUP, SIGINT and SIGTERM end what was started, then this program. A signal
     that is ignored, as by nohup, stays ignored."""
     def stop(number, _):
+        global _stopping
+        _stopping = True
         for each in SIGNALS:
             signal.signal(each, signal.SIG_IGN)     # the end must not be interrupted
         signal.setitimer(signal.ITIMER_REAL, 0)

@@ -14,13 +14,13 @@ import datetime
 import json
 import pathlib
 import statistics
-import subprocess
 import sys
 import time
 
 import lab
 import plots
 import tables
+from lib.processes import capture, program
 
 ACTIVE = 10             # connections that talk among the idle ones
 SILENT = 100            # connections that say nothing while idle CPU is measured
@@ -306,7 +306,9 @@ def choose(settings):
 
 def engine():
     """The protocol engine by itself: figures by the length of the messages."""
-    run = subprocess.run([str(lab.ENGINE), "--json"], stdout=subprocess.PIPE, check=True)
+    run = capture([str(lab.ENGINE), "--json"], lab.MINUTE)
+    if run.status != 0:
+        raise lab.Trouble(f"{lab.ENGINE} failed: {run.trouble or run.stderr.strip()}")
     return json.loads(run.stdout)
 
 
@@ -325,13 +327,10 @@ def main():
         began = time.monotonic()
         found = silence(subjects)
         found.update(measure(jobs, plan))
+        engine_figures = engine()
     except (lab.Trouble, OSError) as trouble:
         print(f"bench.py: {trouble}", file=sys.stderr)
         return 1
-    except KeyboardInterrupt:
-        Progress.clear()
-        print("bench.py: interrupted", file=sys.stderr)
-        return 130
     results = {
         "date": datetime.date.today().isoformat(),
         "machine": lab.machine(),
@@ -339,7 +338,7 @@ def main():
         "seconds": round(time.monotonic() - began, 1),
         "servers": [{"name": subject.name, "model": subject.model, "step": subject.step}
                     for subject in subjects],
-        "engine": engine(),
+        "engine": engine_figures,
         "interval_rate": INTERVAL_RATE,
         "cells": summarise(found),
     }
@@ -350,4 +349,4 @@ def main():
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    program(main)

@@ -19,6 +19,7 @@ import time
 
 import lab
 import tables
+from lib.processes import program
 
 ATTEMPTS = 3
 TURNS = 3
@@ -267,10 +268,8 @@ def main():
     except lab.Trouble as trouble:
         print(f"Bail out! {trouble}")
         return 1
-    except KeyboardInterrupt:
-        return 130
     return 1 if failed else 0
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    program(main)

@@ -1,4 +1,4 @@
-"""A client that remembers what it sent, knows what it is owed, and waits with a deadline."""
+"""A client that remembers what it sent, knows which answers to expect, with time limits."""
 
 import errno
 import fcntl
@@ -51,7 +51,7 @@ class Client:
         self.model = Model()
         self.sent = Excerpt()
         self.came = Excerpt()
-        self.owed = bytearray()     # what the model answered and has not come yet
+        self.expected = bytearray()     # answers by the model that have not come yet
         self.outbox = memoryview(b"")
         family = socket.AF_INET6 if ":" in address[0] else socket.AF_INET
         self.sock = socket.socket(family, socket.SOCK_STREAM)
@@ -82,7 +82,7 @@ class Client:
     def send(self, data):
         """Send it all; the server must take it without being read from meanwhile."""
         self.sent.add(data)
-        self.owed += self.model.feed(data)
+        self.expected += self.model.feed(data)
         self.sock.settimeout(self.patience)
         try:
             self.sock.sendall(data)
@@ -91,22 +91,22 @@ class Client:
         return self
 
     def push(self, data, until_stuck=1.0, piece=CHUNK, pause=0):
-        """Send, never reading, until all is gone or nothing moves; return how much went.
+        """Send, never reading, until all is sent or nothing moves; return how much was.
         With a pause after each piece, most pieces are received one by one."""
         rest = memoryview(data)
         self.sock.settimeout(until_stuck)
         try:
             while rest:
-                gone = self.sock.send(rest[:piece])
-                self.sent.add(rest[:gone])
-                rest = rest[gone:]
+                sent = self.sock.send(rest[:piece])
+                self.sent.add(rest[:sent])
+                rest = rest[sent:]
                 if pause:
                     time.sleep(pause)
         except OSError as error:
             if not isinstance(error, socket.timeout):
                 self.fail(f"sending failed: {error}")
         taken = len(data) - len(rest)
-        self.owed += self.model.feed(data[:taken])
+        self.expected += self.model.feed(data[:taken])
         return taken
 
     def half_close(self):
@@ -138,11 +138,11 @@ class Client:
             got += data or b""
             if not data or not wanted.startswith(bytes(got)):
                 self.fail(_difference(wanted, bytes(got)) + _ending(data, self.patience))
-        del self.owed[:len(wanted)]
+        del self.expected[:len(wanted)]
         return self
 
     def greeting(self):
-        """The greeting comes next. (It is not an answer: nothing is owed for it.)"""
+        """The greeting comes next. (It is no answer, so the model does not expect it.)"""
         data = self.receive(len(GREETING))
         if data != GREETING:
             self.fail(f"expected the greeting {GREETING!r}, got "
@@ -150,21 +150,21 @@ class Client:
         return self
 
     def admitted(self, timeout=None):
-        """True when greeted, False when turned away: closed or reset before any byte."""
+        """True when greeted, False when rejected: closed or reset before any byte."""
         self.sock.settimeout(self.patience if timeout is None else timeout)
         try:
             data = self.sock.recv(1)
         except (ConnectionResetError, BrokenPipeError):
             return False
         except OSError as error:
-            return self.fail(f"neither greeted nor turned away: {error}")
+            return self.fail(f"neither greeted nor rejected: {error}")
         self.came.add(data)
         if data not in (GREETING, b""):
             self.fail(f"expected the greeting {GREETING!r} or the end, got {data!r}")
         return data == GREETING
 
     def settle(self):
-        """Everything owed comes, byte for byte."""
+        """All expected answers come, byte for byte."""
         exchange_all([(self, b"")])
         return self
 
@@ -177,13 +177,13 @@ class Client:
         """As exchange(), but pausing before every look at what has come."""
         self._begin(data)
         deadline = time.monotonic() + self.patience
-        while self.outbox or self.owed:
-            before = (len(self.outbox), len(self.owed))
+        while self.outbox or self.expected:
+            before = (len(self.outbox), len(self.expected))
             self._write_some()
             time.sleep(pause)
-            if self.owed:
+            if self.expected:
                 self._read_some()
-            if before != (len(self.outbox), len(self.owed)):
+            if before != (len(self.outbox), len(self.expected)):
                 deadline = time.monotonic() + self.patience
             elif time.monotonic() > deadline:
                 self.fail(f"nothing moved for {self.patience:g} s")
@@ -215,7 +215,7 @@ class Client:
         return self.fail(f"still connected after {self.patience:g} s")
 
     def finish(self):
-        """Settle, say goodbye, and see the server do the same."""
+        """Settle, close the sending side, and see the server close, too."""
         self.settle()
         self.half_close()
         self.expect_end()
@@ -225,7 +225,7 @@ class Client:
     def is_reset(self):
         """Whether a reset comes, found out without reading."""
         ready = select.poll()
-        ready.register(self.sock, 0)    # errors are always told
+        ready.register(self.sock, 0)    # errors are always reported
         return bool(ready.poll(1000 * self.patience))
 
     # Leaving.
@@ -234,7 +234,7 @@ class Client:
         self.sock.close()
 
     def reset(self):
-        """Leave by a reset instead of a goodbye."""
+        """Disconnect by a reset instead of a close."""
         try:
             self.sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
         except OSError as error:
@@ -250,39 +250,39 @@ class Client:
 
     def _begin(self, data):
         self.outbox = memoryview(data)
-        self.owed += self.model.feed(data)
+        self.expected += self.model.feed(data)
         self.sock.settimeout(0)
 
     def _write_some(self):
         try:
-            gone = self.sock.send(self.outbox[:CHUNK])
+            sent = self.sock.send(self.outbox[:CHUNK])
         except BlockingIOError:
             return
         except OSError as error:
             self.fail(f"sending failed: {error}")
-        self.sent.add(self.outbox[:gone])
-        self.outbox = self.outbox[gone:]
+        self.sent.add(self.outbox[:sent])
+        self.outbox = self.outbox[sent:]
 
     def _read_some(self):
-        data = self.receive(min(CHUNK, len(self.owed)), timeout=0)
+        data = self.receive(min(CHUNK, len(self.expected)), timeout=0)
         if data is None:
             return
-        wanted = bytes(self.owed[:len(data)])
+        wanted = bytes(self.expected[:len(data)])
         if not data:
-            self.fail(f"the server closed with {len(self.owed)} answers missing")
+            self.fail(f"the server closed with {len(self.expected)} answers missing")
         if data != wanted:
-            self.fail(f"{self.came.total - len(data)} bytes came well, then: "
+            self.fail(f"{self.came.total - len(data)} bytes were right, then: "
                       f"{_difference(wanted, data)}")
-        del self.owed[:len(data)]
+        del self.expected[:len(data)]
 
 
 def exchange_all(work):
-    """Send every client its bytes and read all it is owed, everybody at the same time."""
+    """Send every client's bytes and read all its answers, for all clients at the same time."""
     with selectors.DefaultSelector() as selector:
         for client, data in work:
             client._begin(data)
             events = (selectors.EVENT_WRITE if data else 0) | (
-                selectors.EVENT_READ if client.owed else 0)
+                selectors.EVENT_READ if client.expected else 0)
             if events:
                 selector.register(client.sock, events, client)
         while selector.get_map():
@@ -290,7 +290,7 @@ def exchange_all(work):
             ready = selector.select(patience)
             if not ready:
                 client = next(iter(selector.get_map().values())).data
-                client.fail(f"{len(client.outbox)} bytes unsent and {len(client.owed)} "
+                client.fail(f"{len(client.outbox)} bytes unsent and {len(client.expected)} "
                             "answers missing, and nothing moved for "
                             f"{patience:g} s")
             for key, mask in ready:
@@ -300,7 +300,7 @@ def exchange_all(work):
                 if mask & selectors.EVENT_READ:
                     client._read_some()
                 events = (selectors.EVENT_WRITE if client.outbox else 0) | (
-                    selectors.EVENT_READ if client.owed else 0)
+                    selectors.EVENT_READ if client.expected else 0)
                 if not events:
                     selector.unregister(client.sock)
                 elif events != key.events:
@@ -310,7 +310,7 @@ def exchange_all(work):
 class Flood:
     """`with Flood(address, 3):` processes that send without pause and read what comes."""
 
-    LIMIT = 60.0    # they end even if nobody ends them
+    LIMIT = 60.0    # seconds, after which they end by themselves
 
     def __init__(self, address, count):
         self.address = address

@@ -47,7 +47,7 @@ def parser():
     add = parser.add_argument
     add("--serial", action="store_true", help="the server takes one client at a time")
     add("--capacity", type=natural, metavar="N",
-        help="the server takes N clients at once and refuses more (default: no limit)")
+        help="the server takes N clients at once and rejects more (default: no limit)")
     add("--contract", choices=("auto", "basic", "full"), default="auto",
         help="which options the server has (default: ask its --help)")
     add("--ephemeral", action="store_true",

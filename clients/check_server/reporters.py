@@ -1,4 +1,4 @@
-"""How a run is told: lines for people, TAP for harnesses, JUnit XML for CI."""
+"""The forms of a report: lines for people, TAP for harnesses, JUnit XML for CI."""
 
 import sys
 

@@ -257,7 +257,7 @@ class Server:
                 for client in group]
 
     def fill(self, count):
-        """So many newcomers: those admitted, and how many were turned away."""
+        """Connect so many clients; return those admitted, and how many were rejected."""
         admitted = [client for group in self._arrive(count)
                     for client in group if client.admitted()]
         return admitted, count - len(admitted)
@@ -268,8 +268,8 @@ class Server:
         for start in range(0, count, size):
             yield [self.connect(**options) for _ in range(min(size, count - start))]
 
-    def knock(self):
-        """A newcomer: the client if it is admitted, None if it is turned away."""
+    def try_client(self):
+        """Connect a client; return it if it is admitted, None if it is rejected."""
         client = self.connect()
         if client.admitted():
             return client
@@ -278,7 +278,7 @@ class Server:
         return None
 
     def serves(self, client=None):
-        """One correct client comes, is served to the letter, and goes."""
+        """One correct client connects, is served exactly, and leaves."""
         client = client or self.connect().greeting()
         for sent, wanted in KNOWN_EXCHANGE:
             client.send(sent).expect(wanted)
@@ -287,19 +287,19 @@ class Server:
         return True
 
     def serves_soon(self):
-        """As serves(), but it may turn clients away until it has seen others leave."""
-        client = self.eventually(self.knock)
+        """As serves(), but it may reject clients until it has seen others leave."""
+        client = self.eventually(self.try_client)
         if not client:
-            raise Failure("with all clients gone it turns a new one away")
+            raise Failure("after all clients have left it rejects a new one")
         return self.serves(client)
 
     def serves_others(self):
-        """Where it is meant to serve many at once, somebody else is served now."""
+        """Where it is meant to serve many at once, another client is served now."""
         return self.serial or self.serves()
 
     @contextmanager
     def bystander(self):
-        """Where it serves many at once: one who was here before is served on after."""
+        """Where it serves many at once: a client from before is still served afterwards."""
         client = None if self.serial else self.connect().greeting().send(b"^ab").expect(b"bc")
         yield
         if client:
@@ -323,7 +323,7 @@ class Server:
         match = self.eventually(lambda: re.search(pattern, self.log_text(), re.MULTILINE),
                                 timeout)
         if not match:
-            raise Failure(f"its log never said {pattern!r}")
+            raise Failure(f"its log has no line {pattern!r}")
         return match
 
     def eventually(self, condition, timeout=None):
@@ -377,7 +377,7 @@ class Server:
         return cpu / max(own, cpu, seconds)     # own is too little if several threads wait
 
     def check_calm(self):
-        """It uses next to no processor time now (where /proc tells)."""
+        """It uses next to no CPU time now (where there is /proc)."""
         if figures.AVAILABLE:
             share = self.cpu_share(CALM_WINDOW)
             if share >= 0.25:
@@ -428,7 +428,7 @@ class Server:
     # The check-up.
 
     def health(self):
-        """With all clients gone: alive, serving, idle, and no descriptor kept."""
+        """After all clients have left: alive, serving, idle, and no descriptor kept."""
         for client in self.clients:
             client.close()
         self.clients.clear()
@@ -437,12 +437,12 @@ class Server:
         self.serves_soon()
         if not figures.AVAILABLE:
             return
-        # A few more than at the start are allowed: a library opens what it needs when it does.
+        # A few more than at the start are allowed: a library may open some when it needs them.
         if not self.eventually(lambda: self.fd_count() <= self.descriptors_at_start + 4):
-            raise Failure(f"with all clients gone it keeps {self.fd_count()} descriptors; it "
-                          f"started with {self.descriptors_at_start}")
+            raise Failure(f"after all clients have left it keeps {self.fd_count()} "
+                          f"descriptors; it started with {self.descriptors_at_start}")
         if not self.eventually(lambda: self.cpu_share(IDLE_WINDOW) < 0.5):
-            raise Failure("with all clients gone it keeps the processor busy", final=True)
+            raise Failure("after all clients have left it keeps the processor busy", final=True)
 
     def describe(self):
         if self.process is None:

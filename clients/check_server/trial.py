@@ -1,8 +1,11 @@
 """What a case is handed: `t`, the one trial of one case on one server."""
 
+import contextlib
 import json
 import os
 import random
+import re
+import shutil
 import tempfile
 import time
 
@@ -46,15 +49,34 @@ class Trial:
             raise Failure(f"with the arguments {list(args)} {done.trouble}")
         return done
 
-    def cost_of(self, talk):
-        """What the server counted (--stats) while talk(server) went on."""
+    def cost_of(self, work):
+        """What the server counted (--stats) during work(server)."""
         with tempfile.TemporaryDirectory() as folder:
             path = os.path.join(folder, "stats.json")
             with self.server("--quiet", "--stats", path, health=False) as s:
-                talk(s)
+                work(s)
                 s.stop()
             with open(path, encoding="ascii") as file:
                 return json.load(file)
+
+    @contextlib.contextmanager
+    def preloaded(self, source):
+        """Environment in which the server has functions of a C source in front of libc's."""
+        compiler = shutil.which("cc")
+        if compiler is None:
+            self.skip("needs a C compiler")
+        with open(self.settings.server, "rb") as file:
+            if re.search(rb"__[at]san_init", file.read()):
+                self.skip("a sanitizer's library must come first")
+        with tempfile.TemporaryDirectory() as folder:
+            path = os.path.join(folder, "shim.c")
+            with open(path, "w", encoding="ascii") as file:
+                file.write(source)
+            library = os.path.join(folder, "shim.so")
+            done = capture([compiler, "-shared", "-fPIC", "-o", library, path], 30)
+            if done.status != 0:
+                self.skip(f"the C compiler fails: {done.stderr.strip()[:200]}")
+            yield {"LD_PRELOAD": library}
 
     def ordinary_user(self):
         """The user to run the server as where root's privileges would spoil the case."""
@@ -67,7 +89,7 @@ class Trial:
             path = os.path.dirname(path)
             if not os.stat(path).st_mode & 0o001:
                 self.skip(f"run by root, and others may not enter {path}")
-        return 20000 + os.getpid() % 40000  # nobody, and nobody else's: who runs what counts
+        return 20000 + os.getpid() % 40000  # an id without processes
 
     def check(self, condition, message, client=None):
         """Fail with the message unless the condition holds."""

@@ -32,7 +32,7 @@ import time
 from collections import namedtuple
 
 from . import figures
-from .reports import any_text_may_be_printed
+from .reports import any_text_may_be_printed, clean
 
 MIB = 1 << 20
 OUTPUT_LIMIT = 32 * MIB     # what one program may print before it is ended
@@ -94,7 +94,7 @@ class Process:
         return self.popen.poll()
 
     def wait(self, seconds):
-        """Its exit status, or None if it still runs after so long."""
+        """Its exit status, or None if it still runs after so long (None: no limit)."""
         try:
             return self.popen.wait(seconds)
         except subprocess.TimeoutExpired:
@@ -276,6 +276,10 @@ def _bound_outputs():
 
 # Programs of ours.
 
+class Trouble(Exception):
+    """A program did not do what it must; the text is for people."""
+
+
 class Stopped(SystemExit):
     """A signal told this program to end; its exit status is 128 + the signal's number."""
 
@@ -292,13 +296,15 @@ def end_on_signals(grace=0.0):
         end_all(grace)
         raise Stopped(128 + number)
 
+    adopt_orphans()
     for each in SIGNALS:
         if signal.getsignal(each) != signal.SIG_IGN:
             signal.signal(each, stop)
 
 
-def program(main, grace=0.0):
-    """Run main() and exit with the status it returns. Whatever it started ends before."""
+def program(main, name="", grace=0.0):
+    """Run main() and exit with the status it returns. Whatever it started ends before. Trouble
+    is one line, if the program gives its name for it."""
     any_text_may_be_printed()
     end_on_signals(grace)
     try:
@@ -310,6 +316,12 @@ def program(main, grace=0.0):
     except BrokenPipeError:     # nobody reads on, as with `| head`
         os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
         status = 1
+    except (OSError, ValueError, Trouble) as problem:
+        if not name:
+            raise
+        named = getattr(problem, "filename", None)
+        reason = getattr(problem, "strerror", None)
+        sys.exit(clean(f"{name}: {reason if reason and not named else problem}"))
     except Stopped as stopped:  # at once: no thread that still waits for a server delays it
         with contextlib.suppress(OSError):
             sys.stderr.flush()

@@ -1,20 +1,17 @@
 """A server of the course, started on a free port, and always ended."""
 
+import contextlib
 import re
 import signal
 import socket
 import time
 
-from .processes import POLL, Process
+from .processes import POLL, Process, Trouble
 
 START_SECONDS = 10
 STOP_SECONDS = 10
 HEAD = 1 << 16      # bytes of output in which the line must stand
 LISTENING = re.compile(r"^Listening on \[?(\S+?)\]?:(\d+)[ \t\r]*$", re.MULTILINE)
-
-
-class Trouble(Exception):
-    """A server did not start, or not end; the text is for people."""
 
 
 def free_port(host="127.0.0.1"):
@@ -27,16 +24,20 @@ def free_port(host="127.0.0.1"):
 
 
 class Server(Process):
-    """`with Server([PROGRAM, OPTION...]) as server`: it listens at server.address. The port, 0,
-    is put behind the command. Leaving stops it; what it left running is ended."""
+    """`with Server([PROGRAM, OPTION...]) as server`: it listens at server.address. Leaving
+    stops it; what it left running is ended.
 
-    def __init__(self, command, patience=START_SECONDS, **options):
+    Its last argument is port 0, and it must print `Listening on ADDRESS:PORT`. A program that
+    does not print this is given a port instead, and awaited by connecting.
+    """
+
+    def __init__(self, command, patience=START_SECONDS, port=0, **options):
         try:
-            super().__init__([*map(str, command), "0"], **options)
+            super().__init__([*map(str, command), str(port)], **options)
         except OSError as error:
             raise Trouble(f"cannot start {command[0]}: {error.strerror}") from error
         try:
-            self.address = self._await_address(patience)
+            self.address = self._await_address(patience, port)
         except BaseException:
             self.end()
             self.output_file.close()
@@ -61,13 +62,17 @@ class Server(Process):
     def connect(self, patience=60):
         return socket.create_connection(self.address, patience)
 
-    def _await_address(self, patience):
+    def _await_address(self, patience, port):
         deadline = time.monotonic() + patience
         while True:
             ended = self.poll() is not None     # asked first: the line may come just before
             found = LISTENING.search(self.output(HEAD))
             if found:
                 return found[1], int(found[2])
+            if port:
+                with contextlib.suppress(OSError):
+                    socket.create_connection(("127.0.0.1", port), patience).close()
+                    return "127.0.0.1", port
             if ended or self.flooded or time.monotonic() > deadline:
                 first = self.output(HEAD).partition("\n")[0][:200]
                 raise Trouble(f"{self.command[0]} does not start: {first or 'it says nothing'}")

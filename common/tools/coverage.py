@@ -20,6 +20,11 @@ import subprocess
 import sys
 
 TREE = pathlib.Path(__file__).resolve().parents[2]
+sys.path.insert(0, str(TREE / "clients"))
+
+from lib.processes import Process, program  # noqa: E402
+from lib.reports import unavailable     # noqa: E402
+
 COPY = TREE / "build" / "coverage"
 FLAGS = "-O0 -g --coverage -fprofile-update=atomic"
 EXIT = """/* Counts are written by exit, and now also by _exit, which ends forked children; but
@@ -131,18 +136,17 @@ def main():
     if sys.platform == "darwin":
         absent = ["gcc is clang on this system"]
     if absent:
-        demanded = os.environ.get("REQUIRE_ALL", "0") != "0"
-        print(f"{'FAIL' if demanded else 'skip'}  coverage: {', '.join(absent)}")
-        return 1 if demanded else 0
+        return unavailable("coverage", ", ".join(absent))
     os.umask(0)     # servers that gave up their rights are to add to the counts as well
     if not settings.keep:
         copy_tree()
         if not build():
             print("FAIL  coverage: the build failed")
             return 1
-    subprocess.run(
-        [sys.executable, str(COPY / "common/tests/check-all.py"), "--quick", *settings.parts],
-        env={**os.environ, "CHECK_SLOW": os.environ.get("CHECK_SLOW", "2")})
+    command = [sys.executable, str(COPY / "common/tests/check-all.py"), "--quick"]
+    environment = {**os.environ, "CHECK_SLOW": os.environ.get("CHECK_SLOW", "2")}
+    with Process([*command, *settings.parts], stdout=1, stderr=2, env=environment) as tests:
+        tests.wait(None)
     short = report(collect())
     print("\nbelow the limit: " + ", ".join(short) if short else
           "\nevery file reaches its limit")
@@ -150,4 +154,4 @@ def main():
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    program(main, grace=5)

@@ -8,12 +8,17 @@ enough; in pool mode large ones do no harm, until they are as many as the pool h
 
 import argparse
 import os
+import pathlib
 import socket
 import statistics
-import subprocess
 import sys
 import threading
 import time
+
+sys.path.insert(0, str(pathlib.Path(__file__).resolve().parents[2] / "clients"))
+
+from lib.processes import program           # noqa: E402
+from lib.servers import Server          # noqa: E402
 
 SERVER = os.path.join(os.path.dirname(os.path.abspath(__file__)), "..", "build", "demos",
                       "prime_server")
@@ -102,14 +107,9 @@ def table(address, large, patience):
 
 
 def run_server(mode, large, patience):
-    with subprocess.Popen([SERVER, "--mode", mode, "0"], stdout=subprocess.PIPE,
-                          encoding="ascii") as server:
-        try:
-            port = int(server.stdout.readline().rpartition(":")[2])
-            print(f"prime_server --mode {mode}")
-            table(("127.0.0.1", port), large, patience)
-        finally:
-            server.kill()
+    with Server([SERVER, "--mode", mode]) as server:
+        print(f"prime_server --mode {mode}", flush=True)
+        table(server.address, large, patience)
 
 
 def main():
@@ -136,9 +136,4 @@ def main():
 
 
 if __name__ == "__main__":
-    try:
-        main()
-    except KeyboardInterrupt:
-        sys.exit(130)
-    except (OSError, ValueError) as problem:
-        sys.exit(f"prime_client: {getattr(problem, 'strerror', None) or problem}")
+    program(main, "prime_client")

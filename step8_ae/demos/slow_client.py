@@ -8,17 +8,23 @@ connects: that always succeeds at once, since the kernel does it; watch when it 
 
 import argparse
 import os
+import pathlib
 import socket
-import subprocess
 import sys
 import threading
 import time
+
+sys.path.insert(0, str(pathlib.Path(__file__).resolve().parents[2] / "clients"))
+
+from lib.processes import program           # noqa: E402
+from lib.servers import Server          # noqa: E402
 
 SERVER = os.path.join(os.path.dirname(os.path.abspath(__file__)), "..", "build", "demos",
                       "slow_command")
 PAUSE = 0.02        # seconds between two lines of the bystander
 LEAD = 0.3          # seconds of peace before the command, and after it
 PATIENCE = 120
+BYSTANDER = "a bystander's worst answer time"
 
 
 def connect(address):
@@ -119,9 +125,10 @@ def measure(address, ms):
 
 
 def print_heading(ms):
-    print("%-8s%39s%26s%14s" % ("", "a bystander's worst answer time", "a newcomer meanwhile",
-                                f"SLOW {ms}"))
-    print(f"{'':<8}{'before':>13}{'during':>13}{'after':>13}{'connected':>14}{'greeted':>13}{'took':>14}")
+    print(f"{'':<8}{BYSTANDER:>39}{'a new client meanwhile':>26}{f'SLOW {ms}':>14}")
+    columns = [("before", 13), ("during", 13), ("after", 13), ("connected", 14),
+               ("greeted", 13), ("took", 14)]
+    print(" " * 8 + "".join(f"{name:>{width}}" for name, width in columns))
 
 
 def print_row(name, times):
@@ -130,13 +137,8 @@ def print_row(name, times):
 
 
 def run_server(mode, ms):
-    with subprocess.Popen([SERVER, "--mode", mode, "0"], stdout=subprocess.PIPE,
-                          encoding="ascii") as server:
-        try:
-            port = int(server.stdout.readline().rpartition(":")[2])
-            print_row(mode, measure(("127.0.0.1", port), ms))
-        finally:
-            server.kill()
+    with Server([SERVER, "--mode", mode]) as server:
+        print_row(mode, measure(server.address, ms))
 
 
 def main():
@@ -164,9 +166,4 @@ def main():
 
 
 if __name__ == "__main__":
-    try:
-        main()
-    except KeyboardInterrupt:
-        sys.exit(130)
-    except (OSError, ValueError) as problem:
-        sys.exit(f"slow_client: {getattr(problem, 'strerror', None) or problem}")
+    program(main, "slow_client")

@@ -4,6 +4,7 @@
 Each is the reference server with one thing changed; bug() names the cases that must catch it.
 """
 
+import ctypes
 import errno
 import math
 import os
@@ -12,6 +13,7 @@ import select
 import selectors
 import signal
 import socket
+import struct
 import sys
 import threading
 import time
@@ -20,8 +22,8 @@ import reference
 from reference import CHUNK, Conn, Server
 
 BUGS = {}
-NEWCOMERS = os.path.join(os.path.dirname(os.path.abspath(__file__)), "..", "..", "check_server",
-                         "fair_accept.py")
+CLIENTS = os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
+FAIR_ACCEPT = os.path.join(CLIENTS, "check_server", "fair_accept.py")
 
 
 def bug(*caught_by, suite=()):
@@ -330,8 +332,8 @@ class StarvesOthers(Server):
             super().pump(conn, selectors.EVENT_READ | selectors.EVENT_WRITE)
 
 
-@bug("new-connections-take-turns", suite=("--also", NEWCOMERS))
-class LetsAllNewcomersInFirst(Server):
+@bug("new-connections-take-turns", suite=("--also", FAIR_ACCEPT))
+class AcceptsAllFirst(Server):
     accept_burst = 100000
 
 
@@ -376,7 +378,7 @@ class LeaksMemory(Server):
 
 
 @bug("no-leaks")
-class LeaksWhatItOwed(Server):
+class LeaksUnsentAnswers(Server):
     kept = []
 
     def drop(self, conn):
@@ -395,14 +397,14 @@ class LeaksAThreadPerClient(Server):
 
 
 @bug("out-of-descriptors-12", "out-of-descriptors-64", "out-of-descriptors-256")
-class DiesAtAFullHouse(Server):
-    def refuse_by_spare(self):
+class DiesOutOfDescriptors(Server):
+    def reject_by_spare(self):
         raise OSError(errno.EMFILE, os.strerror(errno.EMFILE))
 
 
 @bug("out-of-descriptors-64")
-class LeavesThemWaitingAtAFullHouse(Server):
-    def refuse_by_spare(self):
+class LeavesThemWaitingOutOfDescriptors(Server):
+    def reject_by_spare(self):
         time.sleep(0.01)
 
 
@@ -466,20 +468,21 @@ class CountsClientsForEver(Server):
 
 
 @bug("rejections-in-the-log")
-class SaysEveryRefusal(Server):
-    def refused(self, why):
-        self.refusal_said = float("-inf")
-        super().refused(why)
+class LogsEveryRejection(Server):
+    def rejected(self, peer, why):
+        self.rejection_said = float("-inf")
+        super().rejected(peer, why)
 
 
-@bug("rejections-in-the-log", "out-of-descriptors-12", "out-of-descriptors-64", "out-of-descriptors-256")
-class RefusesWithoutAWord(Server):
-    def refused(self, why):
-        self.counters["clients_refused"] += 1
+@bug("rejections-in-the-log", "out-of-descriptors-12", "out-of-descriptors-64",
+     "out-of-descriptors-256")
+class RejectsWithoutALine(Server):
+    def rejected(self, peer, why):
+        self.counters["clients_rejected"] += 1
 
 
 @bug("max-clients")
-class StrikesOffTooLate(Server):
+class CountsALeavingClientTooLong(Server):
     left = float("-inf")
 
     def drop(self, conn):
@@ -489,33 +492,33 @@ class StrikesOffTooLate(Server):
     def admit(self, sock, peer):
         if self.options.max_clients == 1 and time.monotonic() < self.left + 0.005:
             sock.close()
-            self.refused("the house is full")
+            self.rejected(peer, "at --max-clients")
         else:
             super().admit(sock, peer)
 
 
 @bug("rejections-are-counted")
-class CountsNoRefusals(Server):
-    def refused(self, why):
-        super().refused(why)
-        self.counters["clients_refused"] -= 1
+class CountsNoRejections(Server):
+    def rejected(self, peer, why):
+        super().rejected(peer, why)
+        self.counters["clients_rejected"] -= 1
 
 
 @bug("few-descriptors-are-reported")
-class HidesHowFewItCanTake(Server):
+class HidesHowFewClientsItCanTake(Server):
     def say(self, line):
         if "room for" not in line:
             super().say(line)
 
 
 @bug("idle-timeout")
-class BearsSilence(Server):
+class NeverClosesIdleClients(Server):
     def close_silent(self):
         pass
 
 
 @bug("idle-timeout")
-class SeesSilenceOnlyWhenSomebodyTalks(Server):
+class SeesIdleClientsOnlyWhenOthersSend(Server):
     def timeout(self):
         return None
 
@@ -527,7 +530,7 @@ class SeesSilenceOnlyWhenSomebodyTalks(Server):
 
 
 @bug("idle-timeout-amid-signals")
-class TakesASignalForSomebodyWhoTalks(Server):
+class TakesASignalForActivity(Server):
     def want_report(self, *_):
         super().want_report()
         for conn in list(self.conns):
@@ -535,7 +538,7 @@ class TakesASignalForSomebodyWhoTalks(Server):
 
 
 @bug("idle-timeout-frozen")
-class LooksForSilenceFirst(Server):
+class LooksForIdleClientsFirst(Server):
     def pump(self, conn, mask):
         self.close_silent()
         if conn in self.conns:
@@ -546,14 +549,14 @@ class LooksForSilenceFirst(Server):
 
 
 @bug("idle-timeout-spares-active-clients")
-class TakesSlowReadersForSilent(Server):
+class TakesSlowReadersForIdle(Server):
     def close_silent(self):
         while self.timeout() == 0.0:
             self.drop(next(iter(self.conns)))
 
 
 @bug("idle-timeout-spares-active-clients")
-class ClosesTalkersToo(Server):
+class ClosesActiveClientsToo(Server):
     def read(self, conn):
         since = self.conns[conn]
         super().read(conn)
@@ -564,7 +567,7 @@ class ClosesTalkersToo(Server):
 # Starting.
 
 @bug("listening-line")
-class SaysNothingOfListening(Server):
+class DoesNotSayThatItListens(Server):
     def announce(self):
         pass
 
@@ -604,7 +607,7 @@ class ExitsOneOnUsageErrors(Server):
 
 
 @bug("wrong-command-lines")
-class LeavesItToItsUsage(Server):
+class LeavesItToTheUsage(Server):
     @staticmethod
     def explain(message):
         return "error"
@@ -636,7 +639,7 @@ class KeepsAnOldReport(Server):
 
 
 @bug("stats-file", "interrupted")
-class ReportsFromSomebodyElse(Server):
+class ReportsWrongFigures(Server):
     def write_stats(self):
         self.counters["clients_served"] = 0
         super().write_stats()
@@ -691,7 +694,7 @@ class TrustsATerminal(Server):
 
 
 @bug("unread-error-output")
-class WaitsForItsComplaints(Server):
+class WaitsForItsErrorOutput(Server):
     def announce(self):
         os.write(2, b"room for few clients\n")
         super().announce()
@@ -704,7 +707,7 @@ class LeavesSignalsBlocked(Server):
 
 
 @bug("connect-and-disconnect-lines")
-class SaysItOnceTooOften(Server):
+class LogsADisconnectTwice(Server):
     def lost(self, conn, error):
         super().lost(conn, error)
         self.say_of(conn, "disconnected")
@@ -740,7 +743,7 @@ class IgnoresSigint(Server):
 
 
 @bug("stop-amid-signals")
-class HearsSigtermOnce(Server):
+class CatchesSigtermOnce(Server):
     def finish(self):
         signal.signal(signal.SIGTERM, signal.SIG_DFL)
         super().finish()
@@ -778,14 +781,14 @@ class CatchesSignalsTooLate(Server):
 
 
 @bug("stop-accepts-no-more")
-class LeavesItsDoorOpen(Server):
+class GoesOnAcceptingAtItsEnd(Server):
     def finish(self):
-        self.door = self.listener.dup()
+        self.kept = self.listener.dup()
         super().finish()
 
 
 @bug("stop-with-a-client-that-never-reads")
-class PutsOffItsEnd(Server):
+class DelaysItsEnd(Server):
     def stop(self, signum, frame):
         super().stop(signum, frame)
         self.told = time.monotonic()
@@ -805,7 +808,7 @@ class SpinsAtItsEnd(Server):
 
 
 @bug("stop-sends-unsent-answers")
-class DropsThoseOwedWhoPause(Server):
+class DropsUnsentAnswersAtAPause(Server):
     def finish(self):
         time.sleep(0.01)
         for conn in list(self.conns):
@@ -814,7 +817,7 @@ class DropsThoseOwedWhoPause(Server):
 
 
 @bug("stop-answers-what-has-arrived")
-class LooksForSilenceFirstAtItsEnd(Server):
+class LooksForIdleClientsFirstAtItsEnd(Server):
     def pump(self, conn, mask):
         if self.stopping and time.monotonic() - self.conns.get(conn, math.inf) > 0.05:
             self.drop(conn)
@@ -823,13 +826,38 @@ class LooksForSilenceFirstAtItsEnd(Server):
 
 
 @bug("stop-sends-unsent-answers")
-class StopsDead(Server):
+class StopsAtOnce(Server):
     def finish(self):
         pass
 
 
+@bug("stop-as-process-1")
+class IsDeafAsProcess1(Server):
+    def stop(self, signum, _):
+        signal.signal(signum, signal.SIG_DFL)   # which process 1 ignores
+        os.kill(os.getpid(), signum)
+
+
+@bug("no-dev-null")
+class NeedsDevNull(Server):
+    def listen(self):
+        super().listen()
+        os.close(self.spare)
+        self.spare = os.open(os.devnull, os.O_RDONLY)
+
+
+@bug("wall-clock-set-forward")
+class WaitsByTheWallClock(Server):
+    def finish(self):
+        libc, semaphore = ctypes.CDLL(None), ctypes.create_string_buffer(64)
+        libc.sem_init(semaphore, 0, 0)
+        until = time.time() + 0.2
+        libc.sem_timedwait(semaphore, struct.pack("ll", int(until), 0))
+        super().finish()
+
+
 @bug("port-is-free-again")
-class CannotComeBack(Server):
+class CannotBindAgain(Server):
     def listen(self):
         setsockopt = socket.socket.setsockopt
         socket.socket.setsockopt = lambda sock, level, option, value: (

@@ -30,9 +30,10 @@ ACCEPT_AGAIN = {errno.EINTR, errno.ECONNABORTED, errno.EPROTO, errno.ENETDOWN,
                 errno.EOPNOTSUPP, errno.ENETUNREACH, errno.EAGAIN}
 COUNTERS = """accept_calls recv_calls recv_again send_calls send_short send_again wait_calls
     wait_events descriptors_scanned interest_changes threads_created threads_max clients_served
-    clients_refused clients_max bytes_in bytes_out cpu_user_seconds cpu_system_seconds
+    clients_rejected clients_refused clients_max
+    bytes_in bytes_out cpu_user_seconds cpu_system_seconds
     voluntary_switches involuntary_switches peak_rss_bytes""".split()
-FULL_HOUSE = {errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM}
+OUT_OF_DESCRIPTORS = {errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM}
 
 
 class Conn:
@@ -75,8 +76,7 @@ class Server:
         self.selector = selectors.DefaultSelector()
         self.scratch = memoryview(bytearray(CHUNK))     # what arrives, of whomever
         self.stopping = self.report_wanted = False
-        self.refusals = 0
-        self.refusal_said = float("-inf")
+        self.rejection_said = float("-inf")
         self.report_lost = False
         self.counters = dict.fromkeys(COUNTERS, 0)
 
@@ -109,7 +109,7 @@ class Server:
         self.listener.listen(self.backlog)
         self.listener.setblocking(False)
         self.selector.register(self.listener, selectors.EVENT_READ, self.accept_clients)
-        self.spare = os.open(os.devnull, os.O_RDONLY)
+        self.spare = os.dup(0)
 
     def announce(self):
         host, port = self.listener.getsockname()[:2]
@@ -206,8 +206,8 @@ class Server:
             try:
                 sock, peer = self.listener.accept()
             except OSError as error:
-                if error.errno in FULL_HOUSE:
-                    self.refuse_by_spare()
+                if error.errno in OUT_OF_DESCRIPTORS:
+                    self.reject_by_spare()
                 elif error.errno not in ACCEPT_AGAIN:
                     raise
                 return
@@ -216,20 +216,21 @@ class Server:
             except (OSError, MemoryError):
                 sock.close()
 
-    def refuse_by_spare(self):
+    def reject_by_spare(self):
         """Out of descriptors: give one up, so that the newcomer can be told."""
         os.close(self.spare)
         try:
-            self.listener.accept()[0].close()
-            self.refused("no descriptor left")
+            sock, peer = self.listener.accept()
+            sock.close()
+            self.rejected(peer, "no descriptor left")
         except OSError:
-            time.sleep(0.01)
-        self.spare = os.open(os.devnull, os.O_RDONLY)
+            time.sleep(0.01)    # it saw nobody, so it rejected nobody
+        self.spare = os.dup(0)
 
     def admit(self, sock, peer):
         if self.options.max_clients and len(self.conns) >= self.options.max_clients:
             sock.close()
-            self.refused("the house is full")
+            self.rejected(peer, "at --max-clients")
             return
         sock.setblocking(False)
         sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
@@ -242,13 +243,12 @@ class Server:
         self.say_of(conn, "connected")
         self.pump(conn, selectors.EVENT_WRITE)
 
-    def refused(self, why):
+    def rejected(self, peer, why):
+        self.counters["clients_rejected"] += 1
         self.counters["clients_refused"] += 1
-        self.refusals += 1
-        if time.monotonic() - self.refusal_said > 1.0:
-            self.say(f"{NAME}: refused {self.refusals} clients: {why}")
-            self.refusals = 0
-            self.refusal_said = time.monotonic()
+        if time.monotonic() - self.rejection_said > 1.0:
+            self.say(f"peer {peer[:2]} rejected: {why}")
+            self.rejection_said = time.monotonic()
 
     def pump(self, conn, mask):
         """One client's turn: one read at most, and none while something is owed."""
@@ -427,9 +427,12 @@ def parser(explain):
 
 
 def fill_standard_descriptors():
-    """They may be missing: a client must never become standard output."""
+    """They may be missing: a client must never become standard output. So may /dev/null."""
     while True:
-        descriptor = os.open(os.devnull, os.O_RDWR)
+        try:
+            descriptor = os.open(os.devnull, os.O_RDWR)
+        except OSError:
+            descriptor = socket.socket().detach()
         if descriptor > 2:
             os.close(descriptor)
             return

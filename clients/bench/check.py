@@ -20,6 +20,7 @@ import time
 import lab
 import tables
 import timers
+from lib.processes import program
 
 ATTEMPTS = 3
 TURNS = 3
@@ -40,8 +41,8 @@ class Claim:
 
     def band(self):
         if self.low is not None and self.high is not None:
-            return "from %g to %g" % (self.low, self.high)
-        return "at least %g" % self.low if self.low is not None else "at most %g" % self.high
+            return f"from {self.low:g} to {self.high:g}"
+        return f"at least {self.low:g}" if self.low is not None else f"at most {self.high:g}"
 
     def attempt(self, bench):
         """Whether the median of three figures is in the band, and the figures."""
@@ -65,7 +66,7 @@ class Claim:
             medians.append(tables.three(statistics.median(figures)))
             if good:
                 break
-        return good, "%s, claimed %s" % (", then ".join(medians), self.band())
+        return good, f"{', then '.join(medians)}, claimed {self.band()}"
 
 
 def claim(sentence, *needs, low=None, high=None):
@@ -92,9 +93,9 @@ class Bench:
         with lab.Server(lab.tolled(subject, toll) if toll else subject, *arguments) as server:
             report = server.load(**options)
         if report["errors"]["total"]:
-            raise lab.Trouble("%s: %s" % (name, report["errors"]["first"]))
+            raise lab.Trouble(f"{name}: {report['errors']['first']}")
         if not report["messages_per_second"]:
-            raise lab.Trouble("%s: no time to answer a message" % name)
+            raise lab.Trouble(f"{name}: no time to answer a message")
         return report
 
     def cost(self, name, *arguments, **options):
@@ -268,7 +269,7 @@ def main():
     claims = [each for each in CLAIMS
               if not only or any(part in each.name for part in only)]
     failed = 0
-    print("1..%d" % len(claims), flush=True)
+    print(f"1..{len(claims)}", flush=True)
     try:
         lab.raise_limit()
         lab.need(lab.LOAD_CLIENT, lab.FLOOR)
@@ -276,19 +277,17 @@ def main():
         for number, each in enumerate(claims, 1):
             reason = obstacle(each, bench)
             if reason:
-                print("ok %d - %s # SKIP %s" % (number, each.name, reason), flush=True)
+                print(f"ok {number} - {each.name} # SKIP {reason}", flush=True)
                 continue
             good, figures = each.test(bench)
             failed += not good
-            print("%s %d - %s\n# %s: %s" % ("ok" if good else "not ok", number, each.name,
-                                            each.sentence, figures), flush=True)
+            print(f"{'ok' if good else 'not ok'} {number} - {each.name}\n# {each.sentence}: "
+                  f"{figures}", flush=True)
     except lab.Trouble as trouble:
-        print("Bail out! %s" % trouble)
+        print(f"Bail out! {trouble}")
         return 1
-    except KeyboardInterrupt:
-        return 130
     return 1 if failed else 0
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    program(main)

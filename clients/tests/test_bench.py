@@ -169,8 +169,7 @@ class Readme(unittest.TestCase):
         return insert.fill(text, tables.Results(results or a_result()))
 
     def marked(self, name, content=""):
-        return "a\n<!-- bench:%s begin -->\n%s<!-- bench:%s end -->\nz\n" % (
-            name, content, name)
+        return f"a\n<!-- bench:{name} begin -->\n{content}<!-- bench:{name} end -->\nz\n"
 
     def test_replaced_between_the_markers_only(self):
         filled = self.fill(self.marked("machine", "old\n"))

@@ -2,7 +2,7 @@
 
 import os
 
-import check_server.newcomers   # noqa: F401  a case for this server, too
+import check_server.fair_accept   # noqa: F401  a case for this server, too
 from check_server import case
 
 FD_SETSIZE = 1024
@@ -16,7 +16,7 @@ def beyond_fd_setsize(t):
         first = s.connect().greeting()
         seated = [first]
         while len(seated) <= FD_SETSIZE:
-            client = s.knock()
+            client = s.try_client()
             if client is None:
                 break
             seated.append(client)
@@ -26,7 +26,7 @@ def beyond_fd_setsize(t):
         first.send(b"^abc").expect(b"bcd")
         seated[-1].send(b"^abc").expect(b"bcd")
         first.close()
-        t.check(s.eventually(s.knock), "there is room again, but nobody is let in")
+        t.check(s.eventually(s.try_client), "there is room again, but nobody is let in")
 
 
 @case("started with more descriptors open than the sets have places, it says so and ends")

@@ -1,6 +1,6 @@
 """The lesson of step 8: one loop of our own waits for timers and sockets."""
 
-import check_server.newcomers   # noqa: F401  its case is for this server, too
+import check_server.fair_accept   # noqa: F401  a case for this server, too
 from check_server import case
 
 

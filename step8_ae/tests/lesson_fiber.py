@@ -2,7 +2,7 @@
 
 import signal
 
-import check_server.newcomers   # noqa: F401  its case is for this server, too
+import check_server.fair_accept   # noqa: F401  a case for this server, too
 from check_server import case
 
 GUARD_SIZE = 64 << 10

@@ -36,8 +36,7 @@ struct client {
     uv_write_t write;
     char *unsent; /* output that the socket has not taken yet; usually NULL */
     size_t unsent_size;
-    size_t sendq; /* of the unsent output, at the last activity */
-    int fd;       /* libuv's; for asking only */
+    size_t sendq; /* uvnet_sendq at the last activity, if there is unsent output */
     struct echo echo;
     struct address peer;
 };
@@ -46,19 +45,12 @@ static uv_loop_t loop;
 static uv_timer_t timer;
 static struct idle_list clients;
 
-/* Returns how many bytes the client has not taken yet, from libuv and from the kernel. */
-static size_t sendq(const struct client *c)
-{
-    return uv_stream_get_write_queue_size((const uv_stream_t *)&c->tcp) +
-           (size_t)net_sendq(c->fd);
-}
-
 /* The client is active now. */
 static void touch(struct client *c)
 {
     idle_touch(&clients, &c->idle);
     if (c->unsent != NULL)
-        c->sendq = sendq(c);
+        c->sendq = uvnet_sendq(&c->tcp);
 }
 
 static void client_closed(uv_handle_t *handle)
@@ -153,7 +145,6 @@ static void accept_client(struct net_listener *listener)
     if (c == NULL)
         return;
     c->tcp.data = c;
-    c->fd = fd;
     c->peer = peer;
     echo_init(&c->echo);
     idle_add(&clients, &c->idle);
@@ -175,8 +166,8 @@ static void accept_client(struct net_listener *listener)
 static bool is_idle(const struct client *c)
 {
     if (c->unsent == NULL)
-        return !net_readable(c->fd, 0);
-    return !stop_requested() && sendq(c) >= c->sendq;
+        return !uvnet_readable(&c->tcp);
+    return !stop_requested() && uvnet_sendq(&c->tcp) >= c->sendq;
 }
 
 static void close_idle(uv_timer_t *handle)
@@ -204,7 +195,7 @@ static void stop_server(void)
 
 static void run_server(struct net_listener *listener)
 {
-    uvnet_start(&loop, listener, accept_client, stop_server);
+    uvnet_listen(&loop, listener, accept_client);
     idle_init(&clients, options->idle_timeout_ms);
     uv_timer_init(&loop, &timer);
     uv_unref((uv_handle_t *)&timer); /* uv_run need not wait for it */
@@ -221,6 +212,7 @@ int main(int argc, char **argv)
     struct net_listener listener;
 
     server_start(argc, argv, NULL);
+    uvnet_init(&loop, stop_server);
     server_listen(&listener);
     run_server(&listener);
     return server_finish();

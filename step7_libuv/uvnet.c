@@ -5,7 +5,6 @@
 #include "stop.h"
 
 #include <errno.h>
-#include <stdbool.h>
 #include <stdlib.h>
 #include <string.h>
 #include <unistd.h>
@@ -14,13 +13,12 @@
 enum { RESERVE_SIZE = 1024 * 1024 };
 
 static void *reserve;
-static struct net_listener *listener;
-static uv_poll_t pending, wakeup;
+static uv_poll_t wakeup, pending; /* the stop's descriptor, and the listener's */
 static uv_check_t after_wait;
-static void (*on_pending)(struct net_listener *listener);
 static void (*on_stop)(void);
+static void (*on_pending)(struct net_listener *listener);
 
-/* ---- Accepting, and memory --------------------------------------------------------------- */
+/* ---- Clients, and memory ----------------------------------------------------------------- */
 
 static void *reallocate(void *memory, size_t size)
 {
@@ -41,9 +39,9 @@ static bool has_reserve(void)
     return reserve != NULL;
 }
 
-void *uvnet_accept(struct net_listener *pending_on, size_t size, int *fd, struct address *peer)
+void *uvnet_accept(struct net_listener *listener, size_t size, int *fd, struct address *peer)
 {
-    *fd = server_accept(pending_on, peer);
+    *fd = server_accept(listener, peer);
     void *memory = *fd != -1 && has_reserve() ? calloc(1, size) : NULL;
 
     if (*fd != -1 && memory == NULL) {
@@ -51,6 +49,21 @@ void *uvnet_accept(struct net_listener *pending_on, size_t size, int *fd, struct
         close(*fd);
     }
     return memory;
+}
+
+size_t uvnet_sendq(const uv_tcp_t *tcp)
+{
+    uv_os_fd_t fd;
+    int kernel = uv_fileno((const uv_handle_t *)tcp, &fd) == 0 ? net_sendq(fd) : 0;
+
+    return uv_stream_get_write_queue_size((const uv_stream_t *)tcp) + (size_t)kernel;
+}
+
+bool uvnet_readable(const uv_tcp_t *tcp)
+{
+    uv_os_fd_t fd;
+
+    return uv_fileno((const uv_handle_t *)tcp, &fd) == 0 && net_readable(fd, 0);
 }
 
 /* ---- Statistics -------------------------------------------------------------------------- */
@@ -81,11 +94,10 @@ void uvnet_count_write(ssize_t result, size_t n)
 
 static void listener_ready(uv_poll_t *handle, int status, int events)
 {
-    (void)handle;
     (void)status;
     (void)events;
     stats_add(&stats.wait_events, 1);
-    on_pending(listener);
+    on_pending(handle->data);
 }
 
 static void wakeup_ready(uv_poll_t *handle, int status, int events)
@@ -97,8 +109,13 @@ static void wakeup_ready(uv_poll_t *handle, int status, int events)
         return; /* SIGUSR1: end_wait writes the report */
     uv_poll_stop(handle);
     uv_close((uv_handle_t *)&pending, NULL);
-    net_unlisten(listener);
+    net_unlisten(pending.data);
     on_stop();
+}
+
+static _Noreturn void die(int error)
+{
+    log_die("cannot set up libuv's loop: %s", uv_strerror(error));
 }
 
 static void watch(uv_loop_t *loop, uv_poll_t *handle, int fd, uv_poll_cb callback)
@@ -108,7 +125,7 @@ static void watch(uv_loop_t *loop, uv_poll_t *handle, int fd, uv_poll_cb callbac
     if (error == 0)
         error = uv_poll_start(handle, UV_READABLE, callback);
     if (error != 0)
-        log_die("cannot set up libuv's loop: %s", uv_strerror(error));
+        die(error);
 }
 
 /* libuv aborts the program when it cannot open the pipe that it wants beside its epoll. */
@@ -124,23 +141,28 @@ static bool has_descriptors(void)
     return enough;
 }
 
-void uvnet_start(uv_loop_t *loop, struct net_listener *listening,
-                 void (*accept_client)(struct net_listener *listener),
-                 void (*stop_server)(void))
+void uvnet_init(uv_loop_t *loop, void (*stop_server)(void))
 {
-    listener = listening;
-    on_pending = accept_client;
-    on_stop = stop_server;
     uv_replace_allocator(malloc, reallocate, calloc, free);
-    int error = has_descriptors() ? uv_loop_init(loop) : UV_EMFILE;
+    int error = !has_reserve()       ? UV_ENOMEM
+                : !has_descriptors() ? UV_EMFILE
+                                     : uv_loop_init(loop);
     if (error != 0)
-        log_die("cannot set up libuv's loop: %s", uv_strerror(error));
-    watch(loop, &pending, listener->fd, listener_ready);
+        die(error);
+    on_stop = stop_server;
     watch(loop, &wakeup, stop_wakeup_fd(), wakeup_ready);
     uv_check_init(loop, &after_wait);
     uv_check_start(&after_wait, end_wait);
-    uv_unref((uv_handle_t *)&wakeup); /* uv_run does not wait for these two to end */
+    uv_unref((uv_handle_t *)&wakeup); /* uv_run need not wait for these two */
     uv_unref((uv_handle_t *)&after_wait);
+}
+
+void uvnet_listen(uv_loop_t *loop, struct net_listener *listener,
+                  void (*accept_client)(struct net_listener *listener))
+{
+    on_pending = accept_client;
+    watch(loop, &pending, listener->fd, listener_ready);
+    pending.data = listener;
 }
 
 void uvnet_finish(uv_loop_t *loop)

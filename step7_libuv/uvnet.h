@@ -11,17 +11,19 @@
 
 #include "net.h"
 
+#include <stdbool.h>
 #include <stddef.h>
 #include <uv.h>
 
-/* Initialises the loop. Then uv_run calls
- *   accept_client   when a connection is pending on the listener
- *   stop_server     once, when a stop is requested and after the listener was closed
- * and it counts each iteration as a wait (server_waited). uv_run returns when the listener and
- * all of the caller's handles are closed. Exits with status 1 on failure. */
-void uvnet_start(uv_loop_t *loop, struct net_listener *listener,
-                 void (*accept_client)(struct net_listener *listener),
-                 void (*stop_server)(void));
+/* Initialises the loop. uv_run then counts each iteration as a wait (server_waited). When a
+ * stop is requested it closes the listener and calls stop_server, once. It returns when the
+ * listener and all of the caller's handles are closed. Exits with status 1 on failure. */
+void uvnet_init(uv_loop_t *loop, void (*stop_server)(void));
+
+/* Makes uv_run call accept_client when a connection is pending on the listener. The listener
+ * must stay where it is. Exits with status 1 on failure. */
+void uvnet_listen(uv_loop_t *loop, struct net_listener *listener,
+                  void (*accept_client)(struct net_listener *listener));
 
 /* Accepts a client (server_accept). Returns `size` bytes of zeroed memory for it, which the
  * caller frees; *fd is the caller's, too. Returns NULL if there is no client, or if memory has
@@ -36,7 +38,14 @@ void *uvnet_accept(struct net_listener *listener, size_t size, int *fd, struct a
 void uvnet_count_read(ssize_t result);
 void uvnet_count_write(ssize_t result, size_t n);
 
-/* Closes the handles of uvnet_start, then the loop, and frees the reserve. The caller's handles
+/* Returns how many bytes of output the client has not taken yet: libuv still has them, or the
+ * kernel does (net_sendq). */
+size_t uvnet_sendq(const uv_tcp_t *tcp);
+
+/* Is there unread input, or has the client closed? */
+bool uvnet_readable(const uv_tcp_t *tcp);
+
+/* Closes the handles of uvnet_init, then the loop, and frees the reserve. The caller's handles
  * must be closed. */
 void uvnet_finish(uv_loop_t *loop);
 

@@ -23,7 +23,7 @@ def too_few_descriptors(t):
     with t.server() as s:
         if s.sanitized():
             t.skip("a sanitizer opens files of its own at the end")
-    for count in range(4, 10):
+    for count in range(4, 13):
         def few_to_open():
             resource.setrlimit(resource.RLIMIT_NOFILE, (count, count))
 

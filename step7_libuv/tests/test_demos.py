@@ -193,7 +193,8 @@ class FileRead(unittest.TestCase):
     def test_usage(self):
         for options in ["1"], ["--mebibytes"], ["--mebibytes", "0"], ["--mebibytes", "many"]:
             self.assertEqual(demo("file_read", *options)[:2], (2, ""), options)
-        self.assertIn("--mebibytes 'many': expected", demo("file_read", "--mebibytes", "many")[2])
+        stderr = demo("file_read", "--mebibytes", "many")[2]
+        self.assertIn("--mebibytes 'many': expected", stderr)
 
 
 if __name__ == "__main__":

@@ -35,7 +35,7 @@ def started_beyond_fd_setsize(t):
         for fd in range(3, FD_SETSIZE + 1):
             os.dup2(0, fd)
 
-    done = t.run("0", preexec_fn=open_many, close_fds=False)
+    done = t.run("0", prepare=open_many)
     t.check(done.status == 1, "exit status %d" % done.status)
     t.check(not done.stdout and "select" in done.stderr, "it says %r and %r"
             % (done.stdout, done.stderr))

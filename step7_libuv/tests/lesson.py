@@ -32,7 +32,7 @@ def too_few_descriptors(t):
         def limit_descriptors():
             resource.setrlimit(resource.RLIMIT_NOFILE, (count, count))
 
-        done = t.run("0", preexec_fn=limit_descriptors)
+        done = t.run("0", prepare=limit_descriptors)
         t.check(done.status == 1 and done.stderr.count("\n") == 1 and
                 "oo many open files" in done.stderr,
                 f"with {count}: {done.status}, {done.stderr!r}")

@@ -16,7 +16,7 @@ import time
 import unittest
 
 CLIENT = os.path.join(os.path.dirname(os.path.abspath(__file__)), "..", "..", "load-client")
-FLOOR = os.path.join(os.path.dirname(CLIENT), "build", "bench", "floor")
+BASELINE = os.path.join(os.path.dirname(CLIENT), "build", "bench", "baseline")
 NEXT = bytes((byte + 1) % 256 for byte in range(256))
 PING, PONG = b"*1\r\n$4\r\nPING\r\n", b"+PONG\r\n"
 
@@ -376,14 +376,14 @@ class Trouble(LoadTest):
         self.assertEqual(report["connections"]["lost"], 1)
 
     def test_the_server_ends_during_the_run(self):
-        if not os.path.exists(FLOOR):
-            self.skipTest("no floor here")
-        with subprocess.Popen([FLOOR, "0"], stdout=subprocess.PIPE) as floor:
-            port = floor.stdout.readline().split(b":")[1].decode().strip()
-            end = threading.Timer(0.3, floor.kill)
+        if not os.path.exists(BASELINE):
+            self.skipTest("no baseline here")
+        with subprocess.Popen([BASELINE, "0"], stdout=subprocess.PIPE) as baseline:
+            port = baseline.stdout.readline().split(b":")[1].decode().strip()
+            end = threading.Timer(0.3, baseline.kill)
             end.start()
             result = run("127.0.0.1", port, mode="raw", duration=5, warmup=0,
-                         server_pid=floor.pid)
+                         server_pid=baseline.pid)
             end.join()
         self.assertEqual(result.returncode, 1)
         self.assertIn("server       figures skipped: it ended during the run", result.stdout)
@@ -636,21 +636,21 @@ class Reports(LoadTest):
 
     def test_a_busy_client_warns(self):
         """A client that has no moment to wait is the bottleneck itself: here it has to look at
-        each of the messages that the floor sends back by the packet."""
+        each of the messages that the baseline sends back by the packet."""
         with Server() as server:
             calm = self.measure(server, rate=30)
         self.assertFalse(calm["client"]["bottleneck"])
         self.assertLess(calm["client"]["cpu_share"], 0.5)
-        if not os.path.exists(FLOOR):
-            self.skipTest("no floor here")
-        with subprocess.Popen([FLOOR, "0"], stdout=subprocess.PIPE) as floor:
-            port = floor.stdout.readline().split(b":")[1].decode().strip()
-            for _ in range(10):     # on a crowded machine the floor may be what is waited for
+        if not os.path.exists(BASELINE):
+            self.skipTest("no baseline here")
+        with subprocess.Popen([BASELINE, "0"], stdout=subprocess.PIPE) as baseline:
+            port = baseline.stdout.readline().split(b":")[1].decode().strip()
+            for _ in range(10):     # on a busy machine the baseline may be the bottleneck
                 busy = run("127.0.0.1", port, mode="raw", size=1, connections=16,
                            pipeline=1000, duration=0.3, warmup=0)
                 if "warning" in busy.stdout:
                     break
-            floor.kill()
+            baseline.kill()
         self.assertEqual(busy.returncode, 0)
         self.assertIn("warning: the client had something to do", busy.stdout)
 

@@ -253,12 +253,12 @@ static struct tally look(const struct load *l)
     return sum;
 }
 
-static bool all_hopeless(const struct load *l)
+static bool all_unreachable(const struct load *l)
 {
     bool all = true;
     for (unsigned i = 0; i < l->started; i++) {
         worker_lock(l->workers[i]);
-        all = all && l->workers[i]->hopeless;
+        all = all && l->workers[i]->unreachable;
         worker_unlock(l->workers[i]);
     }
     return all;
@@ -315,11 +315,11 @@ static struct tally await_connections(struct load *l, double begun)
         if (t.ready + t.idle != last.ready + last.idle || t.opened != last.opened)
             news = now;
         if (interrupted() || (t.opened == o->connections + o->idle && t.pending == 0) ||
-            all_hopeless(l) ||
+            all_unreachable(l) ||
             now - news > (t.ready > 0 && t.connecting == 0 ? stall : PATIENCE))
             break;
         show_progress(l, &t, -1);
-        worker_nap(l->workers[0], TICK);
+        worker_sleep(l->workers[0], TICK);
     }
     l->result.opening = t.ready_at ? (double)t.ready_at / 1e9 - begun : 0;
     return t;
@@ -350,7 +350,7 @@ static bool watch(struct load *l, double until, double end)
         if (interrupted() || (t.pending == 0 && t.lost >= t.ready + t.idle))
             return false;
         show_progress(l, &t, end - now);
-        worker_nap(l->workers[0], (unsigned)fmin(TICK, ceil((until - now) * 1000)));
+        worker_sleep(l->workers[0], (unsigned)fmin(TICK, ceil((until - now) * 1000)));
     }
     return true;
 }
@@ -426,7 +426,7 @@ static void run_load(struct load *l)
             r->no_server = "it ended during the run";
     }
     for (double until = now + GRACE; seconds_now() < until && look(l).in_flight > 0;)
-        worker_nap(l->workers[0], 1);
+        worker_sleep(l->workers[0], 1);
 }
 
 static void stop_workers(struct load *l)

@@ -31,8 +31,8 @@
 #include "load_worker.h"
 
 static const double STALL = 1;    /* seconds without news: the rest will not come soon */
-static const double PATIENCE = 3; /* seconds for a first connection, or a first greeting */
-static const double GRACE = 1;    /* seconds for the answers owed when the window ends */
+static const double PATIENCE = 3; /* seconds for a first connection, or a first greeting; for
+                                   * the answers that are missing when the window ends */
 enum { TICK = 10 };               /* milliseconds between two looks at the workers */
 
 struct load {
@@ -63,6 +63,11 @@ _Noreturn static void fail(int status, const char *what, const char *why)
     exit(status);
 }
 
+/* ---- signals ---- */
+
+static volatile sig_atomic_t running;   /* there is something to report */
+static volatile sig_atomic_t interrupt; /* the number of the first signal */
+
 static sigset_t stop_signals(void)
 {
     sigset_t stop;
@@ -72,28 +77,32 @@ static sigset_t stop_signals(void)
     return stop;
 }
 
-static void set_up_signals(void)
+/* The first signal ends the run early, with a report. A second one, or one before the run, ends
+ * the program at once. The kernel ignores a signal's default action for process 1 of a
+ * container; then raise returns. */
+static void on_stop_signal(int number)
 {
     sigset_t stop = stop_signals();
-    pthread_sigmask(SIG_BLOCK, &stop, NULL); /* inherited by the workers */
-    signal(SIGPIPE, SIG_IGN);
+
+    if (running && !interrupt) {
+        interrupt = number;
+        return;
+    }
+    signal(number, SIG_DFL);
+    pthread_sigmask(SIG_UNBLOCK, &stop, NULL);
+    raise(number);
+    _exit(128 + number);
 }
 
-/* Whether a signal said stop. Signals wait until they are asked for here; a second one kills.
- */
-static bool interrupted(void)
+static void set_up_signals(void)
 {
-    static bool was;
-    sigset_t stop = stop_signals(), pending;
-    int number;
+    struct sigaction action = {.sa_handler = on_stop_signal, .sa_flags = SA_RESTART};
 
-    sigpending(&pending);
-    if (!was && (sigismember(&pending, SIGINT) || sigismember(&pending, SIGTERM))) {
-        was = true;
-        sigwait(&stop, &number);
-        pthread_sigmask(SIG_UNBLOCK, &stop, NULL);
-    }
-    return was;
+    action.sa_mask = stop_signals();
+    sigaction(SIGINT, &action, NULL);
+    sigaction(SIGTERM, &action, NULL);
+    pthread_sigmask(SIG_UNBLOCK, &action.sa_mask, NULL);
+    signal(SIGPIPE, SIG_IGN);
 }
 
 /* ---- preparations ---- */
@@ -292,12 +301,16 @@ static void end_progress(void)
 
 static void start_workers(struct load *l)
 {
+    sigset_t stop = stop_signals();
+
+    pthread_sigmask(SIG_BLOCK, &stop, NULL); /* the threads inherit this */
     for (; l->started < l->plan.threads; l->started++) {
         struct worker *w = worker_start(&l->plan, l->started, l->options.idle);
         if (!w)
             fail(EXIT_NO_CONNECTION, "cannot start a thread", strerror(errno));
         l->workers[l->started] = w;
     }
+    pthread_sigmask(SIG_UNBLOCK, &stop, NULL);
 }
 
 /* Until every connection is ready, or nothing has moved for so long that the rest will not be
@@ -314,7 +327,7 @@ static struct tally await_connections(struct load *l, double begun)
         double now = seconds_now();
         if (t.ready + t.idle != last.ready + last.idle || t.opened != last.opened)
             news = now;
-        if (interrupted() || (t.opened == o->connections + o->idle && t.pending == 0) ||
+        if (interrupt || (t.opened == o->connections + o->idle && t.pending == 0) ||
             all_unreachable(l) ||
             now - news > (t.ready > 0 && t.connecting == 0 ? stall : PATIENCE))
             break;
@@ -347,7 +360,7 @@ static bool watch(struct load *l, double until, double end)
 {
     for (double now; (now = seconds_now()) < until;) {
         struct tally t = look(l);
-        if (interrupted() || (t.pending == 0 && t.lost >= t.ready + t.idle))
+        if (interrupt || (t.pending == 0 && t.lost >= t.ready + t.idle))
             return false;
         show_progress(l, &t, end - now);
         worker_sleep(l->workers[0], (unsigned)fmin(TICK, ceil((until - now) * 1000)));
@@ -395,7 +408,26 @@ static void look_at_times(struct load *l, int sign)
         r->server_cpu += sign * process_cpu(l->options.server_pid);
 }
 
-/* Warm-up, window, and what is owed at its end. */
+/* Waits for the answers that are missing after the window, as long as some arrive. */
+static void await_answers(struct load *l)
+{
+    double began = seconds_now(), news = began, now = began;
+    struct tally t, last = look(l);
+
+    for (t = last; t.in_flight > 0 && now < began + PATIENCE; last = t) {
+        worker_sleep(l->workers[0], 1);
+        t = look(l);
+        now = seconds_now();
+        if (t.received != last.received)
+            news = now;
+        if (now - news >= STALL) {
+            l->result.missing = t.in_flight;
+            return;
+        }
+    }
+}
+
+/* Warm-up, window, and the answers that are missing at its end. */
 static void run_load(struct load *l)
 {
     const struct load_options *o = &l->options;
@@ -425,8 +457,7 @@ static void run_load(struct load *l)
         if (r->loaded.resident == 0)
             r->no_server = "it ended during the run";
     }
-    for (double until = now + GRACE; seconds_now() < until && look(l).in_flight > 0;)
-        worker_sleep(l->workers[0], 1);
+    await_answers(l);
 }
 
 static void stop_workers(struct load *l)
@@ -461,20 +492,37 @@ static void name_address(struct load *l)
              a->ai_family == AF_INET6 ? "[%s]:%s" : "%s:%s", host, port);
 }
 
-static int exit_status(const struct load_result *r)
+static int judge(struct load_result *r, int status, const char *problem)
+{
+    r->problem = problem;
+    return status;
+}
+
+/* Returns the exit status. It is EXIT_OK only if every connection was made and answers were
+ * measured: a server that does nothing makes no errors. */
+static int exit_status(struct load_result *r)
 {
     const struct tally *t = &r->tally;
+
     for (int i = 0; i < ERROR_KINDS; i++)
         if (i != ERROR_CONNECT && t->errors[i])
-            return EXIT_WRONG;
-    return t->errors[ERROR_CONNECT] || t->ready == 0 ? EXIT_NO_CONNECTION : EXIT_OK;
+            return judge(r, EXIT_WRONG, "connections failed");
+    if (t->errors[ERROR_CONNECT])
+        return judge(r, EXIT_NO_CONNECTION, "connections could not be made");
+    if (t->ready == 0 || result_waiting(r) > 0)
+        return judge(r, EXIT_NO_CONNECTION, "connections were not made or not greeted in time");
+    if (r->tally.bytes == 0 || (!r->options->bulk && r->tally.messages == 0))
+        return judge(r, EXIT_WRONG, "no message was answered in the measured time");
+    if (r->missing)
+        return judge(r, EXIT_WRONG, "the server stopped answering");
+    return judge(r, EXIT_OK, NULL);
 }
 
 /* Without a single connection there is nothing to report but the reason. */
 static void explain_no_connection(const struct load_result *r)
 {
     const char *why = *r->first_error ? r->first_error
-                      : interrupted() ? "interrupted before the first connection was made"
+                      : interrupt     ? "interrupted before the first connection was made"
                       : r->options->mode == MODE_ECHO
                           ? "connected, but no greeting came (another protocol? see --mode)"
                           : "no answer to the first connection";
@@ -509,15 +557,16 @@ int main(int argc, char **argv)
     static struct load l;
     struct load_result *r = &l.result;
 
+    set_up_signals();
     open_standard_descriptors();
     load_options_parse(&l.options, argc, argv);
     prepare(&l);
     find_server(&l);
-    set_up_signals();
+    running = 1;
     double begun = seconds_now();
     start_workers(&l);
     struct tally t = await_connections(&l, begun);
-    if (t.ready > 0 && !interrupted()) {
+    if (t.ready > 0 && !interrupt) {
         if (!r->no_server)
             process_look(l.options.server_pid, &r->ready);
         run_load(&l);

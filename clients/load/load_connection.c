@@ -162,6 +162,7 @@ static void take_answers(struct connection *c, const unsigned char *bytes, size_
         report_wrong_byte(c, bytes, n);
         return;
     }
+    w->tally.received += n;
     if (worker_in_window(w, now))
         w->tally.bytes += n;
 

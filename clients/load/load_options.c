@@ -49,8 +49,9 @@ static const char HELP[] =
     "  -V, --version          the version\n"
     "\n"
     "BYTES may end in K, M or G (1024 each), S and MS may have a fraction.\n"
-    "Exit status: 0 all well; 1 a byte was wrong or a connection was lost; 2 usage;\n"
-    "3 a connection could not be made.\n";
+    "Exit status: 0 all answers were right; 1 a byte was wrong, a connection was lost, or\n"
+    "answers never came; 2 wrong command line; 3 a connection could not be made or was not\n"
+    "greeted.\n";
 
 void usage_error(const char *format, ...)
 {

@@ -255,7 +255,7 @@ void report_text(FILE *out, const struct load_result *r)
     if (result_waiting(r))
         fprintf(out, "             %s connections %s\n", grouped((double)result_waiting(r)),
                 o->mode == MODE_ECHO
-                    ? "were never greeted: the server did not get round to them"
+                    ? "were not greeted: the server was busy with others"
                     : "could not be made in time");
     const char *answers = three_digits(per_second(r, (double)r->tally.bytes / 1e6), "MB/s");
     const char *interrupted = r->interrupted ? " (interrupted)" : "";
@@ -284,6 +284,11 @@ void report_text(FILE *out, const struct load_result *r)
     fputc('\n', out);
     text_server(out, r);
     text_errors(out, r);
+    if (r->missing)
+        fprintf(out, "missing      %s messages have no answer although the client waited\n",
+                grouped((double)r->missing));
+    if (r->problem)
+        fprintf(out, "problem      %s\n", r->problem);
     if (client_is_bottleneck(r))
         fprintf(
             out,
@@ -412,7 +417,12 @@ void report_json(FILE *out, const struct load_result *r)
             client_is_bottleneck(r) ? "true" : "false");
     json_server(out, r);
     json_errors(out, r);
-    fprintf(out, "  \"status\": %d\n}\n", r->status);
+    fprintf(out, "  \"missing\": %" PRIu64 ",\n  \"problem\": ", r->missing);
+    if (r->problem)
+        json_string(out, r->problem);
+    else
+        fprintf(out, "null");
+    fprintf(out, ",\n  \"status\": %d\n}\n", r->status);
 }
 
 /* ---- CSV ---- */

@@ -26,6 +26,8 @@ struct load_result {
                                                  first message, at the window's end */
     const char *first_error;                   /* in words; empty if there was none */
     bool interrupted;
+    uint64_t missing;    /* messages without an answer when the server stopped answering */
+    const char *problem; /* why the exit status is not 0; NULL if all is well */
     int status;
 };
 

@@ -300,6 +300,7 @@ void tally_add(struct tally *sum, const struct tally *more)
     sum->messages += more->messages;
     sum->bytes += more->bytes;
     sum->answered += more->answered;
+    sum->received += more->received;
     sum->in_flight += more->in_flight;
     sum->on_time += more->on_time;
     sum->late_ns += more->late_ns;

@@ -73,6 +73,7 @@ struct tally {
     uint64_t messages;   /* answered in the measured window */
     uint64_t bytes;      /* of answers verified in it */
     uint64_t answered;   /* messages answered since the start, warm-up included */
+    uint64_t received;   /* bytes of answers verified since the start */
     uint64_t in_flight;  /* messages sent, or on their way out, and not answered */
     uint64_t on_time;    /* scheduled messages that did not have to wait for their connection */
     double late_ns;      /* how late the client sent those, in sum */

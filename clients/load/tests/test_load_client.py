@@ -277,30 +277,136 @@ class OpenLoop(LoadTest):
         self.assertGreater(uncorrected["max"], 290000)
 
     def test_one_client_at_a_time(self):
-        """The second connection is never served. In the closed loop nothing shows; by the
-        schedule half of all messages wait for ever, and count."""
+        """The second connection is never served. The figures of the closed loop do not show
+        it. In the open loop half of all messages wait for ever, and count."""
         with Server(serial=True) as server:
-            closed = self.measure(server, connections=2, duration=0.3)
+            closed = self.measure(server, status=3, connections=2, duration=0.3)
         self.assertEqual(closed["connections"]["waiting"], 1)
         self.assertEqual(closed["fairness"]["min"], 0)
         self.assertLess(closed["latency_us"]["p99"], 100000)
         with Server(serial=True) as server:
-            opened = self.measure(server, connections=2, rate=200, duration=0.3, warmup=0)
+            opened = self.measure(server, status=3, connections=2, rate=200, duration=0.3,
+                                  warmup=0)
         self.assertAlmostEqual(opened["unanswered"], 30, delta=6)
         self.assertGreater(opened["latency_us"]["p90"], 150000)
         self.assertLess(opened["uncorrected_us"]["p90"], 100000)
 
     def test_a_thread_that_is_not_answered_counts_too(self):
-        """By their address here all connections of the first thread are known."""
+        """All connections of the first thread have the same source address here."""
         def ignore_one(client, answers, _sent):
             return b"" if client.getpeername()[0] == "127.0.0.2" else answers
         with Server(spoil=ignore_one) as server:
-            report = self.measure(server, connections=4, threads=2, pipeline=50, rate=200,
-                                  duration=0.3, warmup=0, source="127.0.0.2,127.0.0.3")
+            report = self.measure(server, status=1, connections=4, threads=2, pipeline=50,
+                                  rate=200, duration=0.3, warmup=0,
+                                  source="127.0.0.2,127.0.0.3")
         self.assertAlmostEqual(report["latency_us"]["count"], 60, delta=4)
         self.assertIn(report["unanswered"], range(28, 59))      # half of all, at least
         self.assertEqual(report["fairness"]["min"], 0)
         self.assertGreater(report["fairness"]["max"], 0)
+
+
+class NoAnswers(LoadTest):
+    """A server that does nothing makes no errors, but the exit status is not 0."""
+
+    def problem(self, status, server, **options):
+        report = self.measure(server, status=status, **options)
+        self.assertEqual(report["errors"]["total"], 0)
+        return report["problem"]
+
+    def test_never(self):
+        for options in ({}, {"rate": 100}, {"bulk": "64K"}, {"think_ms": 10}, {"threads": 2}):
+            with self.subTest(options), Server(spoil=lambda *_: b"") as server:
+                self.assertIn("no message was answered", self.problem(1, server, **options))
+        with Server("raw", spoil=lambda *_: b"") as server:
+            self.assertIn("no message was answered", self.problem(1, server, mode="raw"))
+
+    def test_the_text_says_so(self):
+        with Server(spoil=lambda *_: b"") as server:
+            result = run(server.host, server.port, duration=0.1, warmup=0)
+        self.assertEqual(result.returncode, 1)
+        self.assertIn("problem      no message was answered", result.stdout)
+        self.assertIn("missing      10 messages have no answer", result.stdout)
+
+    def test_only_in_the_warm_up(self):
+        began = time.monotonic()
+
+        def answer_early(_client, answers, _sent):
+            return answers if time.monotonic() < began + 0.5 else b""
+        with Server(spoil=answer_early) as server:
+            self.assertIn("no message was answered", self.problem(1, server, warmup=1))
+
+    def test_not_to_the_end(self):
+        with Server(spoil=lambda _, answers, sent: answers if sent < 3000 else b"") as server:
+            report = self.measure(server, status=1, connections=3, duration=0.5, warmup=0)
+        self.assertGreater(report["messages"], 0)
+        self.assertEqual((report["missing"], report["problem"]),
+                         (3, "the server stopped answering"))
+
+    def test_idle_connections_are_not_greeted(self):
+        with Server(serial=True) as server:
+            self.assertIn("not greeted", self.problem(3, server, connections=1, idle=2))
+
+    def test_interrupted_before_the_window(self):
+        with Server() as server:
+            process = subprocess.Popen(
+                command(server.host, server.port, warmup=60, json="-"), stdout=subprocess.PIPE)
+            while server.messages < 10:
+                self.assertIsNone(process.poll())
+                time.sleep(0.01)
+            process.terminate()
+            report = json.loads(process.communicate(timeout=10)[0])
+        self.assertEqual((process.returncode, report["messages"]), (1, 0))
+
+
+def can_be_process_1():
+    trial = ["unshare", "-p", "-f", "--mount-proc", "true"]
+    try:
+        return subprocess.run(trial, stderr=subprocess.DEVNULL).returncode == 0
+    except OSError:
+        return False
+
+
+@unittest.skipUnless(can_be_process_1(), "needs root and unshare")
+class ProcessOne(unittest.TestCase):
+    """The kernel ignores the default action of a signal for process 1 of a container."""
+
+    def start(self, *arguments, **options):
+        """Starts the client as process 1; returns it, and how to send it a signal."""
+        process = subprocess.Popen(["unshare", "-p", "-f", "--kill-child", "--mount-proc",
+                                    *command(*arguments, **options)],
+                                   stdout=subprocess.PIPE, stderr=subprocess.PIPE)
+        self.addCleanup(process.communicate)
+        self.addCleanup(process.kill)
+        path = f"/proc/{process.pid}/task/{process.pid}/children"
+        deadline = time.monotonic() + 10
+        while time.monotonic() < deadline:
+            with open(path) as file:
+                children = file.read().split()
+            if children and os.readlink(f"/proc/{children[0]}/exe").endswith("load-client"):
+                return process, lambda number: os.kill(int(children[0]), number)
+            time.sleep(0.01)
+        self.fail("the client does not start")
+
+    def test_a_signal_before_the_run(self):
+        with tempfile.TemporaryDirectory() as folder:
+            fifo = os.path.join(folder, "fifo")     # to open it waits for a reader
+            os.mkfifo(fifo)
+            process, send = self.start("127.0.0.1", 1, json=fifo)
+            deadline = time.monotonic() + 10
+            while process.poll() is None and time.monotonic() < deadline:
+                send(signal.SIGTERM)    # the first may come before main
+                time.sleep(0.05)
+            self.assertEqual(process.returncode, 128 + signal.SIGTERM)
+
+    def test_a_second_signal(self):
+        with Server(spoil=lambda *_: b"") as server:
+            process, send = self.start(server.host, server.port, connections=1)
+            while not server.messages:
+                self.assertIsNone(process.poll())
+                time.sleep(0.01)
+            send(signal.SIGINT)
+            send(signal.SIGTERM)
+            self.assertEqual(process.wait(10), 128 + signal.SIGTERM)
 
 
 class Trouble(LoadTest):

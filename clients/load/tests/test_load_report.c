@@ -151,6 +151,8 @@ static void a_good_run(void **state)
             "0.2000},\n"
             "  'errors': {'total': 0, 'connect': 0, 'greeting': 0, 'wrong_byte': 0, 'surplus': "
             "0, 'closed': 0, 'reset': 0, 'other': 0, 'first': ''},\n"
+            "  'missing': 0,\n"
+            "  'problem': null,\n"
             "  'status': 0\n"
             "}\n");
     free(latency);
@@ -194,6 +196,8 @@ static void a_bad_run(void **state)
         .no_server = "it is \"gone\"",
         .first_error = "said \"no\"\t\\",
         .interrupted = true,
+        .missing = 5,
+        .problem = "connections failed",
         .status = 1,
     };
     (void)state;
@@ -202,7 +206,7 @@ static void a_bad_run(void **state)
         &r,
         "[::1]:8080, mode echo, open loop of 1,000 messages a second\n"
         "connections  6 of 10, in 1.25 s; 1 thread, pipeline 1\n"
-        "             2 connections were never greeted: the server did not get round to them\n"
+        "             2 connections were not greeted: the server was busy with others\n"
         "messages     90 in 0.50 s (interrupted): 180 a second, 0.01 MB/s of answers verified\n"
         "                   min      mean       p50       p90       p99     p99.9       max\n"
         "latency        1.00 ms   50.5 ms   50.0 ms   90.0 ms   99.0 ms    100 ms    100 ms\n"
@@ -219,6 +223,8 @@ static void a_bad_run(void **state)
         "server       figures skipped: it is \"gone\"\n"
         "errors       2 not connected, 1,003 closed by the server (the first: said "
         "\"no\"\t\\)\n"
+        "missing      5 messages have no answer although the client waited\n"
+        "problem      connections failed\n"
         "warning: the client had something to do 94 % of the time: this may be its own\n"
         "limit and not the server's (try more --threads, or a CPU of its own)\n");
     check_json(
@@ -252,6 +258,8 @@ static void a_bad_run(void **state)
         "  'server': null,\n"
         "  'errors': {'total': 1005, 'connect': 2, 'greeting': 0, 'wrong_byte': 0, 'surplus': "
         "0, 'closed': 1003, 'reset': 0, 'other': 0, 'first': 'said \\'no\\'\\u0009\\\\'},\n"
+        "  'missing': 5,\n"
+        "  'problem': 'connections failed',\n"
         "  'status': 1\n"
         "}\n");
     free(latency);

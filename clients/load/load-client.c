@@ -153,16 +153,19 @@ static size_t raise_limit(const struct load_options *o)
     return (size_t)limit.rlim_cur;
 }
 
+/* With --source only addresses of the server's that those can reach. */
 static void resolve_server(struct load *l)
 {
     struct addrinfo hints = {.ai_socktype = SOCK_STREAM}, *list;
+    if (l->plan.source_count > 0)
+        hints.ai_family = l->plan.sources[0].address.ss_family;
     int error = getaddrinfo(l->options.host, l->options.port, &hints, &list);
     if (error)
         fail(EXIT_NO_CONNECTION, l->options.host, gai_strerror(error));
     l->plan.addresses = list;
 }
 
-/* The local addresses, of the kind the server's first address is. */
+/* The local addresses. All are of the first one's family. */
 static void resolve_sources(struct load *l)
 {
     struct addrinfo hints = {.ai_socktype = SOCK_STREAM, .ai_flags = AI_PASSIVE};
@@ -170,7 +173,6 @@ static void resolve_sources(struct load *l)
 
     if (!l->options.sources)
         return;
-    hints.ai_family = l->plan.addresses->ai_family;
     for (const char *comma = l->options.sources; (comma = strchr(comma, ',')); comma++)
         count++;
     l->plan.sources = calloc(count, sizeof *l->plan.sources);
@@ -181,12 +183,12 @@ static void resolve_sources(struct load *l)
         if ((end = strchr(rest, ',')))
             *end++ = '\0';
         if (!*rest || getaddrinfo(rest, "0", &hints, &list) != 0)
-            usage_error(
-                "--source %s: expected addresses of this machine, of the server's family",
-                rest);
+            usage_error("--source %s: expected addresses of this machine, all of one family",
+                        rest);
         struct source *source = &l->plan.sources[l->plan.source_count++];
         memcpy(&source->address, list->ai_addr, list->ai_addrlen);
         source->length = list->ai_addrlen;
+        hints.ai_family = list->ai_family;
         freeaddrinfo(list);
     }
 }
@@ -208,8 +210,8 @@ static void prepare(struct load *l)
     const struct load_options *o = &l->options;
     struct load_plan *plan = &l->plan;
 
-    resolve_server(l);
     resolve_sources(l);
+    resolve_server(l);
     plan->greeting = o->mode == MODE_ECHO;
     plan->bulk = o->bulk;
     plan->interval = o->csv != NULL;

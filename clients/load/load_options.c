@@ -13,6 +13,7 @@ const char *const load_mode_names[] = {"echo", "raw", "redis"};
 
 static const char HELP[] =
     "Usage: load-client [OPTION]... HOST PORT\n"
+    "       load-client [OPTION]... HOST:PORT | [ADDRESS]:PORT\n"
     "Loads an echo server, verifies every byte it answers, and reports what it measured.\n"
     "\n"
     "Load\n"
@@ -108,6 +109,32 @@ static enum load_mode mode(const char *text)
         if (strcmp(text, load_mode_names[i]) == 0)
             return (enum load_mode)i;
     usage_error("--mode %s: expected echo, raw or redis", text);
+}
+
+/* Takes HOST and PORT, or with port NULL the forms HOST:PORT and [ADDRESS]:PORT. */
+static void address(struct load_options *o, char *host, char *port)
+{
+    char *colon = strchr(host, ':'), *bracket = *host == '[' ? strchr(host, ']') : NULL;
+
+    if (bracket && !(port ? bracket[1] == '\0' : bracket[1] == ':'))
+        usage_error("%s: expected [ADDRESS] PORT or [ADDRESS]:PORT", host);
+    if (!bracket && port && colon && colon == strrchr(host, ':'))
+        usage_error("%s %s: expected one port, got two", host, port);
+    if (!bracket && !port && (!colon || colon != strrchr(host, ':')))
+        usage_error("%s: expected HOST PORT, HOST:PORT or [ADDRESS]:PORT", host);
+    if (!port)
+        port = bracket ? bracket + 2 : colon + 1;
+    if (bracket) {
+        *bracket = '\0';
+        host++;
+    } else if (colon && colon + 1 == port) {
+        *colon = '\0';
+    }
+    if (!*host)
+        usage_error("port %s: expected a host before it", port);
+    whole("port", port, 1, 65535);
+    o->host = host;
+    o->port = port;
 }
 
 enum {
@@ -265,12 +292,9 @@ void load_options_parse(struct load_options *o, int argc, char **argv)
             usage_error("%s: there is no such option, or it takes no value", argv[optind - 1]);
         }
     }
-    if (argc - optind != 2)
-        usage_error("expected HOST and PORT, got %d argument%s", argc - optind,
-                    argc - optind == 1 ? "" : "s");
-    o->host = argv[optind];
-    o->port = argv[optind + 1];
-    whole("port", o->port, 1, 65535);
+    if (argc - optind != 1 && argc - optind != 2)
+        usage_error("expected HOST and PORT, got %d arguments", argc - optind);
+    address(o, argv[optind], argv[optind + 1]);
     if (o->bulk && !connections)
         o->connections = 1;
     refuse_contradictions(o, size, pipeline, connections);

@@ -254,9 +254,8 @@ void report_text(FILE *out, const struct load_result *r)
             duration(r->opening * 1e9), o->threads, o->threads == 1 ? "" : "s", o->pipeline);
     if (result_waiting(r))
         fprintf(out, "             %s connections %s\n", grouped((double)result_waiting(r)),
-                o->mode == MODE_ECHO
-                    ? "were not greeted: the server was busy with others"
-                    : "could not be made in time");
+                o->mode == MODE_ECHO ? "were not greeted: the server was busy with others"
+                                     : "could not be made in time");
     const char *answers = three_digits(per_second(r, (double)r->tally.bytes / 1e6), "MB/s");
     const char *interrupted = r->interrupted ? " (interrupted)" : "";
     if (o->bulk)

@@ -13,6 +13,9 @@ import unittest
 from little_server import LittleServer
 
 CLIENT = os.path.join(os.path.dirname(os.path.abspath(__file__)), "..", "simple-client.py")
+sys.path.insert(0, os.path.dirname(CLIENT))
+from lib import address  # noqa: E402
+from demo import simple_client as client  # noqa: E402
 STAMP = r"INFO:\d{4}-\d\d-\d\d \d\d:\d\d:\d\d,\d{3}:"
 
 
@@ -70,7 +73,6 @@ class Correct(unittest.TestCase):
     def test_ipv6(self):
         with LittleServer("concurrent", socket.AF_INET6) as server:
             self.assert_good(run_client("--time-scale", 0, "::1", server.port))
-            self.assert_good(run_client("--time-scale", 0, "[::1]", server.port))
 
     def test_concurrent_server_takes_the_time_of_one_client(self):
         elapsed = float(talk_to("concurrent", "-n", 5, "--time-scale", 0.1).stdout.split()[-1])
@@ -105,6 +107,15 @@ class Json(unittest.TestCase):
                  conn["disconnect"], conn["close"], report["elapsed"]]
         self.assertEqual(times, sorted(times))
 
+    def test_local_ports(self):
+        """They tell the connections apart in what was recorded elsewhere."""
+        with LittleServer("sequential") as server:
+            result = run_client("--time-scale", 0, "-n", 3, "--json", "-",
+                                server.host, server.port)
+        ports = {each["local_port"] for each in json.loads(result.stdout)["connections"]}
+        self.assertEqual(ports, set(server.peer_ports))
+        self.assertEqual(len(ports), 3)
+
     def test_written_when_connections_failed(self):
         report = json.loads(talk_to("reset", "--json", "-").stdout)
         conn = report["connections"][0]
@@ -115,6 +126,39 @@ class Json(unittest.TestCase):
         result = talk_to("concurrent", "--json", "/nonexistent/report.json")
         self.assertEqual(result.returncode, 1)
         self.assertRegex(result.stderr, r"^ERROR:.*cannot write /nonexistent/report.json: ")
+
+
+class Addresses(unittest.TestCase):
+    def test_forms(self):
+        with LittleServer("concurrent") as server:
+            for host in server.host, "localhost":
+                result = run_client("--time-scale", 0, f"{host}:{server.port}")
+                self.assertEqual((result.returncode, result.stderr), (0, ""))
+
+    @unittest.skipUnless(has_ipv6(), "no IPv6 here")
+    def test_ipv6_forms(self):
+        with LittleServer("concurrent", socket.AF_INET6) as server:
+            for words in (["::1", server.port], ["[::1]", server.port],
+                          [f"[::1]:{server.port}"]):
+                result = run_client("--time-scale", 0, *words)
+                self.assertEqual((result.returncode, result.stderr), (0, ""))
+
+    def test_wrong_forms(self):
+        for words, message in (
+                (["localhost"], "localhost: expected HOST PORT, HOST:PORT or [ADDRESS]:PORT"),
+                (["::1"], "::1: expected HOST PORT, HOST:PORT or [ADDRESS]:PORT"),
+                (["::1:80"], "::1:80: expected HOST PORT, HOST:PORT or [ADDRESS]:PORT"),
+                (["h:80", "80"], "h:80 80: expected one port, got two"),
+                (["[::1]:80", "80"], "[::1]:80 80: expected one port, got two"),
+                ([":80"], ":80: expected a host before the port"),
+                (["", "80"], " 80: expected a host before the port"),
+                (["h:"], "h:: expected a port from 1 to 65535"),
+                (["h", "+80"], "h +80: expected a port from 1 to 65535"),
+                (["h", "\u0663"], "h \u0663: expected a port from 1 to 65535")):
+            with self.subTest(words):
+                with self.assertRaises(ValueError) as caught:
+                    address.parse(*words)
+                self.assertEqual(str(caught.exception), message)
 
 
 class Failing(unittest.TestCase):
@@ -131,6 +175,18 @@ class Failing(unittest.TestCase):
             sock.bind(("127.0.0.1", 0))
             result = run_client("-n", 3, *sock.getsockname())
         self.assert_fails(result, "Connection refused", connections=3)
+
+    def test_a_thread_that_ends_early(self):
+        """No error was seen, but no success either: the reader dies of another exception."""
+        def die(_connection, _sock):
+            sys.exit()
+        with LittleServer("concurrent") as server:
+            connection, = client.make_connections(1, server.host, server.port, 0, 10)
+            connection.read_answers = die.__get__(connection)
+            self.assertFalse(connection.failures)
+            connection.start()
+            connection.join()
+        self.assertRegex(connection.failure, "^ended while ")
 
     def test_unknown_host(self):
         self.assert_fails(run_client("host.invalid", 80), "connecting to host.invalid")

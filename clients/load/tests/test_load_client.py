@@ -232,6 +232,15 @@ class ClosedLoop(LoadTest):
         with Server("redis") as server:
             self.measure(server, connections=2, mode="redis", pipeline=5)
 
+    def reaches(self, *arguments):
+        result = run(*arguments, duration=0.1, warmup=0, connections=1)
+        self.assertEqual((result.returncode, result.stderr), (0, ""), arguments)
+
+    def test_forms_of_the_address(self):
+        with Server() as server:
+            for host in "127.0.0.1", "localhost":
+                self.reaches(f"{host}:{server.port}")
+
     def test_ipv6(self):
         try:
             server = Server(host="::1")
@@ -239,9 +248,11 @@ class ClosedLoop(LoadTest):
             self.skipTest("no IPv6 here")
         with server:
             self.assertRegex(self.measure(server)["address"], r"^\[::1\]:\d+$")
+            self.reaches(f"[::1]:{server.port}")
+            self.reaches("[::1]", server.port)
 
     def test_a_name_with_several_addresses(self):
-        """Somebody listens at the last of them only."""
+        """The server listens at the last of them only."""
         found = socket.getaddrinfo("localhost", None, type=socket.SOCK_STREAM)
         try:
             server = Server(host=found[-1][4][0])
@@ -250,6 +261,8 @@ class ClosedLoop(LoadTest):
         with server:
             server.host = "localhost"
             self.measure(server)
+            self.measure(server, source=socket.gethostbyname("localhost")
+                         if found[-1][0] == socket.AF_INET else "::1")
 
 
 class OpenLoop(LoadTest):
@@ -556,7 +569,15 @@ class Trouble(LoadTest):
     def test_usage_errors(self):
         for arguments, message in [
                 ([], "expected HOST and PORT, got 0 arguments"),
-                (["localhost"], "expected HOST and PORT, got 1 argument\n"),
+                (["1", "2", "3"], "expected HOST and PORT, got 3 arguments"),
+                (["localhost"], "localhost: expected HOST PORT, HOST:PORT or [ADDRESS]:PORT"),
+                (["::1"], "::1: expected HOST PORT, HOST:PORT or [ADDRESS]:PORT"),
+                (["[::1]8080"], "[::1]8080: expected [ADDRESS] PORT or [ADDRESS]:PORT"),
+                (["[::1]:80", "80"], "[::1]:80: expected [ADDRESS] PORT or [ADDRESS]:PORT"),
+                (["h:80", "80"], "h:80 80: expected one port, got two"),
+                ([":80"], "port 80: expected a host before it"),
+                (["h:http"], "--port http: expected a whole number from 1 to 65535"),
+                (["h:"], "--port : expected a whole number from 1 to 65535"),
                 (["localhost", "http"], "--port http: expected a whole number from 1 to 65535"),
                 (["-c", "0", "h", "1"], "--connections 0: expected a whole number from 1"),
                 (["-c", "ten", "h", "1"], "--connections ten: expected"),

@@ -13,6 +13,7 @@ CLIENTS = os.path.abspath(os.path.join(os.path.dirname(os.path.abspath(__file__)
 PROGRAMS = (
     [sys.executable, "simple-client.py", "--time-scale", "0"],
     [sys.executable, "demos/async-pitfall.py", "-n", "1"],
+    [sys.executable, "never-read.py", "--bytes", "1K"],
     ["build/demos/interactive"],
     ["load-client", "--connections", "1", "--duration", "0.1", "--warmup", "0"],
 )

@@ -1,11 +1,13 @@
 """The demonstrations in clients/demos/ show what they claim to show."""
 
+import importlib.util
 import os
 import re
 import socket
 import subprocess
 import sys
 import unittest
+import unittest.mock
 
 from little_server import LittleServer
 
@@ -37,6 +39,17 @@ class BusyWaitVsSelect(unittest.TestCase):
         self.assertGreater(busy[4], 0.9 * busy[3])       # in vain
         self.assertEqual(asleep[3], asleep[5])
         self.assertLessEqual(asleep[3], 11)
+
+    def test_missing_bytes(self):
+        """A server that ends early makes no error in the client, but it is no success."""
+        spec = importlib.util.spec_from_file_location(
+            "busy_wait", os.path.join(CLIENTS, "demos", "busy-wait-vs-select.py"))
+        demo = importlib.util.module_from_spec(spec)
+        spec.loader.exec_module(demo)
+        demo.send_slowly = lambda listener, *_: listener.accept()[0].close()
+        with unittest.mock.patch("sys.argv", ["x"]), unittest.mock.patch("builtins.print"):
+            with self.assertRaisesRegex(SystemExit, "expected 20000 bytes, received 0"):
+                demo.main()
 
     def test_usage(self):
         for arguments in (["--pieces", "0"], ["--gap-ms", "-1"], ["--what"],

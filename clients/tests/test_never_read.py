@@ -44,7 +44,7 @@ class NeverRead(unittest.TestCase):
         with LittleServer("reset") as server:
             result = run("--seconds", 30, server.host, server.port)
         self.assertEqual(result.returncode, 1)
-        self.assertRegex(result.stderr, r"^never-read: the connection ended after [\d,]+ bytes: ")
+        self.assertRegex(result.stderr, r"^never-read: the connection ended after [\d,]+ bytes")
 
     def test_no_connection(self):
         for mode in "no-greeting", "wrong-greeting":

@@ -1,17 +1,17 @@
-/* load-client - puts load on an echo server, verifies every byte it answers, and measures.
+/* load-client - puts load on an echo server, verifies every byte of its answers, and measures.
  *
  *     main thread                 worker threads, one ae loop each
  *     -----------                 --------------------------------
  *     options, limits
- *     start the workers --------> open connections, await greetings
+ *     start the workers --------> open connections, wait for greetings
  *     wait until all are ready
- *     go(start, begin, end) ----> warm-up | measured window | what is still owed
- *     look in: progress, CSV        ^start  ^begin          ^end
+ *     go(start, begin, end) ----> warm-up | measured window | missing answers
+ *     watch: progress, CSV          ^start  ^begin          ^end
  *     stop, add up, report
  *
- * Closed loop: a connection sends its next message when the answer to the last one is there, so
- * a slow server is also asked less. Open loop: messages are due by a schedule that no server
- * can slow down, and latency counts from when a message was due.
+ * Closed loop: a connection sends its next message after the answer to the last one, so a slow
+ * server receives fewer messages. Open loop: messages are due by a schedule that does not wait
+ * for the server, and latency counts from when a message was due.
  */
 #include <errno.h>
 #include <fcntl.h>
@@ -30,7 +30,7 @@
 #include "load_report.h"
 #include "load_worker.h"
 
-static const double STALL = 1;    /* seconds without news: the rest will not come soon */
+static const double STALL = 1;    /* seconds without progress until we stop waiting */
 static const double PATIENCE = 3; /* seconds for a first connection, or a first greeting; for
                                    * the answers that are missing when the window ends */
 enum { TICK = 10 };               /* milliseconds between two looks at the workers */
@@ -41,9 +41,10 @@ struct load {
     struct worker *workers[THREADS_MAX];
     unsigned started; /* of them */
     struct load_result result;
-    FILE *json, *csv, *hgrm;       /* NULL: not asked for */
-    struct hist *spare, *interval; /* of the CSV: to swap with a worker's, to add them up in */
-    double progress_shown;         /* seconds; the last time a progress line was written */
+    FILE *json, *csv, *hgrm; /* NULL: not asked for */
+    struct hist *spare,
+        *interval;         /* for the CSV: one to swap with a worker's, one to add them up */
+    double progress_shown; /* seconds; when the last progress line was written */
     uint64_t progress_messages;
 };
 
@@ -107,19 +108,19 @@ static void set_up_signals(void)
 
 /* ---- preparations ---- */
 
-/* Started with descriptor 1 closed, a worker's pipe would become standard output. */
+/* If descriptor 1 is closed at the start, the pipe of a worker would become standard output. */
 static void open_standard_descriptors(void)
 {
     int fd;
 
     do {
-        fd = open("/dev/null", O_RDONLY); /* what is written there is not lost in silence */
+        fd = open("/dev/null", O_RDONLY); /* writing to it fails, so a lost report is noticed */
     } while (fd >= 0 && fd <= STDERR_FILENO);
     if (fd > STDERR_FILENO)
         close(fd);
 }
 
-/* Whoever started us may have left us some, beside the three. */
+/* The process that started us may have left more than the three standard ones open. */
 static size_t open_descriptors(void)
 {
     size_t count = 0;
@@ -244,7 +245,7 @@ static void find_server(struct load *l)
     struct load_result *r = &l->result;
 
     if (pid && kill(pid, 0) == -1 && errno == ESRCH)
-        usage_error("--server-pid %ld: expected the process of the server, there is none",
+        usage_error("--server-pid %ld: expected the server's process, there is no such process",
                     (long)pid);
     r->no_server = pid ? process_obstacle(pid) : "no --server-pid";
     if (!r->no_server)
@@ -275,7 +276,7 @@ static bool all_unreachable(const struct load *l)
     return all;
 }
 
-/* One line that overwrites itself, several times a second, for people only. */
+/* One line that overwrites itself several times a second, on a terminal only. */
 static void show_progress(struct load *l, const struct tally *t, double left)
 {
     static const double EVERY = 0.25;
@@ -315,8 +316,8 @@ static void start_workers(struct load *l)
     pthread_sigmask(SIG_UNBLOCK, &stop, NULL);
 }
 
-/* Until every connection is ready, or nothing has moved for so long that the rest will not be
- * soon: a server that serves one client at a time greets the others only later. */
+/* Waits until every connection is ready, or until there is no progress for some time: a server
+ * that serves one client at a time does not greet the others. */
 static struct tally await_connections(struct load *l, double begun)
 {
     const struct load_options *o = &l->options;
@@ -340,7 +341,7 @@ static struct tally await_connections(struct load *l, double begun)
     return t;
 }
 
-/* Takes the workers' histograms of the interval that ends now, and gives them empty ones. */
+/* Takes the workers' histograms of the interval that ends now and gives them empty ones. */
 static struct tally end_interval(struct load *l)
 {
     hist_reset(l->interval);
@@ -357,7 +358,7 @@ static struct tally end_interval(struct load *l)
     return look(l);
 }
 
-/* Watches until a point in time; false if a signal came or nothing is left to watch. */
+/* Watches until a point in time; false if a signal came or every connection is lost. */
 static bool watch(struct load *l, double until, double end)
 {
     for (double now; (now = seconds_now()) < until;) {
@@ -377,7 +378,7 @@ static bool watch_window(struct load *l, double begin, double end)
         return watch(l, end, end);
 
     bool going = true;
-    struct tally before = end_interval(l); /* what the warm-up left there */
+    struct tally before = end_interval(l); /* discard the warm-up */
     double interval = l->options.interval, from = begin;
     while (going && from < end) {
         double to = from + interval < end - interval / 100 ? from + interval : end;
@@ -400,7 +401,7 @@ static double own_cpu(void)
            (double)(usage.ru_utime.tv_usec + usage.ru_stime.tv_usec) / 1e6;
 }
 
-/* Takes the CPU times at one edge of the window; called at both, with -1 and 1. */
+/* Adds sign times the CPU times so far: called with -1 at the window's begin, 1 at its end. */
 static void look_at_times(struct load *l, int sign)
 {
     struct load_result *r = &l->result;
@@ -439,7 +440,7 @@ static void run_load(struct load *l)
     for (unsigned i = 0; i < l->started; i++)
         worker_go(l->workers[i], to_ns(start), to_ns(begin), to_ns(end));
     bool going = watch(l, begin, end);
-    double looked = seconds_now();
+    double measured = seconds_now();
     look_at_times(l, -1);
     if (!going || !watch_window(l, begin, end))
         for (unsigned i = 0; i < l->started; i++)
@@ -448,8 +449,8 @@ static void run_load(struct load *l)
     look_at_times(l, 1);
     r->interrupted = now < end;
     r->window = now < end ? fmax(now - begin, 0) : o->duration;
-    if (now > looked) { /* the looks were not exactly at the window's edges */
-        double scale = r->window / (now - looked);
+    if (now > measured) { /* the times were not taken exactly at the window's begin and end */
+        double scale = r->window / (now - measured);
         r->client_cpu *= scale;
         r->client_delay *= scale;
         r->server_cpu *= scale;
@@ -520,7 +521,7 @@ static int exit_status(struct load_result *r)
     return judge(r, EXIT_OK, NULL);
 }
 
-/* Without a single connection there is nothing to report but the reason. */
+/* Without any connection there is nothing to report except the reason. */
 static void explain_no_connection(const struct load_result *r)
 {
     const char *why = *r->first_error ? r->first_error
@@ -531,7 +532,7 @@ static void explain_no_connection(const struct load_result *r)
     fprintf(stderr, "load-client: %s: %s\n", r->address, why);
 }
 
-/* Returns -1 if a file did not take it all. */
+/* Returns -1 if a file could not be written completely. */
 static int write_reports(const struct load *l)
 {
     const struct load_result *r = &l->result;

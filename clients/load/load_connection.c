@@ -155,7 +155,7 @@ static void take_answers(struct connection *c, const unsigned char *bytes, size_
     const struct wire *answers = &w->plan->answers;
 
     if (n > c->in_flight * answers->length - c->receive_at) {
-        lose(c, ERROR_SURPLUS, "more bytes came than were owed");
+        lose(c, ERROR_SURPLUS, "more bytes came than answers are due");
         return;
     }
     if (memcmp(bytes, wire_at(answers, c->receive_at), n) != 0) {

@@ -1,4 +1,4 @@
-"""The load client against servers that keep the protocol, break it, stall, or are not there."""
+"""The load client with servers that keep the protocol, break it, stall, or do not exist."""
 
 import csv
 import json
@@ -22,8 +22,8 @@ PING, PONG = b"*1\r\n$4\r\nPING\r\n", b"+PONG\r\n"
 
 
 class Server:
-    """Serves each client in a thread of its own (or all in one, one by one), and remembers who
-    came and how many messages were sent. `spoil` may change the answers of a connection."""
+    """Serves each client in a thread of its own (or all in one, one by one). Remembers the
+    clients and the number of messages. `spoil` may change the answers of a connection."""
 
     def __init__(self, mode="echo", greeting=b"*", serial=False, spoil=None, host="127.0.0.1"):
         self.mode, self.greeting, self.serial, self.spoil = mode, greeting, serial, spoil
@@ -65,7 +65,7 @@ class Server:
                 pass
 
     def converse(self, client):
-        """What to answer to each piece that comes; `spoil` gets the client too, to end it."""
+        """The answers to each piece of data. `spoil` also gets the client, to close it."""
         inside, sent = False, 0
         while True:
             data = client.recv(1 << 16)
@@ -181,7 +181,7 @@ class ClosedLoop(LoadTest):
 
     def test_a_message_larger_than_all_buffers(self):
         with Server() as server:
-            for duration in 1, 4, 12:   # our server is slow, and may not be alone here
+            for duration in 1, 4, 12:   # our server is slow, and the machine may be busy
                 report = self.measure(server, connections=1, size="8M", duration=duration)
                 if report["bytes"] > 8 << 20:
                     return
@@ -195,7 +195,7 @@ class ClosedLoop(LoadTest):
         self.assertAlmostEqual(report["littles_law"]["in_flight"], 5, delta=0.1)
         self.assertAlmostEqual(report["latency_us"]["count"], report["messages"], delta=10)
 
-    def test_idle_connections_stay_silent(self):
+    def test_idle_connections_send_nothing(self):
         with Server() as server:
             report = self.measure(server, connections=1, idle=20)
         self.assertEqual(len(server.peers), 21)
@@ -274,8 +274,8 @@ class OpenLoop(LoadTest):
         self.assertTrue(0 < report["late_us"] < 20000)
 
     def test_a_stall_is_not_omitted(self):
-        """The server freezes for 300 of 600 ms. A client that waits for it sees one slow
-        message; but 60 were due meanwhile."""
+        """The server freezes for 300 of 600 ms. A client that waits for it counts one slow
+        message, but 60 messages were due in this time."""
         def freeze(_client, answers, sent):
             if sent == 30 * 20:
                 time.sleep(0.3)
@@ -476,7 +476,7 @@ class Trouble(LoadTest):
         self.assertLess(report["littles_law"]["in_flight"], 1.7)
 
     def test_lost_while_it_sends_its_first_message(self):
-        """Greeted late, with bytes that nobody asked for, and gone: that is one error."""
+        """It is greeted late, receives bytes that are no answer, and is reset: one error."""
         with Server(serial=True) as server, subprocess.Popen(
                 command(server.host, server.port, connections=2, warmup=0, duration=1,
                         json="-"), stdout=subprocess.PIPE) as client:
@@ -533,7 +533,7 @@ class Trouble(LoadTest):
             pass
         began = time.monotonic()
         result = run(server.host, server.port)
-        self.assertLess(time.monotonic() - began, 2)    # it does not wait for a miracle
+        self.assertLess(time.monotonic() - began, 2)    # it does not wait long
         self.assertEqual(result.returncode, 3)
         self.assertEqual(result.stderr, "load-client: 127.0.0.1:%d: Connection refused\n"
                          % server.port)
@@ -557,7 +557,7 @@ class Trouble(LoadTest):
         self.assertIn("the limit is 20 and cannot be raised", stuck.stderr)
         self.assertIn("not connected (the first: Too many open files)", stuck.stdout)
 
-    def test_descriptors_that_others_left_it(self):
+    def test_inherited_descriptors(self):
         inherited = [os.dup(2) for _ in range(60)]
         with Server() as server:
             result = run(server.host, server.port, connections=10, duration=0.1, warmup=0,
@@ -599,14 +599,14 @@ class Trouble(LoadTest):
                 (["--bulk", "1M", "-r", "9", "h", "1"], "expected no --rate"),
                 (["--bulk", "1M", "--think-ms", "9", "h", "1"], "expected no --think-ms"),
                 (["--bulk", "1M", "-c", "9", "h", "1"], "--bulk uses one connection"),
-                (["-m", "redis", "-s", "9", "h", "1"], "--mode redis sends PING"),
+                (["-m", "redis", "-s", "9", "h", "1"], "--mode redis always sends"),
                 (["-m", "redis", "--bulk", "9", "h", "1"], "expected no --bulk"),
                 (["--json", "/no/such/file", "127.0.0.1", "1"], "--json /no/such/file: No "),
                 (["--json", "-", "--csv", "-", "h", "1"], "only one of"),
                 (["--csv", "-", "--hgrm", "-", "h", "1"], "only one of"),
                 (["--source", "127.0.0.2,x y", "127.0.0.1", "1"], "--source x y: expected"),
                 (["--server-pid", "0", "h", "1"], "--server-pid 0: expected"),
-                (["--server-pid", "2147483647", "127.0.0.1", "1"], "there is none"),
+                (["--server-pid", "2147483647", "127.0.0.1", "1"], "there is no such process"),
                 (["--frequency", "1"], "--frequency: there is no such option"),
                 (["-Z"], "-Z: there is no such option"),
                 (["--rate"], "--rate: expected a value"),
@@ -618,7 +618,7 @@ class Trouble(LoadTest):
                 self.assertTrue(result.stderr.endswith("Try 'load-client --help'.\n"))
 
     def test_a_closed_standard_output(self):
-        """The report goes nowhere; above all not to a thread that is woken by it."""
+        """The report must not be written to another descriptor of the client."""
         with Server() as server:
             result = run(server.host, server.port, duration=0.1, warmup=0,
                          limits=lambda: (os.close(0), os.close(1)))
@@ -656,8 +656,8 @@ class Reports(LoadTest):
             self.assertRegex(result.stdout, pattern)
 
     def test_cpu_and_memory(self):
-        """This process is the server; that it is the only child we measure makes its own CPU
-        time comparable as well."""
+        """This process is the server, and the client is its only child. So the CPU times of
+        both are known here as well."""
         with Server() as server:
             before, children = time.process_time(), children_cpu()
             report = self.measure(server, connections=5, server_pid=os.getpid(), duration=0.5)
@@ -731,8 +731,8 @@ class Reports(LoadTest):
             self.assertTrue(report["littles_law"]["consistent"], report["littles_law"])
 
     def test_interrupts_when_nothing_comes(self):
-        """One before the first greeting; two while answers are owed, the second of which ends
-        it at once."""
+        """One signal before the first greeting; two while answers are missing, the second of
+        which ends the client at once."""
         for first, then, status in ((signal.SIGINT, None, 3),
                                     (signal.SIGINT, signal.SIGTERM, -signal.SIGTERM)):
             with Server(greeting=b"*" if then else b"", spoil=lambda *_: b"") as server:
@@ -762,8 +762,8 @@ class Reports(LoadTest):
         self.assertTrue(shown.endswith("\r\x1b[K"))      # and leaves the line clean
 
     def test_a_busy_client_warns(self):
-        """A client that has no moment to wait is the bottleneck itself: here it has to look at
-        each of the messages that the baseline sends back by the packet."""
+        """A client that never waits is the bottleneck itself. Here it must verify each message,
+        while the baseline sends them back a packet at a time."""
         with Server() as server:
             calm = self.measure(server, rate=30)
         self.assertFalse(calm["client"]["bottleneck"])
@@ -779,7 +779,7 @@ class Reports(LoadTest):
                     break
             baseline.kill()
         self.assertEqual(busy.returncode, 0)
-        self.assertIn("warning: the client had something to do", busy.stdout)
+        self.assertIn("warning: the client was busy", busy.stdout)
 
 
 if __name__ == "__main__":

@@ -14,6 +14,7 @@ PROGRAMS = (
     [sys.executable, "simple-client.py", "--time-scale", "0"],
     [sys.executable, "demos/async-pitfall.py", "-n", "1"],
     [sys.executable, "never-read.py", "--bytes", "1K"],
+    [sys.executable, "../step6_epoll/demos/edge_client.py"],
     ["build/demos/interactive"],
     ["load-client", "--connections", "1", "--duration", "0.1", "--warmup", "0"],
 )

@@ -80,7 +80,7 @@ static sigset_t stop_signals(void)
 
 /* The first signal ends the run early, with a report. A second one, or one before the run, ends
  * the program at once. The kernel ignores a signal's default action for process 1 of a
- * container; then raise returns. */
+ * container; then kill returns. */
 static void on_stop_signal(int number)
 {
     sigset_t stop = stop_signals();
@@ -91,7 +91,7 @@ static void on_stop_signal(int number)
     }
     signal(number, SIG_DFL);
     pthread_sigmask(SIG_UNBLOCK, &stop, NULL);
-    raise(number);
+    kill(getpid(), number);
     _exit(128 + number);
 }
 
@@ -414,15 +414,17 @@ static void look_at_times(struct load *l, int sign)
 /* Waits for the answers that are missing after the window, as long as some arrive. */
 static void await_answers(struct load *l)
 {
-    double began = seconds_now(), news = began, now = began;
-    struct tally t, last = look(l);
+    double began = seconds_now(), news = began;
+    uint64_t received = 0;
 
-    for (t = last; t.in_flight > 0 && now < began + PATIENCE; last = t) {
-        worker_sleep(l->workers[0], 1);
-        t = look(l);
-        now = seconds_now();
-        if (t.received != last.received)
+    for (;; worker_sleep(l->workers[0], 1)) {
+        struct tally t = look(l);
+        double now = seconds_now();
+        if (t.received != received)
             news = now;
+        received = t.received;
+        if (t.in_flight == 0 || now - began >= PATIENCE)
+            return;
         if (now - news >= STALL) {
             l->result.missing = t.in_flight;
             return;

@@ -185,7 +185,7 @@ class ClosedLoop(LoadTest):
                 report = self.measure(server, connections=1, size="8M", duration=duration)
                 if report["bytes"] > 8 << 20:
                     return
-        self.fail("%d bytes in %d s" % (report["bytes"], duration))
+        self.fail(f"{report['bytes']} bytes in {duration} s")
 
     def test_threads_share_the_connections(self):
         with Server() as server:
@@ -538,8 +538,8 @@ class Trouble(LoadTest):
         result = run(server.host, server.port)
         self.assertLess(time.monotonic() - began, 2)    # it does not wait long
         self.assertEqual(result.returncode, 3)
-        self.assertEqual(result.stderr, "load-client: 127.0.0.1:%d: Connection refused\n"
-                         % server.port)
+        self.assertEqual(result.stderr,
+                         f"load-client: 127.0.0.1:{server.port}: Connection refused\n")
         self.assertEqual(result.stdout, "")
 
     def test_too_few_descriptors(self):

@@ -680,5 +680,5 @@ if __name__ == "__main__":
     except OSError as error:
         if error.errno not in (errno.EPIPE, errno.EIO):  # a closed pipe, a closed terminal
             raise
-        status = 1
+        status = 128 + Interrupt.signal if Interrupt.signal else 1
     os._exit(status)

@@ -10,6 +10,9 @@ import unittest
 from little_server import LittleServer
 
 CLIENTS = os.path.abspath(os.path.join(os.path.dirname(os.path.abspath(__file__)), ".."))
+sys.path.insert(0, CLIENTS)
+from lib import address  # noqa: E402
+
 PROGRAMS = (
     [sys.executable, "simple-client.py", "--time-scale", "0"],
     [sys.executable, "demos/async-pitfall.py", "-n", "1"],
@@ -35,6 +38,31 @@ def in_a_mount_namespace(command, hosts):
     command = ["unshare", "-m", "sh", "-c", script, "sh", *command]
     trial = subprocess.run([*command[:6], "true"], stderr=subprocess.DEVNULL)
     return command if trial.returncode == 0 else None
+
+
+class Forms(unittest.TestCase):
+    def test_right(self):
+        for words, result in ((["h", "80"], ("h", 80)), (["h:80"], ("h", 80)),
+                              (["::1", "80"], ("::1", 80)), (["[::1]", "80"], ("::1", 80)),
+                              (["[::1]:80"], ("::1", 80))):
+            self.assertEqual(address.parse(*words), result)
+
+    def test_wrong(self):
+        for words, message in (
+                (["localhost"], "localhost: expected HOST PORT, HOST:PORT or [ADDRESS]:PORT"),
+                (["::1"], "::1: expected HOST PORT, HOST:PORT or [ADDRESS]:PORT"),
+                (["::1:80"], "::1:80: expected HOST PORT, HOST:PORT or [ADDRESS]:PORT"),
+                (["h:80", "80"], "h:80 80: expected one port, got two"),
+                (["[::1]:80", "80"], "[::1]:80 80: expected one port, got two"),
+                ([":80"], ":80: expected a host before the port"),
+                (["", "80"], " 80: expected a host before the port"),
+                (["h:"], "h:: expected a port from 1 to 65535"),
+                (["h", "+80"], "h +80: expected a port from 1 to 65535"),
+                (["h", "\u0663"], "h \u0663: expected a port from 1 to 65535")):
+            with self.subTest(words):
+                with self.assertRaises(ValueError) as caught:
+                    address.parse(*words)
+                self.assertEqual(str(caught.exception), message)
 
 
 class Addresses(unittest.TestCase):

@@ -14,7 +14,6 @@ from little_server import LittleServer
 
 CLIENT = os.path.join(os.path.dirname(os.path.abspath(__file__)), "..", "simple-client.py")
 sys.path.insert(0, os.path.dirname(CLIENT))
-from lib import address  # noqa: E402
 from demo import simple_client as client  # noqa: E402
 STAMP = r"INFO:\d{4}-\d\d-\d\d \d\d:\d\d:\d\d,\d{3}:"
 
@@ -28,15 +27,6 @@ def run_client(*arguments, **options):
 def talk_to(mode, *arguments, **options):
     with LittleServer(mode) as server:
         return run_client("--time-scale", 0.02, *arguments, server.host, server.port, **options)
-
-
-def has_ipv6():
-    try:
-        with socket.socket(socket.AF_INET6) as sock:
-            sock.bind(("::1", 0))
-        return True
-    except OSError:
-        return False
 
 
 class Correct(unittest.TestCase):
@@ -64,15 +54,6 @@ class Correct(unittest.TestCase):
         result = talk_to("concurrent", "-n", 200)
         self.assert_good(result)
         self.assertEqual(result.stdout.count("connected..."), 200)
-
-    def test_names(self):
-        with LittleServer("concurrent") as server:
-            self.assert_good(run_client("--time-scale", 0, "localhost", server.port))
-
-    @unittest.skipUnless(has_ipv6(), "no IPv6 here")
-    def test_ipv6(self):
-        with LittleServer("concurrent", socket.AF_INET6) as server:
-            self.assert_good(run_client("--time-scale", 0, "::1", server.port))
 
     def test_concurrent_server_takes_the_time_of_one_client(self):
         elapsed = float(talk_to("concurrent", "-n", 5, "--time-scale", 0.1).stdout.split()[-1])
@@ -126,39 +107,6 @@ class Json(unittest.TestCase):
         result = talk_to("concurrent", "--json", "/nonexistent/report.json")
         self.assertEqual(result.returncode, 1)
         self.assertRegex(result.stderr, r"^ERROR:.*cannot write /nonexistent/report.json: ")
-
-
-class Addresses(unittest.TestCase):
-    def test_forms(self):
-        with LittleServer("concurrent") as server:
-            for host in server.host, "localhost":
-                result = run_client("--time-scale", 0, f"{host}:{server.port}")
-                self.assertEqual((result.returncode, result.stderr), (0, ""))
-
-    @unittest.skipUnless(has_ipv6(), "no IPv6 here")
-    def test_ipv6_forms(self):
-        with LittleServer("concurrent", socket.AF_INET6) as server:
-            for words in (["::1", server.port], ["[::1]", server.port],
-                          [f"[::1]:{server.port}"]):
-                result = run_client("--time-scale", 0, *words)
-                self.assertEqual((result.returncode, result.stderr), (0, ""))
-
-    def test_wrong_forms(self):
-        for words, message in (
-                (["localhost"], "localhost: expected HOST PORT, HOST:PORT or [ADDRESS]:PORT"),
-                (["::1"], "::1: expected HOST PORT, HOST:PORT or [ADDRESS]:PORT"),
-                (["::1:80"], "::1:80: expected HOST PORT, HOST:PORT or [ADDRESS]:PORT"),
-                (["h:80", "80"], "h:80 80: expected one port, got two"),
-                (["[::1]:80", "80"], "[::1]:80 80: expected one port, got two"),
-                ([":80"], ":80: expected a host before the port"),
-                (["", "80"], " 80: expected a host before the port"),
-                (["h:"], "h:: expected a port from 1 to 65535"),
-                (["h", "+80"], "h +80: expected a port from 1 to 65535"),
-                (["h", "\u0663"], "h \u0663: expected a port from 1 to 65535")):
-            with self.subTest(words):
-                with self.assertRaises(ValueError) as caught:
-                    address.parse(*words)
-                self.assertEqual(str(caught.exception), message)
 
 
 class Failing(unittest.TestCase):

@@ -220,7 +220,8 @@ class Troubles(unittest.TestCase):
         with Course("concurrent") as course:
             course.add_server(os.path.join(course.root, "step1_concurrent", "server"),
                               "concurrent", "setsid sh -c 'echo $$ >> \"$0\"; exec sleep 100' "
-                              f"{course.root}/pids &")
+                              f"{course.root}/pids &\n"
+                              f"until [ $(wc -l < {course.root}/pids) = 2 ]; do sleep 0.01; done")
             result = course.run()
             self.assertEqual((result.returncode, result.stderr), (0, ""))
             self.assertEqual(len(course.pids()), 2)

@@ -218,10 +218,11 @@ class Troubles(unittest.TestCase):
 
     def test_what_a_server_starts_is_ended(self):
         with Course("concurrent") as course:
+            pids = f"{course.root}/pids"
             course.add_server(os.path.join(course.root, "step1_concurrent", "server"),
                               "concurrent", "setsid sh -c 'echo $$ >> \"$0\"; exec sleep 100' "
-                              f"{course.root}/pids &\n"
-                              f"until [ $(wc -l < {course.root}/pids) = 2 ]; do sleep 0.01; done")
+                              f"{pids} &\n"
+                              f"until [ $(wc -l < {pids}) = 2 ]; do sleep 0.01; done")
             result = course.run()
             self.assertEqual((result.returncode, result.stderr), (0, ""))
             self.assertEqual(len(course.pids()), 2)

@@ -3,7 +3,7 @@
 
 Each server gets a CPU of its own and the load client another. A run is short, and runs of
 different servers take turns for several rounds, so that what the machine does meanwhile hits
-all alike; figures are medians, and ratios to the floor (the smallest epoll loop there can be)
+all alike; figures are medians. Ratios to the baseline (the smallest epoll loop there can be)
 are taken within a round. Writes a table to standard output, and results.json and plots (SVG,
 where gnuplot is installed) to a folder.
 """
@@ -14,17 +14,18 @@ import datetime
 import json
 import pathlib
 import statistics
-import subprocess
 import sys
 import time
 
 import lab
 import plots
 import tables
+import timers
+from lib.processes import capture, program
 
 ACTIVE = 10             # connections that talk among the idle ones
 SILENT = 100            # connections that say nothing while idle CPU is measured
-TOLLED = "floor", "step6", "step6/io_uring"     # whose calls are made dearer, and how much:
+SLOWED = "baseline", "step6", "step6/io_uring"  # servers whose system calls are made slower
 DIVISIONS = 0, 100, 200
 INTERVAL_RATE = 50      # messages a second for step 4 while its interval is varied
 TOO_LONG = 4            # seconds; runs that take longer are made in the first round only
@@ -48,15 +49,15 @@ class Plan:
             "bulk": (65536,),
             "interval": (1, 20, 200) if quick else (0, 1, 5, 20, 50, 200),
         }
-        self.tolls = {}                         # divisions, by what a call costs with them
+        self.prices = {}                        # divisions, by what a call costs with them
         self.window = 0.3                       # seconds; see fit()
 
-    def levy_tolls(self):
+    def find_prices(self):
         """Finds out what system calls cost, and can be made to cost."""
         prices = {lab.price_of_a_call(each): each
                   for each in (DIVISIONS[::2] if self.quick else DIVISIONS)}
         if None not in prices:
-            self.tolls = prices
+            self.prices = prices
             self.points["call"] = tuple(prices)
 
     def jobs(self, subjects):
@@ -111,7 +112,7 @@ class Job:
             with lab.Server(self.subject, "--interval-ms", str(self.point)) as server:
                 return server.load(connections=SILENT, rate=INTERVAL_RATE, **options)
         if self.experiment == "call":
-            with lab.Server(lab.tolled(self.subject, plan.tolls[self.point])) as server:
+            with lab.Server(lab.slowed(self.subject, plan.prices[self.point])) as server:
                 return server.load(connections=self.connections(), **options)
         with lab.Server(self.subject) as server:
             if self.experiment == "load":
@@ -147,7 +148,7 @@ def applies(experiment, subject, turn):
     if experiment == "interval":
         return subject.name == "step4" and turn == 0
     if experiment == "call":
-        return subject.name in TOLLED
+        return subject.name in SLOWED
     if experiment == "idle":
         return subject.capacity != 1
     if experiment == "bulk":
@@ -173,7 +174,7 @@ def flat(report):
     """What we keep of a report of the load client, or the reason why it cannot be used."""
     made, waiting = report["connections"]["made"], report["connections"]["waiting"]
     if waiting:
-        return {"reason": "serves %d" % (made + report["connections"]["idle"])}
+        return {"reason": f"serves {made + report['connections']['idle']}"}
     if report["errors"]["total"]:
         return {"reason": "error", "detail": report["errors"]["first"]}
     if report["messages"] == 0 and not report["options"]["bulk"]:
@@ -213,10 +214,10 @@ class Progress:
             return
         spent, done = time.monotonic() - self.began, sum(self.costs[:number])
         pace = spent / done if number > 5 else 1
-        left = sum(self.costs[number:]) * pace
-        print("\r%d of %d  %-9s %6d  %-20s %2d:%02d left\033[K" % (
-            number + 1, len(self.costs), job.experiment, job.point, job.subject.name,
-            left // 60, left % 60), end="", file=sys.stderr, flush=True)
+        left = round(sum(self.costs[number:]) * pace)
+        print(f"\r{number + 1} of {len(self.costs)}  {job.experiment!s:<9} {job.point:6}  "
+              f"{job.subject.name!s:<20} {left // 60:2}:{left % 60:02} "
+              "left\033[K", end="", file=sys.stderr, flush=True)
 
     @staticmethod
     def clear():
@@ -247,7 +248,7 @@ def measure(jobs, plan):
 
 
 def summarise(found):
-    """Medians over the rounds, the spread, and ratios to the floor of the same round."""
+    """Medians over the rounds, the spread, and ratios to the baseline of the same round."""
     cells = []
     for (experiment, point, name), runs in found.items():
         cell = {"experiment": experiment, "point": point, "server": name}
@@ -262,14 +263,15 @@ def summarise(found):
                 values = [run[key] for run in runs if run.get(key)]
                 if len(values) > 1:
                     cell[key + "_spread"] = (max(values) - min(values)) / 2 / cell[key]
-                cell[key + "_x"] = ratio(runs, found.get((experiment, point, "floor"), []), key)
+                baselines = found.get((experiment, point, "baseline"), [])
+                cell[key + "_x"] = ratio(runs, baselines, key)
         cells.append(cell)
     return cells
 
 
-def ratio(runs, floors, key):
-    ratios = [run[key] / floor[key] for run, floor in zip(runs, floors)
-              if run.get(key) and floor.get(key)]
+def ratio(runs, baselines, key):
+    ratios = [run[key] / baseline[key] for run, baseline in zip(runs, baselines)
+              if run.get(key) and baseline.get(key)]
     return statistics.median(ratios) if ratios else None
 
 
@@ -278,7 +280,7 @@ def parse(arguments):
                                      epilog=__doc__.partition("\n\n")[2])
     add = parser.add_argument
     add("--quick", action="store_true", help="under a minute instead of five, and rougher")
-    add("--steps", default="", metavar="N,...", help="only these steps, and the floor")
+    add("--steps", default="", metavar="N,...", help="only these steps, and the baseline")
     add("--peers", action="store_true", help="measure redis-server's PING as well")
     add("--output", type=pathlib.Path, default=lab.TREE / "build/bench", metavar="DIR",
         help="where results.json and the plots go (default: build/bench)")
@@ -286,15 +288,15 @@ def parse(arguments):
     try:
         settings.steps = {int(step) for step in settings.steps.split(",") if step}
     except ValueError:
-        parser.error("--steps takes numbers, such as 1,6, not %r" % settings.steps)
+        parser.error(f"--steps takes numbers, such as 1,6, not {settings.steps!r}")
     if not settings.steps <= set(range(1, 9)):
-        parser.error("--steps takes numbers from 1 to 8, not %s"
-                     % ",".join(map(str, sorted(settings.steps))))
+        parser.error("--steps takes numbers from 1 to 8, not "
+                     f"{','.join(map(str, sorted(settings.steps)))}")
     return settings
 
 
 def choose(settings):
-    subjects = [lab.the_floor(), *lab.find_subjects(settings.steps)]
+    subjects = [lab.baseline(), *lab.find_subjects(settings.steps)]
     if settings.peers:
         peer = lab.redis()
         if peer:
@@ -306,7 +308,9 @@ def choose(settings):
 
 def engine():
     """The protocol engine by itself: figures by the length of the messages."""
-    run = subprocess.run([str(lab.ENGINE), "--json"], stdout=subprocess.PIPE, check=True)
+    run = capture([str(lab.ENGINE), "--json"], lab.MINUTE)
+    if run.status != 0:
+        raise lab.Trouble(f"{lab.ENGINE} failed: {run.trouble or run.stderr.strip()}")
     return json.loads(run.stdout)
 
 
@@ -314,24 +318,21 @@ def main():
     settings = parse(sys.argv[1:])
     try:
         lab.raise_limit()
-        lab.need(lab.LOAD_CLIENT, lab.FLOOR, lab.ENGINE)
+        lab.need(lab.LOAD_CLIENT, lab.BASELINE, lab.ENGINE)
         subjects = choose(settings)
         settings.output.mkdir(parents=True, exist_ok=True)
         plan = Plan(settings.quick)
-        if {subject.name for subject in subjects}.issuperset(TOLLED):
-            plan.levy_tolls()
+        if {subject.name for subject in subjects}.issuperset(SLOWED):
+            plan.find_prices()
         jobs = plan.jobs(subjects)
         plan.fit(jobs)
         began = time.monotonic()
         found = silence(subjects)
         found.update(measure(jobs, plan))
+        engine_figures = engine()
     except (lab.Trouble, OSError) as trouble:
-        print("bench.py: %s" % trouble, file=sys.stderr)
+        print(f"bench.py: {trouble}", file=sys.stderr)
         return 1
-    except KeyboardInterrupt:
-        Progress.clear()
-        print("bench.py: interrupted", file=sys.stderr)
-        return 130
     results = {
         "date": datetime.date.today().isoformat(),
         "machine": lab.machine(),
@@ -339,15 +340,17 @@ def main():
         "seconds": round(time.monotonic() - began, 1),
         "servers": [{"name": subject.name, "model": subject.model, "step": subject.step}
                     for subject in subjects],
-        "engine": engine(),
+        "timers": timers.measure(),
+        "engine": engine_figures,
         "interval_rate": INTERVAL_RATE,
         "cells": summarise(found),
     }
     (settings.output / "results.json").write_text(json.dumps(results, indent=1) + "\n")
     print(tables.terminal(results))
+    print(timers.table(results["timers"]))
     print("\n" + plots.draw(results, settings.output))
     return 0
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    program(main)

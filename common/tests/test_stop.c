@@ -278,10 +278,33 @@ static void wake_often(void)
         CHECK(fcntl(fd, F_GETFD) == -1 || fcntl(fd, F_GETFD) & FD_CLOEXEC);
 }
 
+static volatile sig_atomic_t wakes;
+
+static void count_wake(void)
+{
+    wakes++;
+    errno = ERANGE;
+}
+
+/* A loop with a wake-up of its own needs no descriptor of ours. */
+static void wake_a_loop(void)
+{
+    start();
+    stop_on_wake(count_wake);
+    errno = EDOM;
+    stop_wake();
+    CHECK(wakes == 1 && errno == EDOM);
+    kill(getpid(), SIGTERM);
+    CHECK(wakes == 2);
+    kill(getpid(), SIGALRM);
+    CHECK(wakes == 3 && stop_deadline_passed());
+}
+
 static void waking_never_blocks(void **state)
 {
     (void)state;
     assert_int_equal(run_program(wake_often), DONE);
+    assert_int_equal(run_program(wake_a_loop), DONE);
 }
 
 static void do_nothing(int signal_number)

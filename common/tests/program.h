@@ -1,5 +1,5 @@
-/* For tests of what a program does: prints, exits, dies. A part of a server runs in a child
- * process, and the test looks at what the child has printed and how it has ended. */
+/* For tests of a program as a whole. A part of a server runs in a child process. The test looks
+ * at the child's output and at its exit status. */
 #ifndef PROGRAM_H
 #define PROGRAM_H
 

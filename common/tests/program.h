@@ -28,7 +28,7 @@
 enum {
     TEXT_SIZE = 16 * 1024,
     ARGUMENTS_MAX = 12,
-    WAIT_MS = 10000, /* before a test gives up */
+    WAIT_MS = 60000, /* before a test gives up */
     DONE = 7,        /* exit status of a child that reached its last line */
     FAILED = 8,      /* ... that failed a CHECK */
 };

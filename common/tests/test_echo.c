@@ -27,7 +27,8 @@ static void check_split(const unsigned char *in, size_t n, const size_t *pieces,
         size_t piece = pieces[i < count ? i : count - 1];
         if (piece > n - at)
             piece = n - at;
-        unsigned char *copy = malloc(piece ? piece : 1); /* exact, so that ASan sees a byte too far */
+        unsigned char *copy =
+            malloc(piece ? piece : 1); /* exact, so that ASan sees a byte too far */
         memcpy(copy, in + at, piece);
         size_t answers = echo_feed(&e, copy, piece);
         assert_true(answers <= piece);

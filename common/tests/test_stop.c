@@ -139,7 +139,7 @@ enum { NOT_PERMITTED = 77 };
 /* Runs part() as process 1 of a new namespace, as in a container. */
 static void run_as_process_1(void (*part)(void))
 {
-    int status;
+    int status = 0;
 
     if (syscall(SYS_unshare, CLONE_NEWPID) == -1)
         _exit(NOT_PERMITTED);

@@ -1,8 +1,9 @@
-"""The demonstrations in demos/ show what they claim to show."""
+"""Do the demos show what they claim to show?"""
 
 import contextlib
 import os
 import re
+import shutil
 import signal
 import socket
 import subprocess
@@ -26,10 +27,12 @@ def slow_client(*arguments):
 
 
 @contextlib.contextmanager
-def slow_command(mode):
-    """The server on a free port, which is yielded."""
-    server = subprocess.Popen([SLOW_COMMAND, "--mode", mode, "0"], stdout=subprocess.PIPE,
-                              encoding="ascii")
+def slow_command(mode, descriptors=None):
+    """Starts the server on a free port. Yields the port."""
+    limit = [] if descriptors is None else [
+        "sh", "-c", f'ulimit -n {descriptors}; exec "$@"', "sh"]
+    server = subprocess.Popen([*limit, SLOW_COMMAND, "--mode", mode, "0"],
+                              stdout=subprocess.PIPE, encoding="ascii")
     with server:
         try:
             yield int(server.stdout.readline().rpartition(":")[2])
@@ -38,7 +41,7 @@ def slow_command(mode):
 
 
 def read_now(sock):
-    """What has come by now."""
+    """The bytes that have come so far."""
     try:
         return sock.recv(1000)
     except BlockingIOError:
@@ -46,7 +49,7 @@ def read_now(sock):
 
 
 def ask(port, *pieces):
-    """Send the pieces and a last line; return all lines that come before its answer."""
+    """Sends the pieces and a last line. Returns the lines that come before its answer."""
     with socket.create_connection(("127.0.0.1", port), 20) as sock:
         for piece in [*pieces, b"end\n"]:
             sock.sendall(piece)
@@ -55,7 +58,7 @@ def ask(port, *pieces):
             if line == "end\n":
                 return lines
             lines.append(line.rstrip("\n"))
-    raise AssertionError("closed after %r" % lines)
+    raise AssertionError(f"closed after {lines!r}")
 
 
 class SlowCommand(unittest.TestCase):
@@ -66,7 +69,7 @@ class SlowCommand(unittest.TestCase):
 
     def test_answers_keep_their_order(self):
         lines = b"".join(b"SLOW %d\nline %d\n" % (n % 4, n) for n in range(100))
-        expected = [word for n in range(100) for word in ("done", "line %d" % n)]
+        expected = [word for n in range(100) for word in ("done", f"line {n}")]
         self.each_mode(lambda port: self.assertEqual(ask(port, lines), ["hello", *expected]))
 
     def test_lines_come_in_any_pieces(self):
@@ -98,36 +101,85 @@ class SlowCommand(unittest.TestCase):
 
         self.each_mode(check)
 
-    def test_too_much_work_is_refused_and_others_are_served_on(self):
+    def test_too_much_work_is_rejected_and_other_clients_are_served(self):
         with slow_command("worker") as port:
             answers = []
             with contextlib.ExitStack() as stack:
-                for _ in range(600):    # of which its socket has room for some hundreds
+                for _ in range(600):    # its socket has room for some hundreds of them
                     sock = socket.create_connection(("127.0.0.1", port), 20)
                     stack.enter_context(sock).sendall(b"SLOW 60000\n")
                     if sock.recv(6) == b"hello\n":
                         sock.settimeout(0)
                         answers.append(sock)
                 self.assertEqual(ask(port), ["hello"])
-                said = [read_now(sock) for sock in answers]
-        self.assertEqual(set(said), {b"", b"error: too much work waits already\n"})
+                received = [read_now(sock) for sock in answers]
+        self.assertEqual(set(received), {b"", b"error: too much work is pending\n"})
 
     def test_usage(self):
-        for options in (["--mode", "fast"], ["--mode"], ["--what"], ["1", "2"], ["http"],
-                        ["65536"], [""]):
-            self.assertEqual(run(SLOW_COMMAND, *options)[:2], (2, ""), options)
-        self.assertEqual(run(SLOW_COMMAND, "--help"), (
-            0, "usage: slow_command [--mode block|slices|worker] [PORT]\n", ""))
+        usage = "usage: slow_command [--mode block|slices|worker] [PORT]\n"
+        for options, error in (
+                (["--mode", "fast"], "--mode: 'fast' is not block, slices or worker"),
+                (["--mode"], "option '--mode' needs a value: block, slices or worker"),
+                (["--what"], "unknown option '--what'"),
+                (["1", "2"], "unexpected argument '2': at most one PORT is expected"),
+                (["http"], "PORT: 'http' is not a whole number from 0 to 65535"),
+                (["65536"], "PORT: '65536' is not a whole number from 0 to 65535"),
+                ([""], "PORT: '' is not a whole number from 0 to 65535")):
+            self.assertEqual(run(SLOW_COMMAND, *options),
+                             (2, "", f"slow_command: {error}\n{usage}"), options)
+        self.assertEqual(run(SLOW_COMMAND, "--help"), (0, usage, ""))
+
+    def test_a_port_in_use(self):
+        with slow_command("block") as port:
+            self.assertEqual(run(SLOW_COMMAND, port), (
+                1, "", f"slow_command: cannot listen on 127.0.0.1:{port}: "
+                       "Address already in use\n"))
+
+    def test_it_survives_when_descriptors_run_out(self):
+        """The pending connection is rejected, and then other clients are served."""
+        with slow_command("block", descriptors=16) as port, contextlib.ExitStack() as stack:
+            def connect():
+                sock = stack.enter_context(socket.create_connection(("127.0.0.1", port), 20))
+                return sock, sock.recv(6)
+
+            for _ in range(17):
+                sock, greeting = connect()
+                if greeting == b"":
+                    break
+            self.assertEqual(greeting, b"")
+            stack.close()
+            self.assertEqual(ask(port, b"x\n"), ["hello", "x"])
+
+    def test_signals_end_it_also_as_process_1(self):
+        unshare = [shutil.which("unshare") or "unshare", "--map-root-user", "--pid", "--fork",
+                   "--kill-child"]
+        try:
+            subprocess.run([*unshare, "true"], check=True, stderr=subprocess.DEVNULL)
+        except (OSError, subprocess.CalledProcessError):
+            self.skipTest("unshare(1) cannot make a process namespace here")
+        for number in signal.SIGTERM, signal.SIGINT:
+            for prefix in [], unshare:
+                with self.subTest(number, prefix=prefix[:1]), \
+                        subprocess.Popen([*prefix, SLOW_COMMAND, "--mode", "worker", "0"],
+                                         stdout=subprocess.PIPE, encoding="ascii") as started:
+                    self.assertIn("Listening", started.stdout.readline())
+                    server = started.pid
+                    if prefix:
+                        with open(f"/proc/{server}/task/{server}/children",
+                                  encoding="ascii") as children:
+                            server = int(children.read())
+                    os.kill(server, number)
+                    self.assertEqual(started.wait(10), 128 + number if prefix else -number)
 
 
 class SlowClient(unittest.TestCase):
     MS = 600
 
-    def test_a_bystander_waits_for_all_of_it_for_a_slice_or_not_at_all(self):
-        status, said, wrong = slow_client("--ms", self.MS)
-        self.assertEqual((status, wrong), (0, ""))
+    def test_another_client_waits_for_the_work_for_a_slice_or_not_at_all(self):
+        status, output, errors = slow_client("--ms", self.MS)
+        self.assertEqual((status, errors), (0, ""))
         rows = {mode: [float(ms) for ms in re.findall(r"([\d.]+) ms", re.search(
-            r"^%s +(.*)$" % mode, said, re.M).group(1))] for mode in MODES}
+            rf"^{mode} +(.*)$", output, re.M).group(1))] for mode in MODES}
         for mode, (before, during, after, connected, greeted, took) in rows.items():
             self.assertGreaterEqual(took, self.MS, mode)
             self.assertLess(connected, 0.3 * self.MS, mode)
@@ -139,15 +191,15 @@ class SlowClient(unittest.TestCase):
                 self.assertLess(during, 0.3 * self.MS, mode)
                 self.assertLess(greeted, 0.3 * self.MS, mode)
 
-    def test_complaints(self):
+    def test_errors(self):
         self.assertEqual(slow_client("--ms", "-1")[0], 2)
         self.assertEqual(slow_client("localhost", "http")[0], 2)
         self.assertEqual(slow_client(65536)[0], 2)
         with slow_command("block") as port:
             pass
         self.assertEqual(slow_client(port), (
-            1, "", "slow_client: cannot connect to 127.0.0.1 port %d: Connection refused\n"
-            % port))
+            1, "", f"slow_client: cannot connect to 127.0.0.1 port {port}: "
+                   "Connection refused\n"))
 
 
 if __name__ == "__main__":

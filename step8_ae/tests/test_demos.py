@@ -1,4 +1,4 @@
-"""Do the demos show what they claim to show?"""
+"""The demonstrations in demos/ show what they claim to show."""
 
 import contextlib
 import os
@@ -28,7 +28,7 @@ def slow_client(*arguments):
 
 @contextlib.contextmanager
 def slow_command(mode, descriptors=None):
-    """Starts the server on a free port. Yields the port."""
+    """The server on a free port. Yields the port."""
     limit = [] if descriptors is None else [
         "sh", "-c", f'ulimit -n {descriptors}; exec "$@"', "sh"]
     server = subprocess.Popen([*limit, SLOW_COMMAND, "--mode", mode, "0"],
@@ -41,7 +41,7 @@ def slow_command(mode, descriptors=None):
 
 
 def read_now(sock):
-    """The bytes that have come so far."""
+    """What has arrived."""
     try:
         return sock.recv(1000)
     except BlockingIOError:
@@ -49,7 +49,7 @@ def read_now(sock):
 
 
 def ask(port, *pieces):
-    """Sends the pieces and a last line. Returns the lines that come before its answer."""
+    """Sends the pieces and a last line. Returns all lines that arrive before its answer."""
     with socket.create_connection(("127.0.0.1", port), 20) as sock:
         for piece in [*pieces, b"end\n"]:
             sock.sendall(piece)
@@ -58,7 +58,7 @@ def ask(port, *pieces):
             if line == "end\n":
                 return lines
             lines.append(line.rstrip("\n"))
-    raise AssertionError(f"closed after {lines!r}")
+    raise AssertionError(f"closed after {lines}")
 
 
 class SlowCommand(unittest.TestCase):
@@ -85,7 +85,7 @@ class SlowCommand(unittest.TestCase):
 
         self.each_mode(check)
 
-    def test_many_commands_at_once_and_clients_that_leave(self):
+    def test_many_commands_at_once_and_clients_that_disconnect(self):
         def check(port):
             for _ in range(10):
                 with socket.create_connection(("127.0.0.1", port)) as sock:
@@ -101,19 +101,19 @@ class SlowCommand(unittest.TestCase):
 
         self.each_mode(check)
 
-    def test_too_much_work_is_rejected_and_other_clients_are_served(self):
+    def test_too_much_work_is_rejected_and_others_are_still_served(self):
         with slow_command("worker") as port:
             answers = []
             with contextlib.ExitStack() as stack:
-                for _ in range(600):    # its socket has room for some hundreds of them
+                for _ in range(600):    # its worker's socket has room for some hundreds
                     sock = socket.create_connection(("127.0.0.1", port), 20)
                     stack.enter_context(sock).sendall(b"SLOW 60000\n")
                     if sock.recv(6) == b"hello\n":
                         sock.settimeout(0)
                         answers.append(sock)
                 self.assertEqual(ask(port), ["hello"])
-                received = [read_now(sock) for sock in answers]
-        self.assertEqual(set(received), {b"", b"error: too much work is pending\n"})
+                read = [read_now(sock) for sock in answers]
+        self.assertEqual(set(read), {b"", b"error: too much work is pending\n"})
 
     def test_usage(self):
         usage = "usage: slow_command [--mode block|slices|worker] [PORT]\n"
@@ -171,11 +171,11 @@ class SlowCommand(unittest.TestCase):
 class SlowClient(unittest.TestCase):
     MS = 600
 
-    def test_another_client_waits_for_the_work_for_a_slice_or_not_at_all(self):
-        status, output, errors = slow_client("--ms", self.MS)
+    def test_other_clients_wait_for_all_of_it_for_a_slice_or_not_at_all(self):
+        status, printed, errors = slow_client("--ms", self.MS)
         self.assertEqual((status, errors), (0, ""))
         rows = {mode: [float(ms) for ms in re.findall(r"([\d.]+) ms", re.search(
-            rf"^{mode} +(.*)$", output, re.M).group(1))] for mode in MODES}
+            rf"^{mode} +(.*)$", printed, re.M).group(1))] for mode in MODES}
         for mode, (before, during, after, connected, greeted, took) in rows.items():
             self.assertGreaterEqual(took, self.MS, mode)
             self.assertLess(connected, 0.3 * self.MS, mode)
@@ -194,8 +194,8 @@ class SlowClient(unittest.TestCase):
         with slow_command("block") as port:
             pass
         self.assertEqual(slow_client(port), (
-            1, "", f"slow_client: cannot connect to 127.0.0.1 port {port}: "
-                   "Connection refused\n"))
+            1, "",
+            f"slow_client: cannot connect to 127.0.0.1 port {port}: Connection refused\n"))
 
 
 if __name__ == "__main__":

@@ -68,59 +68,57 @@ static char accepting, pending, waking; /* their addresses mark results that no 
 
 /* ---- Requests: each is submitted with the next io_uring_enter ---------------------------- */
 
-static struct io_uring_sqe *new_request(void)
+/* The kernel hands the mark back with the result. */
+static struct io_uring_sqe *new_request(void *mark)
 {
     struct io_uring_sqe *request;
 
     while ((request = io_uring_get_sqe(&ring)) == NULL)
         io_uring_submit(&ring);
+    io_uring_sqe_set_data(request, mark);
     return request;
 }
 
-/* Multishot: one request for any number of connections. Each of them is a result. */
-static void ask_accept(int listener)
+static struct io_uring_sqe *ask_readable(int fd, void *mark)
 {
-    struct io_uring_sqe *request = new_request();
-
-    io_uring_prep_multishot_accept(request, listener, NULL, NULL, SOCK_CLOEXEC);
-    io_uring_sqe_set_data(request, &accepting);
-}
-
-static void ask_readable(int fd, void *mark)
-{
-    struct io_uring_sqe *request = new_request();
+    struct io_uring_sqe *request = new_request(mark);
 
     io_uring_prep_poll_add(request, fd, POLLIN);
-    io_uring_sqe_set_data(request, mark);
+    return request;
 }
 
+/* Multishot: one request for any number of connections, each of which is a result. It is linked
+ * to a poll, so it begins when a connection is pending. Without a free descriptor it would fail
+ * before that, again and again. */
+static void ask_accept(int listener)
+{
+    ask_readable(listener, &pending)->flags |= IOSQE_IO_LINK;
+    io_uring_prep_multishot_accept(new_request(&accepting), listener, NULL, NULL, SOCK_CLOEXEC);
+}
+
+/* Most clients send nothing before they have their answers, so recv first waits for bytes. */
 static void ask_recv(struct client *c)
 {
-    struct io_uring_sqe *request = new_request();
+    struct io_uring_sqe *request = new_request(c);
 
     io_uring_prep_recv(request, c->fd, NULL, BUFFER_SIZE, 0);
     request->flags |= IOSQE_BUFFER_SELECT;
     request->buf_group = GROUP;
-    io_uring_sqe_set_data(request, c);
+    request->ioprio |= IORING_RECVSEND_POLL_FIRST;
 }
 
 /* From a provided buffer it sends what the socket takes now. From a copy it waits for room. */
 static void ask_send(struct client *c)
 {
-    struct io_uring_sqe *request = new_request();
     int flags = c->buffer != NONE ? MSG_DONTWAIT : 0;
 
-    io_uring_prep_send(request, c->fd, c->answers, c->unsent, flags | MSG_NOSIGNAL);
-    io_uring_sqe_set_data(request, c);
+    io_uring_prep_send(new_request(c), c->fd, c->answers, c->unsent, flags | MSG_NOSIGNAL);
 }
 
 /* Ends the request with this mark early: its result is ECANCELED. */
 static void ask_cancel(void *mark)
 {
-    struct io_uring_sqe *request = new_request();
-
-    io_uring_prep_cancel(request, mark, 0);
-    io_uring_sqe_set_data(request, NULL);
+    io_uring_prep_cancel(new_request(NULL), mark, 0);
 }
 
 /* ---- Provided buffers -------------------------------------------------------------------- */
@@ -132,13 +130,16 @@ static void provide_buffer(int i)
     io_uring_buf_ring_advance(provided, 1);
 }
 
-static void return_buffer(struct client *c)
+/* The client's answers are sent, or never will be. */
+static void release_answers(struct client *c)
 {
-    if (c->buffer == NONE)
-        return;
-    provide_buffer(c->buffer);
+    if (c->buffer != NONE) {
+        provide_buffer(c->buffer);
+        buffers_in_use--;
+    }
     c->buffer = NONE;
-    buffers_in_use--;
+    free(c->copy);
+    c->copy = NULL;
 }
 
 /* All buffers are in use. To ask again at once would fail again, and burn CPU. */
@@ -152,12 +153,14 @@ static void wait_for_buffer(struct client *c)
 /* Copies the answers that the socket did not take, so that the buffer can be returned. */
 static void copy_unsent(struct client *c)
 {
-    c->copy = malloc(c->unsent);
-    if (c->copy == NULL)
+    unsigned char *copy = malloc(c->unsent);
+
+    if (copy == NULL)
         c->ended = true;
     else
-        c->answers = memcpy(c->copy, c->answers, c->unsent);
-    return_buffer(c);
+        c->answers = memcpy(copy, c->answers, c->unsent);
+    release_answers(c);
+    c->copy = copy;
 }
 
 /* ---- A client ---------------------------------------------------------------------------- */
@@ -172,8 +175,7 @@ static void touch(struct client *c)
 static void close_client(struct client *c)
 {
     server_disconnected(&c->peer);
-    return_buffer(c);
-    free(c->copy);
+    release_answers(c);
     idle_remove(&clients, &c->idle);
     close(c->fd);
     free(c);
@@ -182,6 +184,8 @@ static void close_client(struct client *c)
 /* Asks for what comes next. No request of the client is in flight, so it may be freed. */
 static void pump_client(struct client *c)
 {
+    if (c->unsent == 0)
+        release_answers(c);
     if (c->ended)
         close_client(c);
     else if (c->unsent > 0)
@@ -197,7 +201,7 @@ static void end_client(struct client *c)
     ask_cancel(c);
 }
 
-static void serve_client(int fd, const struct address *peer)
+static void accept_client(int fd, const struct address *peer)
 {
     struct client *c = calloc(1, sizeof *c);
 
@@ -238,8 +242,6 @@ static void take_received(struct client *c, int n, int buffer)
     } else if (n != -ENOBUFS && !is_passing(n)) {
         c->ended = true;
     }
-    if (c->unsent == 0)
-        return_buffer(c);
     if (n == -ENOBUFS)
         wait_for_buffer(c);
     else
@@ -260,51 +262,35 @@ static void take_sent(struct client *c, int n)
         c->ended = true;
     else if (c->unsent > 0 && c->buffer != NONE)
         copy_unsent(c);
-    if (c->unsent == 0) {
-        return_buffer(c);
-        free(c->copy);
-        c->copy = NULL;
-    }
     if (sent > 0)
         touch(c);
     pump_client(c);
 }
 
-/* The multishot accept has a result: a descriptor, or the error that ended it. */
-static void take_accepted(struct net_listener *listener, int result, bool more)
+static bool admit(int fd, struct address *peer)
 {
     struct sockaddr_storage name = {0};
-    struct address peer;
 
+    getpeername(fd, (struct sockaddr *)&name, &(socklen_t){sizeof name});
+    address_from_sockaddr(peer, (struct sockaddr *)&name);
     stats_add(&stats.accept_calls, 1);
-    if (result >= 0) {
-        getpeername(result, (struct sockaddr *)&name, &(socklen_t){sizeof name});
-        address_from_sockaddr(&peer, (struct sockaddr *)&name);
-        if (server_admit(&peer))
-            serve_client(result, &peer);
-        else
-            close(result);
-    }
-    if (more || stop_requested())
-        return;
-    if (result >= 0)
-        ask_accept(listener->fd);
-    else
-        ask_readable(listener->fd, &pending); /* out of descriptors: it would fail at once */
+    return server_admit(peer);
 }
 
-/* A connection is pending that the multishot accept could not accept. */
-static void take_pending(struct net_listener *listener)
+/* The multishot accept has a result: a descriptor, or the error that ended it. After an error
+ * server_accept takes the pending connection; without a free descriptor it rejects it. */
+static void take_accepted(struct net_listener *listener, int result, bool more)
 {
     struct address peer;
-    int fd = server_accept(listener, &peer);
 
-    if (fd == -1) {
-        ask_readable(listener->fd, &pending);
-        return;
-    }
-    serve_client(fd, &peer);
-    ask_accept(listener->fd);
+    if (result < 0 && !stop_requested())
+        result = server_accept(listener, &peer);
+    else if (result >= 0 && !admit(result, &peer))
+        result = close(result) - 1;
+    if (result >= 0)
+        accept_client(result, &peer);
+    if (!more && !stop_requested())
+        ask_accept(listener->fd);
 }
 
 static void take_result(struct net_listener *listener, const struct io_uring_cqe *result)
@@ -312,16 +298,12 @@ static void take_result(struct net_listener *listener, const struct io_uring_cqe
     void *mark = io_uring_cqe_get_data(result);
     struct client *c = mark;
 
-    if (mark == NULL)
-        return; /* of a cancel */
     if (mark == &accepting)
         take_accepted(listener, result->res, result->flags & IORING_CQE_F_MORE);
-    else if (mark == &pending && !stop_requested())
-        take_pending(listener);
     else if (mark == &waking && !stop_requested())
         ask_readable(stop_wakeup_fd(), &waking);
-    else if (mark == &pending || mark == &waking)
-        return;
+    else if (mark == NULL || mark == &pending || mark == &waking)
+        return; /* these results need no action */
     else if (c->unsent > 0)
         take_sent(c, result->res);
     else
@@ -399,16 +381,6 @@ static void drain_clients(struct net_listener *listener)
     } while (clients.first != NULL);
 }
 
-static void *map_memory(size_t size)
-{
-    void *memory = mmap(NULL, size, PROT_READ | PROT_WRITE,
-                        MAP_PRIVATE | MAP_ANONYMOUS | MAP_POPULATE, -1, 0);
-
-    if (memory == MAP_FAILED)
-        log_die("out of memory");
-    return memory;
-}
-
 static void check_setup(int error)
 {
     if (error < 0)
@@ -422,12 +394,16 @@ static void check_setup(int error)
  * asked for results, and does not interrupt the program for it. */
 static void set_up_ring(void)
 {
+    const size_t size = (sizeof *buffers + sizeof(struct io_uring_buf)) * BUFFERS;
     struct io_uring_buf_reg group = {.ring_entries = BUFFERS, .bgid = GROUP};
 
     check_setup(io_uring_queue_init(REQUESTS, &ring,
                                     IORING_SETUP_SINGLE_ISSUER | IORING_SETUP_DEFER_TASKRUN));
-    buffers = map_memory(sizeof *buffers * BUFFERS);
-    provided = map_memory(sizeof(struct io_uring_buf) * BUFFERS);
+    buffers = mmap(NULL, size, PROT_READ | PROT_WRITE,
+                   MAP_PRIVATE | MAP_ANONYMOUS | MAP_POPULATE, -1, 0);
+    if (buffers == MAP_FAILED)
+        log_die("out of memory");
+    provided = (void *)(buffers + BUFFERS);
     group.ring_addr = (uintptr_t)provided;
     check_setup(io_uring_register_buf_ring(&ring, &group, 0));
     for (int i = 0; i < BUFFERS; i++)
@@ -437,6 +413,7 @@ static void set_up_ring(void)
 /* Accepted sockets inherit TCP_NODELAY from their listener. */
 static void run_server(struct net_listener *listener)
 {
+    net_set_nonblocking(listener->fd);
     setsockopt(listener->fd, IPPROTO_TCP, TCP_NODELAY, &(int){1}, sizeof(int));
     idle_init(&clients, options->idle_timeout_ms);
     ask_readable(stop_wakeup_fd(), &waking);

@@ -36,12 +36,15 @@
 #include <sys/mman.h>
 #include <unistd.h>
 
+#ifndef __has_feature
+#define __has_feature(x) 0
+#endif
+
 enum {
     REQUESTS = 1024,         /* room in the ring; when it is full, it is submitted early */
     BUFFERS = 256,           /* provided to the kernel; a power of two */
     BUFFER_SIZE = 16 * 1024, /* how much one recv can take */
-    GROUP = 0,               /* of buffers: there is only one */
-    NONE = -1,               /* no buffer */
+    NONE = -1,
 };
 
 struct client {
@@ -64,11 +67,11 @@ static unsigned char (*buffers)[BUFFER_SIZE];
 static int buffers_in_use; /* with answers in them */
 static struct client *first_waiting, *last_waiting;
 static struct idle_list clients;
-static char accepting, pending, waking; /* their addresses mark results that no client has */
+static char accepting; /* its address marks the results of accept; clients have their own */
 
 /* ---- Requests: each is submitted with the next io_uring_enter ---------------------------- */
 
-/* The kernel hands the mark back with the result. */
+/* The mark comes back with the result; NULL = the result needs no action. */
 static struct io_uring_sqe *new_request(void *mark)
 {
     struct io_uring_sqe *request;
@@ -79,20 +82,15 @@ static struct io_uring_sqe *new_request(void *mark)
     return request;
 }
 
-static struct io_uring_sqe *ask_readable(int fd, void *mark)
-{
-    struct io_uring_sqe *request = new_request(mark);
-
-    io_uring_prep_poll_add(request, fd, POLLIN);
-    return request;
-}
-
 /* Multishot: one request for any number of connections, each of which is a result. It is linked
  * to a poll, so it begins when a connection is pending. Without a free descriptor it would fail
  * before that, again and again. */
 static void ask_accept(int listener)
 {
-    ask_readable(listener, &pending)->flags |= IOSQE_IO_LINK;
+    struct io_uring_sqe *pending = new_request(NULL);
+
+    io_uring_prep_poll_add(pending, listener, POLLIN);
+    pending->flags |= IOSQE_IO_LINK;
     io_uring_prep_multishot_accept(new_request(&accepting), listener, NULL, NULL, SOCK_CLOEXEC);
 }
 
@@ -103,7 +101,6 @@ static void ask_recv(struct client *c)
 
     io_uring_prep_recv(request, c->fd, NULL, BUFFER_SIZE, 0);
     request->flags |= IOSQE_BUFFER_SELECT;
-    request->buf_group = GROUP;
     request->ioprio |= IORING_RECVSEND_POLL_FIRST;
 }
 
@@ -113,12 +110,6 @@ static void ask_send(struct client *c)
     int flags = c->buffer != NONE ? MSG_DONTWAIT : 0;
 
     io_uring_prep_send(new_request(c), c->fd, c->answers, c->unsent, flags | MSG_NOSIGNAL);
-}
-
-/* Ends the request with this mark early: its result is ECANCELED. */
-static void ask_cancel(void *mark)
-{
-    io_uring_prep_cancel(new_request(NULL), mark, 0);
 }
 
 /* ---- Provided buffers -------------------------------------------------------------------- */
@@ -150,6 +141,15 @@ static void wait_for_buffer(struct client *c)
     last_waiting = c;
 }
 
+/* ---- A client ---------------------------------------------------------------------------- */
+
+static void touch(struct client *c)
+{
+    idle_touch(&clients, &c->idle);
+    if (clients.limit_ms > 0 && c->copy != NULL)
+        c->sendq = net_sendq(c->fd);
+}
+
 /* Copies the answers that the socket did not take, so that the buffer can be returned. */
 static void copy_unsent(struct client *c)
 {
@@ -161,15 +161,7 @@ static void copy_unsent(struct client *c)
         c->answers = memcpy(copy, c->answers, c->unsent);
     release_answers(c);
     c->copy = copy;
-}
-
-/* ---- A client ---------------------------------------------------------------------------- */
-
-static void touch(struct client *c)
-{
-    idle_touch(&clients, &c->idle);
-    if (clients.limit_ms > 0 && c->unsent > 0)
-        c->sendq = net_sendq(c->fd);
+    touch(c);
 }
 
 static void close_client(struct client *c)
@@ -194,11 +186,11 @@ static void pump_client(struct client *c)
         ask_recv(c);
 }
 
-/* Closes the client as soon as its request is done. */
+/* Closes the client as soon as its request is done: at once, for that is cancelled. */
 static void end_client(struct client *c)
 {
     c->ended = true;
-    ask_cancel(c);
+    io_uring_prep_cancel(new_request(NULL), c, 0);
 }
 
 static void accept_client(int fd, const struct address *peer)
@@ -228,16 +220,18 @@ static bool is_passing(int result)
     return result == -EINTR || net_is_again(-result);
 }
 
-static void take_received(struct client *c, int n, int buffer)
+static void take_received(struct client *c, int n, unsigned flags)
 {
+    if (flags & IORING_CQE_F_BUFFER) {
+        c->buffer = (int)(flags >> IORING_CQE_BUFFER_SHIFT);
+        buffers_in_use++;
+    }
     stats_add(&stats.recv_calls, 1);
     stats_add(&stats.recv_again, n == -ENOBUFS || is_passing(n));
-    c->buffer = buffer;
-    buffers_in_use += buffer != NONE;
     if (n > 0) {
         stats_add(&stats.bytes_in, (uint64_t)n);
-        c->answers = buffers[buffer];
-        c->unsent = echo_feed(&c->echo, buffers[buffer], (size_t)n);
+        c->answers = buffers[c->buffer];
+        c->unsent = echo_feed(&c->echo, buffers[c->buffer], (size_t)n);
         touch(c);
     } else if (n != -ENOBUFS && !is_passing(n)) {
         c->ended = true;
@@ -267,28 +261,34 @@ static void take_sent(struct client *c, int n)
     pump_client(c);
 }
 
-static bool admit(int fd, struct address *peer)
+/* Returns the descriptor that the multishot accept has made if its client is admitted; or -1.
+ */
+static int admit(int fd, struct address *peer)
 {
     struct sockaddr_storage name = {0};
 
+    stats_add(&stats.accept_calls, 1);
     getpeername(fd, (struct sockaddr *)&name, &(socklen_t){sizeof name});
     address_from_sockaddr(peer, (struct sockaddr *)&name);
-    stats_add(&stats.accept_calls, 1);
-    return server_admit(peer);
+    if (server_admit(peer))
+        return fd;
+    close(fd);
+    return -1;
 }
 
 /* The multishot accept has a result: a descriptor, or the error that ended it. After an error
- * server_accept takes the pending connection; without a free descriptor it rejects it. */
+ * server_accept takes the pending connection, or rejects it for lack of descriptors. */
 static void take_accepted(struct net_listener *listener, int result, bool more)
 {
     struct address peer;
+    int fd = -1;
 
-    if (result < 0 && !stop_requested())
-        result = server_accept(listener, &peer);
-    else if (result >= 0 && !admit(result, &peer))
-        result = close(result) - 1;
     if (result >= 0)
-        accept_client(result, &peer);
+        fd = admit(result, &peer);
+    else if (!stop_requested())
+        fd = server_accept(listener, &peer);
+    if (fd != -1)
+        accept_client(fd, &peer);
     if (!more && !stop_requested())
         ask_accept(listener->fd);
 }
@@ -300,17 +300,10 @@ static void take_result(struct net_listener *listener, const struct io_uring_cqe
 
     if (mark == &accepting)
         take_accepted(listener, result->res, result->flags & IORING_CQE_F_MORE);
-    else if (mark == &waking && !stop_requested())
-        ask_readable(stop_wakeup_fd(), &waking);
-    else if (mark == NULL || mark == &pending || mark == &waking)
-        return; /* these results need no action */
-    else if (c->unsent > 0)
+    else if (c != NULL && c->unsent > 0)
         take_sent(c, result->res);
-    else
-        take_received(c, result->res,
-                      result->flags & IORING_CQE_F_BUFFER
-                          ? (int)(result->flags >> IORING_CQE_BUFFER_SHIFT)
-                          : NONE);
+    else if (c != NULL)
+        take_received(c, result->res, result->flags);
 }
 
 /* ---- The server -------------------------------------------------------------------------- */
@@ -329,7 +322,11 @@ static void pump_waiting(void)
  * takes the results that are there now. */
 static void run_iteration(struct net_listener *listener)
 {
-    const int ms = idle_expiry_ms(&clients);
+    int ms = idle_expiry_ms(&clients);
+#if defined __SANITIZE_THREAD__ || __has_feature(thread_sanitizer)
+    if (ms == -1)
+        ms = STOP_LINGER_MS; /* it delays signals until a call that it knows */
+#endif
     struct __kernel_timespec limit = {.tv_sec = ms / 1000, .tv_nsec = ms % 1000 * 1000000L};
     struct io_uring_cqe *next;
 
@@ -344,20 +341,15 @@ static void run_iteration(struct net_listener *listener)
     pump_waiting();
 }
 
-/* At a stop a client is only idle when all its answers are sent. */
-static bool is_active(const struct client *c)
-{
-    if (stop_requested())
-        return c->unsent > 0 || net_readable(c->fd, 0);
-    return idle_has_progress(c->fd, c->unsent > 0 ? c->sendq : -1);
-}
-
-static void close_idle(void)
+/* Ends clients that have been idle for too long. At a stop, a client with unsent answers is not
+ * idle. */
+static void end_idle(void)
 {
     struct client *c;
 
     while ((c = (struct client *)idle_expired(&clients)) != NULL) {
-        if (!is_active(c))
+        if (stop_requested() ? c->unsent == 0 && !net_readable(c->fd, 0)
+                             : !idle_has_progress(c->fd, c->copy != NULL ? c->sendq : -1))
             end_client(c);
         touch(c); /* to the end of the list */
     }
@@ -368,14 +360,15 @@ static void drain_clients(struct net_listener *listener)
 {
     struct idle_node *node;
 
-    ask_cancel(&accepting);
-    ask_cancel(&pending);
+    io_uring_prep_cancel_fd(new_request(NULL), listener->fd, IORING_ASYNC_CANCEL_ALL);
+    io_uring_submit(&ring);
+    net_unlisten(listener);
     clients.limit_ms = STOP_LINGER_MS;
     for (node = clients.first; node != NULL; node = node->next)
         node->last_active = (uint32_t)clock_ms();
     do {
         run_iteration(listener);
-        close_idle();
+        end_idle();
         for (node = clients.first; node != NULL && stop_deadline_passed(); node = node->next)
             end_client((struct client *)node);
     } while (clients.first != NULL);
@@ -395,7 +388,7 @@ static void check_setup(int error)
 static void set_up_ring(void)
 {
     const size_t size = (sizeof *buffers + sizeof(struct io_uring_buf)) * BUFFERS;
-    struct io_uring_buf_reg group = {.ring_entries = BUFFERS, .bgid = GROUP};
+    struct io_uring_buf_reg group = {.ring_entries = BUFFERS};
 
     check_setup(io_uring_queue_init(REQUESTS, &ring,
                                     IORING_SETUP_SINGLE_ISSUER | IORING_SETUP_DEFER_TASKRUN));
@@ -416,14 +409,13 @@ static void run_server(struct net_listener *listener)
     net_set_nonblocking(listener->fd);
     setsockopt(listener->fd, IPPROTO_TCP, TCP_NODELAY, &(int){1}, sizeof(int));
     idle_init(&clients, options->idle_timeout_ms);
-    ask_readable(stop_wakeup_fd(), &waking);
+    io_uring_prep_poll_multishot(new_request(NULL), stop_wakeup_fd(), POLLIN);
     ask_accept(listener->fd);
     server_ready(&listener->address);
     while (!stop_requested()) {
         run_iteration(listener);
-        close_idle();
+        end_idle();
     }
-    net_unlisten(listener);
     drain_clients(listener);
     io_uring_queue_exit(&ring);
 }

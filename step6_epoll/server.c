@@ -27,8 +27,7 @@
 
 enum { EVENTS_MAX = 256 }; /* per epoll_wait; further ones are reported by the next */
 
-/* Adds or changes (operation) what epoll watches fd for, and the pointer that its events carry.
- */
+/* Adds or changes (operation) what epoll watches fd for, and the pointer in its events. */
 static int watch(int epoll, int operation, int fd, int want, void *data)
 {
     struct epoll_event event = {

@@ -25,11 +25,11 @@
 #include <string.h>
 
 enum {
-    LISTENER =
-        0, /* places in asked[]: these two, then the clients in the order of their list */
-    WAKEUP,
-    FIRST_CLIENT,
-};
+    ACCEPTS_MAX = 64
+}; /* per iteration, which with many clients is too dear for one accept */
+
+/* Places in asked[]. The clients follow in the order of their list. */
+enum { LISTENER, WAKEUP, FIRST_CLIENT };
 
 static struct pollfd *asked;
 static int room; /* entries in asked[] */
@@ -49,14 +49,18 @@ static int make_room(int clients)
     return 0;
 }
 
-static void accept_client(struct net_listener *listener, struct conn_list *clients)
+/* Returns whether a client was pending. Then there may be more. */
+static bool accept_client(struct net_listener *listener, struct conn_list *clients)
 {
     struct conn *c = conn_accept(clients, listener);
 
-    if (c != NULL && make_room(clients->count) == -1)
+    if (c == NULL)
+        return errno == ECONNABORTED;
+    if (make_room(clients->count) == -1)
         conn_reject(clients, c, strerror(errno));
-    else if (c != NULL)
+    else
         conn_greet(c);
+    return true;
 }
 
 static void pump_client(struct conn_list *clients, struct conn *c)
@@ -102,7 +106,8 @@ static void run_server(struct net_listener *listener)
         }
         conn_close_idle(&clients);
         if (asked[LISTENER].revents != 0) /* last: accept_client may move asked[] */
-            accept_client(listener, &clients);
+            for (int i = 0; i < ACCEPTS_MAX && accept_client(listener, &clients); i++)
+                ;
     }
     net_unlisten(listener);
     drain_clients(&clients);

@@ -7,7 +7,7 @@ import subprocess
 from check_server import case
 from check_server.protocol import message
 
-BUFFERS = 256       # as in io_uring.c
+BUFFERS = 128       # as in io_uring.c
 
 
 @case("for many clients it needs fewer waits than it receives messages", clients=50)

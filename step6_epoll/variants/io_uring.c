@@ -42,8 +42,8 @@
 
 enum {
     REQUESTS = 1024,         /* room in the ring; when it is full, it is submitted early */
-    BUFFERS = 256,           /* provided to the kernel; a power of two */
-    BUFFER_SIZE = 16 * 1024, /* how much one recv can take */
+    BUFFERS = 128,           /* provided to the kernel; a power of two */
+    BUFFER_SIZE = 64 * 1024, /* how much one recv can take */
     NONE = -1,
 };
 

@@ -1,7 +1,7 @@
 """What a case is handed: `t`, the one trial of one case on one server."""
 
-import functools
 import contextlib
+import functools
 import json
 import os
 import random
@@ -39,8 +39,9 @@ class Trial:
         return server
 
     def run(self, *args, timeout=None, stdout=None, user=None, prepare=None):
-        """Run the server with exactly these arguments, meant to end by itself. prepare is called
-        in the child before the server starts."""
+        """Run the server with exactly these arguments, meant to end by itself.
+
+        prepare is called in the child before the server starts."""
         command = [self.settings.server, *self.settings.server_args, *args]
         if user is not None:
             prepare = functools.partial(os.setreuid, user, user)

@@ -28,7 +28,7 @@ def too_few_descriptors(t):
     with t.server() as s:
         if s.sanitized():
             t.skip("a sanitizer opens files of its own at the end")
-    for count in range(4, 13):
+    for count in range(4, 12):
         def limit_descriptors():
             resource.setrlimit(resource.RLIMIT_NOFILE, (count, count))
 

@@ -24,6 +24,11 @@ struct net_listener {
 int net_listen(struct net_listener *listener, const char *host, const char *port,
                const char **why);
 
+/* The same with a socket that another process has opened and passed to this one. It must be a
+ * TCP socket that listens. Sets FD_CLOEXEC. Clears O_NONBLOCK, which the server before this one
+ * may have set: the processes share that flag. */
+int net_listen_passed(struct net_listener *listener, int fd, const char **why);
+
 /* Closes the listener and its reserved descriptor. */
 void net_unlisten(struct net_listener *listener);
 

@@ -5,6 +5,8 @@
 ##                       STEPS=1,2,6: only these steps; VARIANTS=1: their variants as well
 ##                       N=5: how many clients; SCALE=0.2: length of the pauses (1 for a class)
 ## make run STEP=6     start one server; STEP=6/edge: a variant; ARGS='--quiet 8080'
+## make fleet          run three servers behind HAProxy: kill one, restart all, slow one down
+##                       ARGS='--rate 300': see clients/fleet/fleet.py --help
 ## make trace STEP=6   the system calls of one server while it serves two clients (strace)
 ## make diff A=5 B=6   what changes from one server to another; B=6/edge: a variant
 ##                       A=1 B=4 is the turning point of the course
@@ -49,7 +51,7 @@ STEP_LIST := $(subst $() ,$(comma),$(WANTED))
 CHOSEN := $(foreach n,$(WANTED),$(filter step$(n)_%,$(DIRECTORIES)))
 STAGES = $(shell sed -n "s/^stages='\(.*\)'/\1/p" common/tools/check-full.sh)
 
-.PHONY: all $(DIRECTORIES) clients tests demo run trace diff check test check-full bench \
+.PHONY: all $(DIRECTORIES) clients tests demo fleet run trace diff check test check-full bench \
         bench-check coverage memcheck dockerfile-check fuzz matrix lint format format-check \
         compile_commands.json clean help \
         known-steps all-steps known-stages need-build setup-build setup-check
@@ -85,6 +87,10 @@ demo: known-steps setup-build
 	@clients/demo.py --clients $(or $(N),5) --scale $(or $(SCALE),0.2) \
 	    --steps $(STEP_LIST) \
 	    $(if $(VARIANTS),--variants)
+
+fleet: all-steps setup-build
+	@$(MAKE) --no-print-directory step4_nonblocking_poll step6_epoll
+	@clients/fleet/fleet.py $(ARGS)
 
 tests: known-steps $(CHOSEN) clients
 	@for part in common clients $(CHOSEN); do \

@@ -36,6 +36,8 @@ full         valgrind      valgrind,libc6-dbg     valgrind            valgrind  
 full         musl-gcc      musl-tools             musl-gcc            -                  musl            -
 full         gnuplot       gnuplot-nox            gnuplot             gnuplot            gnuplot         gnuplot
 full         redis-server  redis-server           redis               redis              redis           redis
+full         haproxy       haproxy                haproxy             haproxy            haproxy         haproxy
+full         ip            iproute2               iproute             iproute2           iproute2        -
 full         libhiredis    libhiredis-dev         hiredis-devel       hiredis-dev        hiredis         hiredis
 full         liburing      liburing-dev           liburing-devel      liburing-dev       liburing        -
 '
@@ -52,6 +54,7 @@ have() {
     libhiredis) ${PKG_CONFIG:-pkg-config} --exists hiredis 2>/dev/null ;;
     lib*) ${PKG_CONFIG:-pkg-config} --exists "$1" 2>/dev/null ;;
     pkg-config) command -v "${PKG_CONFIG:-pkg-config}" >/dev/null ;;
+    haproxy | ip) PATH=$PATH:/usr/sbin:/sbin command -v "$1" >/dev/null ;; # users may lack these
     make) command -v make >/dev/null || command -v gmake >/dev/null ;;
     python3) python3 -c 'import sys; sys.exit(sys.version_info < (3, 8))' 2>/dev/null ;;
     *) command -v "$1" >/dev/null ;;

@@ -9,6 +9,8 @@ Each part is a program that writes TAP to its standard output:
     */tests/check-*.py  checks of the tree itself
     clients/bench/check.py
                         what the course claims about cost; not if steps were chosen
+    clients/fleet/check.py
+                        a server behind HAProxy; not if steps were chosen
     step*/server        through check-server.py, with the step's own cases in tests/lesson.py:
                         first the cases that only wait, then alone those that measure time
     build/variants/*    the same with tests/lesson_NAME.py, and --quick unless --full is given
@@ -197,6 +199,10 @@ def find_parts(root, steps, level):
     if claims.is_file() and not steps:
         yield Part("clients", "bench/check.py", [sys.executable, str(claims)], 120, alone=True,
                    expected=60)
+    behind = root / "clients/fleet/check.py"
+    if behind.is_file() and not steps:
+        yield Part("clients", "fleet/check.py", [sys.executable, str(behind)], 180,
+                   expected=15)
     for server in tree.servers(root, steps):
         yield from suites(root, server, level)
 

@@ -325,7 +325,7 @@ class MakefileTest(MakeTest):
 
     def test_everything_has_a_target_that_help_names(self):
         _, out, _ = self.make("help")
-        for target in ("demo", "run", "trace", "diff", "check", "test", "check-full", "lint",
+        for target in ("demo", "fleet", "run", "trace", "diff", "check", "test", "check-full", "lint",
                        "format", "format-check", "memcheck", "fuzz", "coverage", "matrix",
                        "dockerfile-check", "bench", "bench-check", "compile_commands.json",
                        "clean"):

@@ -104,6 +104,7 @@ dockerfile-check:
 	@common/tools/check-full.sh dockerfile-check
 check-full: all-steps known-stages setup-check
 	@sh common/build-aux/setup.sh full
+	@sh common/build-aux/setup.sh cross
 	@$(MAKE) --no-print-directory tests
 	@common/tools/check-full.sh $(STAGE)
 

@@ -96,7 +96,7 @@ class Missing(unittest.TestCase):
         for arguments, message in (
                 (["--rate", "0"], "--rate: 0: expected a whole number from 1 to 1000"),
                 (["--nap", "x"], "--nap: x: expected a whole number from 10 to 500"),
-                (["--json", "/no/such/file"], "/no/such/file"),
+                (["--json", "/dev/null/file"], "/dev/null/file"),
                 (["more"], "more")):
             done = processes.capture([*COMMAND, *arguments], 20)
             self.assertEqual((done.status, done.stdout), (2, ""), arguments)

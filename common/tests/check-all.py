@@ -245,9 +245,10 @@ def suites(root, server, level):
     if (root / "common/tests/faults.c").is_file():
         faults = server.area / f"build/tests/faults_{name}"
         yield Part(server.area.name, faults.name, [str(faults), *arguments], 120, in_c=True)
-    yield Part(server.area.name, f"{name} under faults",
-               [sys.executable, str(root / "clients/tests/inject.py"), *tail], 120,
-               expected=15)
+    if (root / "clients/tests/inject.py").is_file():
+        yield Part(server.area.name, f"{name} under faults",
+                   [sys.executable, str(root / "clients/tests/inject.py"), *tail], 120,
+                   expected=15)
 
 
 def tell(part):

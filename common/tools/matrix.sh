@@ -4,6 +4,10 @@
 #
 #   common/tools/matrix.sh [NAME...]    only these rows
 #
+# The row arm64 is built by a cross-compiler and run by qemu-user; `common/build-aux/setup.sh cross`
+# installs both on Debian, with the libraries of that architecture. Its unit tests run, and the
+# quick suite of each server and variant.
+#
 # Each row is built in a copy of the tree, build/matrix/NAME, with warnings as errors. There the
 # unit tests run, and each server with failing calls. With a sanitizer, or with SUITES=1, the
 # suites run as well. A row whose compiler is absent is skipped with a message. With REQUIRE_ALL=1
@@ -11,6 +15,7 @@
 set -u
 CDPATH='' cd "$(dirname "$0")/../.." || exit 2
 wanted=" $* "
+emulator='' # runs the programs of a row for another processor
 known=''
 failed=0
 
@@ -30,6 +35,34 @@ leave_out_libraries() {
     export PKG_CONFIG_LIBDIR=/nonexistent
 }
 
+not_debian() {
+    ! grep -qs '^ID=debian' /etc/os-release
+}
+
+# The libraries of another processor, or what is missing
+cross_libraries() { # MULTIARCH_NAME
+    export PKG_CONFIG_LIBDIR="/usr/lib/$1/pkgconfig"
+    for library in cmocka libuv; do
+        pkg-config --exists "$library" || lacks="no $library for this processor"
+    done
+    command -v "$emulator" >/dev/null || lacks="no $emulator"
+}
+
+# Puts a script in the place of each program, which runs the program by the emulator.
+emulate() {
+    find "$copy" -path '*/elf' -prune -o -type f -perm -u+x -print | while read -r file; do
+        [ "$(head -c 4 "$file" | tail -c 3)" = ELF ] || continue
+        folder=${file%/*}/elf
+        mkdir -p "$folder"
+        mv "$file" "$folder/"
+        # shellcheck disable=SC2016  # for that script
+        printf '#!/bin/sh\nexec %s -0 "$0" "%s" "$@"\n' "$emulator" "$PWD/$folder/${file##*/}" >"$file"
+        chmod +x "$file"
+    done
+    # Both change the system calls of the program that runs, which would be the emulator.
+    rm "$copy/common/tests/faults.c" "$copy/clients/tests/inject.py"
+}
+
 row() { # NAME CC CFLAGS AR SANITIZERS
     name=$1 cc=$2 cflags="$3 -Werror" ar=${4:-ar} san=${5-} copy=build/matrix/$1
     known="$known $name "
@@ -40,8 +73,9 @@ row() { # NAME CC CFLAGS AR SANITIZERS
     echo 'int main(void) { return 0; }' |
         $cc $cflags ${san:+-fsanitize=$san} -x c -o build/matrix/probe - 2>/dev/null ||
         lacks="no $cc that takes $3${san:+ -fsanitize=$san}"
+    [ -z "$emulator" ] || cross_libraries "${cc%-gcc}"
     if [ -n "$lacks" ]; then
-        if [ "${REQUIRE_ALL:-0}" = 0 ]; then
+        if [ "${REQUIRE_ALL:-0}" = 0 ] || { [ -n "$emulator" ] && not_debian; }; then
             echo "skip  $name: $lacks"
         else
             echo "FAIL  $name: $lacks, and REQUIRE_ALL is set"
@@ -73,9 +107,13 @@ row() { # NAME CC CFLAGS AR SANITIZERS
     esac
     [ "${SUITES:-0}$san" = 0 ] || parts="$parts step"
     slow=${CHECK_SLOW:-1}
-    [ -z "$san" ] || slow=3
+    [ -z "$san$emulator" ] || slow=3
+    if [ -n "$emulator" ]; then
+        emulate
+        parts="$parts step"
+    fi
     # shellcheck disable=SC2086
-    if SAN="$san" CHECK_SLOW=$slow python3 "$copy/common/tests/check-all.py" --quick $parts \
+    if SAN="$san" CHECK_SLOW=$slow CHECK_EMULATED="$emulator" python3 "$copy/common/tests/check-all.py" --quick $parts \
         >"$copy/log" 2>&1; then
         echo "ok    $name: $(tail -1 "$copy/log") ($cc $cflags)"
     else
@@ -97,6 +135,10 @@ row sanitizers gcc '-O1 -g' ar address,undefined
 row sanitizers-clang clang '-O1 -g' ar address,undefined
 row threads gcc '-O1 -g' ar thread
 row musl musl-gcc '-O2 -g -Wno-sign-conversion' # its FD_SET is a macro that warns
+emulator=qemu-aarch64
+row arm64 aarch64-linux-gnu-gcc '-O2 -g' aarch64-linux-gnu-ar
+emulator=''
+unset PKG_CONFIG_LIBDIR
 for name in $wanted; do
     case $known in *" $name "*) ;; *)
         echo "matrix: no row $name; there are$known" | tr -s ' ' >&2

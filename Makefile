@@ -24,6 +24,7 @@
 ## make matrix         build and test with other compilers, flags, sanitizers and musl
 ##                       ROW="musl threads": only these rows
 ## make dockerfile-check   carry out common/build-aux/Dockerfile in a bare Debian; needs root
+## make container-check    build it with buildah, which is a container engine; needs root
 ## make bench-check    check what the course says about cost, as ratios
 ## make bench          measure what each server costs: five minutes
 ##                       QUICK=1: under one minute; PEERS=1: Redis too; STEPS=5,6: only these
@@ -52,7 +53,7 @@ CHOSEN := $(foreach n,$(WANTED),$(filter step$(n)_%,$(DIRECTORIES)))
 STAGES = $(shell sed -n "s/^stages='\(.*\)'/\1/p" common/tools/check-full.sh)
 
 .PHONY: all $(DIRECTORIES) clients tests demo fleet run trace diff check test check-full bench \
-        bench-check coverage memcheck dockerfile-check fuzz matrix lint format format-check \
+        bench-check coverage memcheck dockerfile-check container-check fuzz matrix lint format format-check \
         compile_commands.json clean help \
         known-steps all-steps known-stages need-build setup-build setup-check
 
@@ -100,8 +101,8 @@ check: known-steps setup-check
 	@$(MAKE) --no-print-directory tests
 	@common/tests/check-all.py $(if $(ASKED),--steps $(STEP_LIST))
 
-dockerfile-check:
-	@common/tools/check-full.sh dockerfile-check
+dockerfile-check container-check:
+	@common/tools/check-full.sh $@
 check-full: all-steps known-stages setup-check
 	@sh common/build-aux/setup.sh full
 	@sh common/build-aux/setup.sh cross

@@ -18,18 +18,18 @@ SECONDS = 120
 
 # Why a proxy changes a case, and the names of the cases.
 CHANGED = {
-    "it limits the descriptors, threads or memory of the program that was started. Here that is "
-    "behind.py, and HAProxy, which does not start with so few":
+    "it limits the descriptors, threads or memory of the program that was started. Here that "
+    "is behind.py, and HAProxy, which does not start with so few":
         ["out-of-descriptors-*", "lowered-descriptor-limit", "out-of-threads", "out-of-memory",
          "memory-returns"],
-    "it watches the memory and CPU time of the program that was started. Here that is behind.py, "
-    "which does nothing, so the case could not fail":
+    "it watches the memory and CPU time of the program that was started. Here that is "
+    "behind.py, which does nothing, so the case could not fail":
         ["never-reading-client", "never-reading-trickle", "bytes-outside-messages", "no-leaks",
          "idle-clients"],
-    "it stops the program that was started with SIGSTOP. Here that would stop behind.py only":
+    "it stops the program that was started with SIGSTOP. Here that is behind.py only":
         ["stopped-and-continued"],
     "it opens more connections than the 5000 that haproxy.cfg allows for a server. The others "
-    "wait in HAProxy's queue and are disconnected after 5 s (timeout queue)":
+    "wait in HAProxy's queue, and are disconnected after 5 s (timeout queue)":
         ["ten-thousand-idle"],
     "it measures how long a client waits while others send without pause. Each of them has "
     "16 KiB of answers in HAProxy's buffers in addition to those in the kernel's":

@@ -145,12 +145,12 @@ def percentile(values, share):
     return sorted(values)[min(len(values) - 1, int(len(values) * share))]
 
 
-def slow_server(show, fleet, rate, seconds, nap):
-    """One server takes naps: two ways to balance."""
+def slow_server(show, fleet, rate, seconds, interval_ms):
+    """One server sleeps between two looks at its clients: two ways to balance."""
     slow = fleet[-1]
-    show.title(f"3. {slow.name} is slow: step 4, which sleeps {nap} ms between two looks. "
+    show.title(f"3. {slow.name} is slow: step 4, which sleeps {interval_ms} ms between two looks. "
                f"{rate} clients a second send one message each, for {seconds:g} s.")
-    slow.start(program(4), "--interval-ms", str(nap))
+    slow.start(program(4), "--interval-ms", str(interval_ms))
     print(f"            {'':<11} {'median':>9} {'99th':>9} {'longest':>9}   clients of "
           + ", ".join(machine.name for machine in fleet))
     table = show.figures["slow"] = {}
@@ -198,7 +198,7 @@ def parse(arguments):
         help="clients a second, in parts 2 and 3 (200)")
     add("--seconds", type=whole_number(1, 60), default=5, metavar="S",
         help="for each way to balance, in part 3 (5)")
-    add("--nap", type=whole_number(10, 500), default=300, metavar="MS",
+    add("--interval-ms", type=whole_number(10, 500), default=300, metavar="MS",
         help="how long the slow server sleeps (300)")
     add("--no-namespaces", action="store_true",
         help="use addresses of this machine: 127.0.0.2 and so on")
@@ -227,7 +227,7 @@ def main():
             with Live(show, balancer):
                 kill_one(show, balancer, fleet, settings.clients)
                 restart_all(show, balancer, fleet, settings.rate)
-        slow_server(show, fleet, settings.rate, settings.seconds, settings.nap)
+        slow_server(show, fleet, settings.rate, settings.seconds, settings.interval_ms)
     if settings.json:
         json.dump(show.figures, settings.json, indent=1)
         settings.json.write("\n")

@@ -14,7 +14,7 @@ class Visits(threading.Thread):
     Each sends `messages`, one every `gap` seconds, checks the answers, and leaves.
 
     visitors    how many came
-    sent        messages; each is owed an answer
+    sent        messages; for each an answer must come
     latencies   seconds from when a message was due to its answer
     trouble     what went wrong, a line for each visitor who missed an answer
     """

@@ -17,7 +17,7 @@ from lib import figures, processes      # noqa: E402
 import machines                         # noqa: E402
 
 REQUIRED = os.environ.get("REQUIRE_ALL", "0") != "0"
-SMALL = ["--clients", "9", "--rate", "40", "--seconds", "1", "--nap", "100"]
+SMALL = ["--clients", "9", "--rate", "40", "--seconds", "1", "--interval-ms", "100"]
 COMMAND = [sys.executable, str(FLEET / "fleet.py"), *SMALL]
 
 
@@ -95,7 +95,7 @@ class Missing(unittest.TestCase):
     def test_usage(self):
         for arguments, message in (
                 (["--rate", "0"], "--rate: 0: expected a whole number from 1 to 1000"),
-                (["--nap", "x"], "--nap: x: expected a whole number from 10 to 500"),
+                (["--interval-ms", "x"], "--interval-ms: x: expected a whole number from 10 to 500"),
                 (["--json", "/dev/null/file"], "/dev/null/file"),
                 (["more"], "more")):
             done = processes.capture([*COMMAND, *arguments], 20)

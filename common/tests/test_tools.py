@@ -327,7 +327,7 @@ class MakefileTest(MakeTest):
         _, out, _ = self.make("help")
         for target in ("demo", "fleet", "run", "trace", "diff", "check", "test", "check-full", "lint",
                        "format", "format-check", "memcheck", "fuzz", "coverage", "matrix",
-                       "dockerfile-check", "bench", "bench-check", "compile_commands.json",
+                       "dockerfile-check", "container-check", "bench", "bench-check", "compile_commands.json",
                        "clean"):
             self.assertIn("make " + target, out)
             self.assertEqual(self.make("-n", target, "STEP=1" if target in ("run", "trace") else

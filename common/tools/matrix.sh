@@ -39,9 +39,9 @@ not_debian() {
     ! grep -qs '^ID=debian' /etc/os-release
 }
 
-# The libraries of another processor, or what is missing
-cross_libraries() { # MULTIARCH_NAME
-    export PKG_CONFIG_LIBDIR="/usr/lib/$1/pkgconfig"
+# Finds the libraries of another processor, or sets lacks
+cross_libraries() {
+    export PKG_CONFIG_LIBDIR="/usr/lib/${cc%-gcc}/pkgconfig"
     for library in cmocka libuv; do
         pkg-config --exists "$library" || lacks="no $library for this processor"
     done
@@ -73,7 +73,7 @@ row() { # NAME CC CFLAGS AR SANITIZERS
     echo 'int main(void) { return 0; }' |
         $cc $cflags ${san:+-fsanitize=$san} -x c -o build/matrix/probe - 2>/dev/null ||
         lacks="no $cc that takes $3${san:+ -fsanitize=$san}"
-    [ -z "$emulator" ] || cross_libraries "${cc%-gcc}"
+    [ -z "$emulator" ] || cross_libraries
     if [ -n "$lacks" ]; then
         if [ "${REQUIRE_ALL:-0}" = 0 ] || { [ -n "$emulator" ] && not_debian; }; then
             echo "skip  $name: $lacks"
@@ -85,6 +85,7 @@ row() { # NAME CC CFLAGS AR SANITIZERS
     fi
     goals='all tests'
     copy_tree
+    [ -z "$emulator" ] || cross_libraries
     case $cc in musl-*) leave_out_libraries ;; esac
     for part in "$copy"/common "$copy"/clients "$copy"/step*; do
         # shellcheck disable=SC2086

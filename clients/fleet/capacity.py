@@ -73,8 +73,8 @@ def visits(front, servers, seconds):
                 raise processes.Trouble("a visitor was not served")
         count += 1
     balancer, server = cost.microseconds(count)
-    print(f"\nCPU time for each visit (connect, one message, close): HAProxy {balancer:.0f} µs, "
-          f"server {server:.0f} µs", flush=True)
+    print("\nCPU time for each visit (connect, one message, close): "
+          f"HAProxy {balancer:.0f} µs, server {server:.0f} µs", flush=True)
 
 
 def idle(front, servers, count):

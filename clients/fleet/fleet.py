@@ -148,8 +148,8 @@ def percentile(values, share):
 def slow_server(show, fleet, rate, seconds, interval_ms):
     """One server sleeps between two looks at its clients: two ways to balance."""
     slow = fleet[-1]
-    show.title(f"3. {slow.name} is slow: step 4, which sleeps {interval_ms} ms between two looks. "
-               f"{rate} clients a second send one message each, for {seconds:g} s.")
+    show.title(f"3. {slow.name} is slow: step 4, which sleeps {interval_ms} ms between two "
+               f"looks. {rate} clients a second send one message each, for {seconds:g} s.")
     slow.start(program(4), "--interval-ms", str(interval_ms))
     print(f"            {'':<11} {'median':>9} {'99th':>9} {'longest':>9}   clients of "
           + ", ".join(machine.name for machine in fleet))

@@ -95,7 +95,8 @@ class Missing(unittest.TestCase):
     def test_usage(self):
         for arguments, message in (
                 (["--rate", "0"], "--rate: 0: expected a whole number from 1 to 1000"),
-                (["--interval-ms", "x"], "--interval-ms: x: expected a whole number from 10 to 500"),
+                (["--interval-ms", "x"],
+                 "--interval-ms: x: expected a whole number from 10 to 500"),
                 (["--json", "/dev/null/file"], "/dev/null/file"),
                 (["more"], "more")):
             done = processes.capture([*COMMAND, *arguments], 20)

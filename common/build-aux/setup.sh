@@ -41,6 +41,7 @@ full         redis-server  redis-server           redis               redis     
 full         haproxy       haproxy                haproxy             haproxy            haproxy         haproxy
 full         ip            iproute2               iproute             iproute2           iproute2        -
 full         libhiredis    libhiredis-dev         hiredis-devel       hiredis-dev        hiredis         hiredis
+full         debootstrap   debootstrap            debootstrap         debootstrap        debootstrap     -
 full         buildah       buildah                buildah             buildah            buildah         -
 cross        qemu-aarch64  qemu-user              -                   -                  -               -
 cross        aarch64-linux-gnu-gcc gcc-aarch64-linux-gnu - - - -
@@ -62,7 +63,7 @@ have() {
         ${PKG_CONFIG:-pkg-config} --exists cmocka libuv 2>/dev/null ;;
     lib*) ${PKG_CONFIG:-pkg-config} --exists "$1" 2>/dev/null ;;
     pkg-config) command -v "${PKG_CONFIG:-pkg-config}" >/dev/null ;;
-    haproxy | ip) PATH=$PATH:/usr/sbin:/sbin command -v "$1" >/dev/null ;; # users may lack these
+    haproxy | ip | debootstrap) PATH=$PATH:/usr/sbin:/sbin command -v "$1" >/dev/null ;; # users may lack these
     make) command -v make >/dev/null || command -v gmake >/dev/null ;;
     python3) python3 -c 'import sys; sys.exit(sys.version_info < (3, 8))' 2>/dev/null ;;
     *) command -v "$1" >/dev/null ;;

@@ -6,7 +6,7 @@
 #   setup.sh check [STEP...]   to test them as well: cmocka
 #   setup.sh watch             to try what the READMEs suggest: strace, nc
 #   setup.sh full              every optional tool: analysers, sanitizers, a second libc, ...
-#   setup.sh cross             to build and run the servers for arm64 on another processor
+#   setup.sh cross             to build the servers for arm64 and i686, and run them
 #                              (on Debian only, whose packages for arm64 it adds)
 #
 # Prints nothing when all is there. Otherwise it says what is missing and which command installs
@@ -43,6 +43,7 @@ full         ip            iproute2               iproute             iproute2  
 full         libhiredis    libhiredis-dev         hiredis-devel       hiredis-dev        hiredis         hiredis
 full         debootstrap   debootstrap            debootstrap         debootstrap        debootstrap     -
 full         buildah       buildah                buildah             buildah            buildah         -
+cross        i686-linux-gnu-gcc gcc-i686-linux-gnu,libc6-dev-i386-cross - - - -
 cross        qemu-aarch64  qemu-user              -                   -                  -               -
 cross        aarch64-linux-gnu-gcc gcc-aarch64-linux-gnu - - - -
 cross        arm64-libs    libc6-dev:arm64,libcmocka-dev:arm64,libuv1-dev:arm64,liburing-dev:arm64 - - - -

@@ -4,9 +4,10 @@
 #
 #   common/tools/matrix.sh [NAME...]    only these rows
 #
-# The row arm64 is built by a cross-compiler and run by qemu-user; `common/build-aux/setup.sh cross`
-# installs both on Debian, with the libraries of that architecture. Its unit tests run, and the
-# quick suite of each server and variant.
+# Two rows are for other processors. In both the quick suite of each server and variant runs as
+# well. arm64 is run by qemu-user. i686 has 32 bits, and most processors here run it themselves; it
+# has no libraries, so no unit tests. `common/build-aux/setup.sh cross` installs what they need, on
+# Debian. On other systems they are skipped.
 #
 # Each row is built in a copy of the tree, build/matrix/NAME, with warnings as errors. There the
 # unit tests run, and each server with failing calls. With a sanitizer, or with SUITES=1, the
@@ -15,7 +16,8 @@
 set -u
 CDPATH='' cd "$(dirname "$0")/../.." || exit 2
 wanted=" $* "
-emulator='' # runs the programs of a row for another processor
+cross=''    # set for a row for another processor
+emulator='' # what runs its programs, if this processor does not
 known=''
 failed=0
 
@@ -27,7 +29,7 @@ copy_tree() {
         Makefile common clients step*_* | tar -xf - -C "$copy"
 }
 
-# The compiler of musl sees no other library. So there is no libuv, no cmocka, and pkg-config must
+# The compilers of musl and for i686 see no other library. So there is no libuv, no cmocka, and pkg-config must
 # not find any.
 leave_out_libraries() {
     rm -rf "$copy"/step7_* "$copy"/*/tests/test_*.c "$copy"/*/load/tests/test_*.c "$copy"/common/tests/faults.c
@@ -73,9 +75,13 @@ row() { # NAME CC CFLAGS AR SANITIZERS
     echo 'int main(void) { return 0; }' |
         $cc $cflags ${san:+-fsanitize=$san} -x c -o build/matrix/probe - 2>/dev/null ||
         lacks="no $cc that takes $3${san:+ -fsanitize=$san}"
-    [ -z "$emulator" ] || cross_libraries
+    if [ -n "$emulator" ]; then
+        cross_libraries
+    elif [ -z "$lacks" ]; then
+        build/matrix/probe || lacks="this processor does not run it"
+    fi
     if [ -n "$lacks" ]; then
-        if [ "${REQUIRE_ALL:-0}" = 0 ] || { [ -n "$emulator" ] && not_debian; }; then
+        if [ "${REQUIRE_ALL:-0}" = 0 ] || { [ -n "$cross" ] && not_debian; }; then
             echo "skip  $name: $lacks"
         else
             echo "FAIL  $name: $lacks, and REQUIRE_ALL is set"
@@ -86,7 +92,7 @@ row() { # NAME CC CFLAGS AR SANITIZERS
     goals='all tests'
     copy_tree
     [ -z "$emulator" ] || cross_libraries
-    case $cc in musl-*) leave_out_libraries ;; esac
+    case $cc in musl-* | *-static) leave_out_libraries ;; esac
     for part in "$copy"/common "$copy"/clients "$copy"/step*; do
         # shellcheck disable=SC2086
         if ! make -s -j2 -C "$part" CC="$cc" AR="$ar" CFLAGS="$cflags" SAN="$san" $goals \
@@ -109,10 +115,8 @@ row() { # NAME CC CFLAGS AR SANITIZERS
     [ "${SUITES:-0}$san" = 0 ] || parts="$parts step"
     slow=${CHECK_SLOW:-1}
     [ -z "$san$emulator" ] || slow=3
-    if [ -n "$emulator" ]; then
-        emulate
-        parts="$parts step"
-    fi
+    [ -z "$emulator" ] || emulate
+    [ -z "$cross" ] || parts="$parts step"
     # shellcheck disable=SC2086
     if SAN="$san" CHECK_SLOW=$slow CHECK_EMULATED="$emulator" python3 "$copy/common/tests/check-all.py" --quick $parts \
         >"$copy/log" 2>&1; then
@@ -136,10 +140,10 @@ row sanitizers gcc '-O1 -g' ar address,undefined
 row sanitizers-clang clang '-O1 -g' ar address,undefined
 row threads gcc '-O1 -g' ar thread
 row musl musl-gcc '-O2 -g -Wno-sign-conversion' # its FD_SET is a macro that warns
+cross=yes
+row i686 'i686-linux-gnu-gcc -static' '-O2 -g -Wno-conversion -Wno-psabi' i686-linux-gnu-ar
 emulator=qemu-aarch64
 row arm64 aarch64-linux-gnu-gcc '-O2 -g' aarch64-linux-gnu-ar
-emulator=''
-unset PKG_CONFIG_LIBDIR
 for name in $wanted; do
     case $known in *" $name "*) ;; *)
         echo "matrix: no row $name; there are$known" | tr -s ' ' >&2

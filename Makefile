@@ -49,14 +49,14 @@ STEP_LIST := $(subst $() ,$(comma),$(WANTED))
 CHOSEN := $(foreach n,$(WANTED),$(filter step$(n)_%,$(DIRECTORIES)))
 STAGES = $(shell sed -n "s/^stages='\(.*\)'/\1/p" common/tools/check-full.sh)
 
-.PHONY: all $(DIRECTORIES) clients tests demo run trace diff check test check-full bench \
+.PHONY: all $(DIRECTORIES) clients common/lessons tests demo run trace diff check test check-full bench \
         bench-check coverage memcheck dockerfile-check fuzz matrix lint format format-check \
         compile_commands.json clean help \
         known-steps all-steps known-stages need-build setup-build setup-check
 
-all: $(DIRECTORIES) clients
+all: $(DIRECTORIES) clients common/lessons
 
-$(DIRECTORIES) clients: need-build
+$(DIRECTORIES) clients common/lessons: need-build
 	@$(MAKE) --no-print-directory -C $@
 
 known-steps:
@@ -87,7 +87,7 @@ demo: known-steps setup-build
 	    $(if $(VARIANTS),--variants)
 
 tests: known-steps $(CHOSEN) clients
-	@for part in common clients $(CHOSEN); do \
+	@for part in common common/lessons clients $(CHOSEN); do \
 	    $(MAKE) --no-print-directory -C $$part tests || exit 1; done
 
 check: known-steps setup-check
@@ -164,7 +164,7 @@ compile_commands.json: setup-check
 	@bear --output $@ -- $(MAKE) --no-print-directory -B all tests
 
 clean:
-	@for part in $(DIRECTORIES) common clients; do $(MAKE) -s -C $$part clean; done
+	@for part in $(DIRECTORIES) common common/lessons clients; do $(MAKE) -s -C $$part clean; done
 	rm -rf build compile_commands.json
 
 help:

@@ -36,6 +36,11 @@ def check_server(*arguments):
                           stderr=subprocess.PIPE, encoding="utf-8", check=False)
 
 
+def interruptible():
+    """A shell starts background jobs with SIGINT ignored."""
+    signal.signal(signal.SIGINT, signal.SIG_DFL)
+
+
 def check_broken(name):
     """Run the cases meant for a broken server, impatiently."""
     server = broken.BUGS[name]
@@ -247,7 +252,8 @@ class OtherPeoplesServers(unittest.TestCase):
     def test_signals_end_the_servers_and_the_suite(self):
         for number in signal.SIGHUP, signal.SIGINT, signal.SIGTERM:
             tool = subprocess.Popen([sys.executable, SUITE, "--contract=basic", "--only=stop-*",
-                                     self.mark], stdout=subprocess.DEVNULL)
+                                     self.mark], stdout=subprocess.DEVNULL,
+                                    preexec_fn=interruptible)
             deadline = time.monotonic() + 10
             while len(self.left()) < 2 and time.monotonic() < deadline:
                 time.sleep(0.005)       # one is the suite, whose argument it is

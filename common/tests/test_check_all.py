@@ -151,7 +151,8 @@ class CheckAllTest(unittest.TestCase):
         self.program("test_a", "1..1", "ok 1", then="setsid sleep 62 & sleep 62")
         for number in signal.SIGHUP, signal.SIGINT, signal.SIGTERM:
             run = subprocess.Popen([sys.executable, str(CHECK_ALL), "--tree", str(self.tree)],
-                                   stdout=subprocess.DEVNULL)
+                                   stdout=subprocess.DEVNULL, preexec_fn=lambda: signal.signal(
+                                       signal.SIGINT, signal.SIG_DFL))
             deadline = time.monotonic() + 10
             while self.sleepers() < 2 and time.monotonic() < deadline:
                 time.sleep(0.01)

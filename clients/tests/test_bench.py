@@ -113,44 +113,29 @@ class Text(unittest.TestCase):
 
 
 class Pictures(unittest.TestCase):
-    def test_names_do_not_meet(self):
-        heights = plots.spread_out([0.1, 0.11, 0.12, 0.5])
-        gaps = [b - a for a, b in zip(heights, heights[1:])]
-        self.assertGreater(min(gaps), plots.GAP * 0.95)
-        self.assertAlmostEqual(heights[3], 0.5)
-        heights = plots.spread_out([0.0, 0.01, 0.02, 0.98, 0.99, 1.0])
-        self.assertAlmostEqual(heights[0], 0)
-        self.assertAlmostEqual(heights[5], 1)
-        gaps = [b - a for a, b in zip(heights, heights[1:])]
-        self.assertGreater(min(gaps), plots.GAP * 0.95)
-
     def test_axis(self):
         axis = plots.Axis([3, 700], 1.05)
         self.assertEqual((axis.low, axis.high), (2, 1000))
-        self.assertEqual(axis.share(2), 0)
-        self.assertEqual(axis.share(1000), 1)
         self.assertIn('"1,000" 1000.0', axis.tics())
 
     def test_linear_axis(self):
         axis = plots.LinearAxis([3, 700], 1.05)
-        self.assertEqual((axis.share(0), axis.share(800)), (0, 1))
+        self.assertEqual((axis.low, axis.high), (0, 800))
         self.assertTrue(axis.tics().endswith('"600" 600.0, "800" 800.0'), axis.tics())
         axis = plots.LinearAxis([3, 700])
-        self.assertEqual((axis.share(0), axis.share(700)), (0, 1))
+        self.assertEqual((axis.low, axis.high), (0, 700))
         self.assertTrue(axis.tics().endswith('"400" 400.0, "600" 600.0'), axis.tics())
 
-    def test_an_axis_for_naps(self):
-        axis = plots.NapAxis([0.5, 20, 200])
-        self.assertEqual((axis.share(0.5), axis.share(200)), (0, 1))
+    def test_interval_axis(self):
+        axis = plots.IntervalAxis([0.5, 20, 200])
+        self.assertEqual((axis.low, axis.high), (0.5, 200))
         self.assertTrue(axis.tics().startswith('"0" 0.5, "1" 1, '), axis.tics())
-        self.assertTrue(plots.NapAxis([1, 200]).tics().startswith('"1" 1, '))
+        self.assertTrue(plots.IntervalAxis([1, 200]).tics().startswith('"1" 1, '))
 
-    def test_the_name_of_a_line_that_ends_early(self):
-        """Below its end, for the others go on above; but not when it is above them all."""
-        early, others = [(1, 2), (10, 20)], [(1, 1), (10, 10), (100, 100)]
-        for points, offset in ((early, "0.8"), ([(1, 1), (10, 5)], "-0.8")):
-            names = dict(plots.Panel("", "", [("x", points), ("y", others)]).labels())
-            self.assertTrue(names["x"].endswith("character " + offset), names)
+    def test_the_key_names_the_lines_from_the_highest_to_the_lowest(self):
+        panel = plots.Panel("", "", [("x", [(1, 1), (10, 2)]), ("step6", [(1, 1), (10, 5)])])
+        script = panel.script([])
+        self.assertLess(script.index("title '6 epoll'"), script.index("title 'x'"))
 
     def test_drawn(self):
         with tempfile.TemporaryDirectory() as folder:

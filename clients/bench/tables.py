@@ -1,8 +1,8 @@
 """The results of a benchmark as text: for the terminal, and for the README files."""
 
 NOTHING = "-"
-NAPS = "step4"  # what it costs among few connections is luck: a lap that finds nothing, naps
-MUCH = 0.05     # of the load client's time spent waiting for its CPU: worth a word
+NAPS = "step4"  # its cost with few connections varies: an iteration without work sleeps
+MUCH = 0.05     # of the load client's time spent waiting for its CPU: worth a remark
 
 
 class Results:
@@ -31,7 +31,7 @@ class Results:
 
     def per_connection(self, server):
         """Bytes of resident memory for each of the most connections it was given, while all of
-        them were silent; and how many those were."""
+        them were idle; and how many those were."""
         found = None
         for point in self.points("load"):
             cell = self.cell("load", point, server)
@@ -57,8 +57,8 @@ class Results:
         return self.value("bulk", 65536, server, key)
 
     def idle_cpu(self, server):
-        points = self.points("silent")
-        return self.value("silent", points[0], server, "cpu_share") if points else None
+        points = self.points("idle_cpu")
+        return self.value("idle_cpu", points[0], server, "cpu_share") if points else None
 
 
 def three(value):
@@ -213,8 +213,8 @@ Median latency, and its 99th percentile, by connections
 
 {latencies}
 
-Memory resident at start and for each silent connection, CPU used while 100 connections are
-silent, a stream through one connection, and CPU per message in µs of 10 connections among idle
+Memory resident at start and for each idle connection, CPU used while 100 connections are
+idle, a stream through one connection, and CPU per message in µs of 10 connections among idle
 ones, also as a multiple of what it is with none
 
 {others}

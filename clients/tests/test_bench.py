@@ -41,7 +41,7 @@ def a_result():
     for price in 100, 400:
         found["call", price, "floor"] = [load_run(3.0 + price / 500)]
         found["call", price, "step6/io_uring"] = [load_run(3.0)]
-    found["silent", 100, "step6"] = [{"cpu_share": 0.0}]
+    found["idle_cpu", 100, "step6"] = [{"cpu_share": 0.0}]
     return {"date": "2025-01-31", "machine": "a machine", "rounds": 3, "interval_rate": 50,
             "servers": [{"name": "floor", "model": "epoll, raw bytes", "step": None},
                         {"name": "step5", "model": "select", "step": 5},
@@ -177,14 +177,14 @@ class Readme(unittest.TestCase):
         self.assertIn("| step5 | select | 5.00 µs (2.50x) | max 1000 | 50.0 µs "
                       "| 13.0 µs (4.33x) at 900 | 64 B | - | - |", filled)
 
-    def test_what_is_luck_is_not_compared(self):
+    def test_figures_that_vary_are_not_compared(self):
         results = a_result()
         results["servers"].append({"name": "step4", "model": "nonblocking poll", "step": 4})
         results["cells"] += bench.summarise(
             {("idle", point, "step4"): [load_run(2.0 + point / 100)] for point in (0, 15000)})
         self.assertIn("| step4 | 2.00 µs | - | 152 µs |",
                       self.fill(self.marked("idle"), results))
-        self.assertIn(": 152 µs with 15,000 silent connections beside ten that talk.",
+        self.assertIn(": 152 µs with 15,000 idle connections beside ten active ones.",
                       self.fill(self.marked("cost-step4"), results))
 
     def test_calls(self):

@@ -201,7 +201,7 @@ def polling_burns(bench):
     return bench.idle_cpu(("step4", 100, "--interval-ms", "0"))[0]
 
 
-@claim("polling at intervals burns less, and answers later: that is the dilemma", "step4", low=5)
+@claim("polling at intervals burns less, but answers later", "step4", low=5)
 def napping_delays(bench):
     def delay(interval):
         report = bench.run("step4", ("--interval-ms", interval), connections=1, duration=0.3)

@@ -70,7 +70,7 @@ def three(value):
 
 def two(value):
     """Two significant digits, for figures that mean no more."""
-    return "{:,.10g}".format(float(f"{value:.2g}"))
+    return f"{float(f'{value:.2g}'):,.10g}"
 
 
 def size(value):
@@ -127,7 +127,7 @@ def figure_cell(cell, key, show):
 
 
 def costs(results):
-    rows = [["server", "model"] + ["{:,}".format(point) for point in results.points("load")]]
+    rows = [["server", "model"] + [f"{point:,}" for point in results.points("load")]]
     for server in results.servers:
         rows.append([server["name"], server["model"]] + [
             cost_cell(results.cell("load", point, server["name"]))
@@ -137,7 +137,7 @@ def costs(results):
 
 def figures(results, *columns):
     """A row per server; for each column of (key, how to show it) all numbers of connections."""
-    rows = [["server"] + ["{:,}".format(point) for point in results.points("load")]
+    rows = [["server"] + [f"{point:,}" for point in results.points("load")]
             * len(columns)]
     for server in results.servers:
         cells = [results.cell("load", point, server["name"])
@@ -150,7 +150,7 @@ def figures(results, *columns):
 def others(results):
     idle = results.points("idle")
     rows = [["server", "start", "per conn.", "idle CPU", "MB/s", "x floor"] +
-            ["{:,} idle".format(point) for point in idle]]
+            [f"{point:,} idle" for point in idle]]
     for server in results.servers:
         name = server["name"]
         start, each = results.start_memory(name), results.per_connection(name)
@@ -174,8 +174,8 @@ def idle_cell(results, point, name):
 
 def notes(results):
     """What went wrong, where a cell has no room for it."""
-    return "".join("%s, %s at {:,}: %s\n".format(cell["point"]) % (
-        cell["server"], cell["experiment"], cell["detail"])
+    return "".join(
+        f"{cell['server']}, {cell['experiment']} at {cell['point']:,}: {cell['detail']}\n"
         for cell in results.cells.values() if cell.get("detail"))
 
 

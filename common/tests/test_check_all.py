@@ -42,7 +42,7 @@ class CheckAllTest(unittest.TestCase):
         """A test program, "built" from its source: prints lines, then does something."""
         self.put(f"{area}/tests/{name}.c")
         self.put(f"{area}/build/tests/{name}",
-                 "#!/bin/sh\ncat <<END\n%s\nEND\n%s\n" % ("\n".join(output), then))
+                 "\n".join(["#!/bin/sh", "cat <<END", *output, "END", then, ""]))
 
     def step(self, number, flags=""):
         folder = f"step{number}_x"

@@ -1,5 +1,5 @@
 #!/usr/bin/env python3
-"""Lets a server's system calls fail, from outside, while clients talk to it.
+"""Makes a server's system calls fail, from outside, while clients use it.
 
     inject.py PATH_TO_SERVER [-- SERVER_ARGS]
 
@@ -180,7 +180,7 @@ class Server:
                 process.output_file.close()
 
 
-def talk(port, results):
+def converse(port, results):
     """One client, from greeting to close. Its result: "served", "lost" or what is wrong."""
     received, result = b"", "lost"
     try:
@@ -207,7 +207,7 @@ def talk(port, results):
 
 def crowd(port, size):
     results = []
-    clients = [threading.Thread(target=talk, args=(port, results)) for _ in range(size)]
+    clients = [threading.Thread(target=converse, args=(port, results)) for _ in range(size)]
     for client in clients:
         client.start()
     for client in clients:
@@ -252,7 +252,7 @@ def try_lasting(error, command, folder, beside=True):
                     socket.create_connection(("127.0.0.1", server.port), PATIENCE))
                 first.recv(1)
             server.meddle(Fault(ACCEPT, error, "1+", 0, None))
-            second = threading.Thread(target=talk, args=(server.port, results := []))
+            second = threading.Thread(target=converse, args=(server.port, results := []))
             second.start()
             cpu, began = figures.cpu_seconds(server.process.pid), time.monotonic()
             while time.monotonic() < began + WINDOW:

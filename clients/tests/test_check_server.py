@@ -78,7 +78,7 @@ class TheSuite(unittest.TestCase):
         caught = {case for server in broken.BUGS.values() for case in server.caught_by}
         self.assertEqual(caught, set(LEVEL))
 
-    def test_ends_quietly_when_nobody_reads_on(self):
+    def test_ends_quietly_when_its_output_is_closed(self):
         for options in ["--list"], ["--quick", REFERENCE]:
             with self.subTest(options):
                 reader, writer = os.pipe()
@@ -262,7 +262,7 @@ class OtherPeoplesServers(unittest.TestCase):
             self.assertEqual(self.left(), [])
 
     @unittest.skipUnless(shutil.which("unshare") and os.geteuid() == 0, "needs root, unshare")
-    def test_processes_that_nobody_buries_are_not_left_behind(self):
+    def test_zombies_are_not_left_behind(self):
         server = self.script("forks.py", FORKS)
         done = subprocess.run(
             ["unshare", "-p", "-f", "--mount-proc", "--kill-child", sys.executable, SUITE,
@@ -466,7 +466,7 @@ def bad_lesson(t):
     with t.server() as s:
         s.connect().greeting().send(b"^abc$").expect(b"xyz")
 
-@case("it cannot be told", needs="--max-clients")
+@case("it cannot be checked", needs="--max-clients")
 def skipped_lesson(t):
     raise AssertionError
 """

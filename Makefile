@@ -1,30 +1,47 @@
 # Eight echo servers, one protocol, one client.
 #
 ## make                build everything; installs nothing
-## make demo           watch all steps serve the same five clients
-##                       N=5 clients, SCALE=0.2 of the pauses (1: for a class), STEPS=1,2,6: only
-##                       these, VARIANTS=1: their variants too
-## make check          test everything; STEP=6 or STEPS=1,2: only these steps
-## make check-full     the same at length, and what is below, but for bench: well over an hour;
-##                       STAGE="lint memcheck": only these, each the name of a target
-## make bench          measure everything, in five minutes; QUICK=1 under one, PEERS=1: Redis too,
-##                       STEPS=5,6: only these
-## make bench-check    assert the course's claims about cost, as ratios
-## make diff A=5 B=6   what changes from one step's server to another's
-## make lint           every analyser at hand; make format, make format-check: the layout
-## make dockerfile-check   try common/build-aux/Dockerfile without Docker, on a Debian made for it (root)
-## make coverage       which lines the tests reach; make memcheck: valgrind
-## make fuzz           libFuzzer, SECONDS=30 for each target
-## make matrix         other compilers and flags, sanitizers, musl; ROW="musl threads": only these
-## make clean          remove whatever was built
+## make demo           watch the servers of all steps serve the same five clients
+##                       STEPS=1,2,6: only these steps; VARIANTS=1: their variants as well
+##                       N=5: how many clients; SCALE=0.2: length of the pauses (1 for a class)
+## make run STEP=6     start one server; STEP=6/edge: a variant; ARGS='--quiet 8080'
+## make trace STEP=6   the system calls of one server while it serves two clients (strace)
+## make diff A=5 B=6   what changes from one server to another; B=6/edge: a variant
+##                       A=1 B=4 is the turning point of the course
+##                       without A and B: the pairs worth reading, and how much they differ
 ##
-## Variables: CC, CFLAGS (-O2 -g), CPPFLAGS, LDFLAGS; SAN=address,undefined or SAN=thread: build
-## with sanitizers; V=1: show the commands. demo and check install what is missing, unless
-## NO_INSTALL=1. STEP and STEPS mean the same. In a step's directory: make, make run ARGS=...,
-## make check, make clean; in step8_ae also BACKEND=epoll, kqueue, poll or select.
+## make check          test everything; make test is the same
+##                       STEPS=1,2: only these steps
+## make check-full     run all checks below except bench, and check at length: over an hour
+##                       STAGE="lint memcheck": only these targets
+## make lint           run every analyser that is installed, and check the prose
+## make format         lay out the C sources; make format-check: only report
+## make memcheck       run servers under valgrind
+## make fuzz           run libFuzzer; SECONDS=30 for each target
+## make coverage       report which lines the tests reach
+## make matrix         build and test with other compilers, flags, sanitizers and musl
+##                       ROW="musl threads": only these rows
+## make dockerfile-check   carry out common/build-aux/Dockerfile in a bare Debian; needs root
+## make bench-check    check what the course says about cost, as ratios
+## make bench          measure what each server costs: five minutes
+##                       QUICK=1: under one minute; PEERS=1: Redis too; STEPS=5,6: only these
+##
+## make compile_commands.json   for editors: how each file is compiled; needs bear
+## make clean          remove everything that was built
+##
+## Variables: CC, CFLAGS (-O2 -g), CPPFLAGS, LDFLAGS; V=1: show the commands;
+## SAN=address,undefined or SAN=thread: build with sanitizers; BACKEND=epoll, kqueue, poll or
+## select: the back-end of step 8. demo, check and bench install missing tools and libraries;
+## NO_INSTALL=1: they only say what is missing. STEP and STEPS mean the same.
+##
+## In a step's directory: make, make run, make demo, make trace, make diff B=6, make check,
+## make clean. There VARIANT=edge chooses a variant for run and trace.
+
+include common/build-aux/environment.mk
 
 DIRECTORIES := $(sort $(wildcard step[0-9]*_*))
-NUMBERS := $(foreach s,$(DIRECTORIES),$(patsubst step%,%,$(firstword $(subst _, ,$s))))
+number = $(patsubst step%,%,$(firstword $(subst _, ,$(1))))
+NUMBERS := $(foreach s,$(DIRECTORIES),$(call number,$s))
 comma := ,
 ASKED := $(strip $(subst $(comma), ,$(or $(STEP),$(STEPS))))
 WANTED := $(or $(ASKED),$(NUMBERS))
@@ -32,8 +49,9 @@ STEP_LIST := $(subst $() ,$(comma),$(WANTED))
 CHOSEN := $(foreach n,$(WANTED),$(filter step$(n)_%,$(DIRECTORIES)))
 STAGES = $(shell sed -n "s/^stages='\(.*\)'/\1/p" common/tools/check-full.sh)
 
-.PHONY: all $(DIRECTORIES) clients tests demo check check-full bench bench-check coverage memcheck \
-        dockerfile-check fuzz matrix lint format format-check diff clean help \
+.PHONY: all $(DIRECTORIES) clients tests demo run trace diff check test check-full bench \
+        bench-check coverage memcheck dockerfile-check fuzz matrix lint format format-check \
+        compile_commands.json clean help \
         known-steps all-steps known-stages need-build setup-build setup-check
 
 all: $(DIRECTORIES) clients
@@ -51,15 +69,17 @@ known-stages:
 	@test -z "$(filter-out $(STAGES),$(STAGE))" || { \
 	    echo "no stage $(filter-out $(STAGES),$(STAGE)): there are $(STAGES)" >&2; exit 2; }
 
-# Builds nothing and installs nothing where something is missing: says what, and stops.
+# Says what is missing to build these steps, and stops. Installs nothing.
+GOALS := $(foreach s,$(filter $(DIRECTORIES),$(MAKECMDGOALS)),$(call number,$s))
 need-build:
-	@NO_INSTALL=1 sh common/build-aux/setup.sh build
+	@NO_INSTALL=1 sh common/build-aux/setup.sh build $(or $(GOALS),$(WANTED))
+	$(if $(BACKEND),@$(MAKE) --no-print-directory -C step8_ae known-backend)
 setup-build:
-	@sh common/build-aux/setup.sh build
+	@sh common/build-aux/setup.sh build $(WANTED)
 setup-check:
-	@sh common/build-aux/setup.sh check
+	@sh common/build-aux/setup.sh check $(WANTED)
 
-# The installing comes first, and then a make that sees what was installed.
+# The installation comes first. A second make then sees what was installed.
 demo: known-steps setup-build
 	@$(MAKE) --no-print-directory $(CHOSEN)
 	@clients/demo.py --clients $(or $(N),5) --scale $(or $(SCALE),0.2) \
@@ -81,14 +101,40 @@ check-full: all-steps known-stages setup-check
 	@$(MAKE) --no-print-directory tests
 	@common/tools/check-full.sh $(STAGE)
 
-DIFF_A = $(if $(A),$(wildcard step$(A)_*/server.c))
-DIFF_B = $(if $(B),$(wildcard step$(B)_*/server.c))
+test: check
+
+# STEP=6 or STEP=6/edge
+ONE_STEP := $(filter step$(firstword $(subst /, ,$(ASKED)))_%,$(DIRECTORIES))
+run trace:
+	@test -n "$(filter 1,$(words $(ASKED)))" || { \
+	    echo "usage: make $@ STEP=6 [ARGS=...], or for a variant STEP=6/edge" >&2; exit 2; }
+	@test -n "$(ONE_STEP)" || { \
+	    echo "no step $(ASKED): there are $(NUMBERS)" >&2; exit 2; }
+	@$(MAKE) --no-print-directory -C $(ONE_STEP) $@ VARIANT=$(word 2,$(subst /, ,$(ASKED)))
+
+# A source and what A and B call it: 6 is step6_epoll/server.c, 6/edge one of its variants.
+SOURCES := $(foreach s,$(DIRECTORIES),$(wildcard $s/server.c $s/variants/*.c))
+label = $(call number,$(1))$(if $(findstring /variants/,$(1)),/$(basename $(notdir $(1))))
+source = $(strip $(foreach s,$(SOURCES),$(if $(filter $(1),$(call label,$s)),$s)))
+NO_SOURCE = $(strip $(foreach l,$(A) $(B),$(if $(call source,$l),,$l)))
+ifeq ($(A)$(B),)
 diff:
-	@test -n "$(and $(DIFF_A),$(DIFF_B))" || { echo "usage: make diff A=5 B=6" >&2; exit 2; }
-	@diff -u $(DIFF_A) $(DIFF_B) || test $$? = 1
+	@common/tests/check-distance.py --list
+else
+diff:
+	@test -n "$(and $(A),$(B))" || { \
+	    echo "usage: make diff A=5 B=6, or for a variant B=6/edge" >&2; exit 2; }
+	@test -z "$(NO_SOURCE)" || { \
+	    echo "no server $(NO_SOURCE): there are $(foreach s,$(SOURCES),$(call label,$s))" >&2; \
+	    exit 2; }
+	@$(COLOUR); diff -u $$colour $(call source,$(A)) $(call source,$(B)) || test $$? = 1
+endif
+# Colour on a terminal, unless this diff does not offer it or the user set NO_COLOR.
+COLOUR = colour=; test -n "$$NO_COLOR" || ! diff --color=auto Makefile Makefile 2>/dev/null || \
+         colour=--color=auto
 
 bench: known-steps setup-build
-	@$(MAKE) --no-print-directory all
+	@$(MAKE) --no-print-directory $(CHOSEN) clients
 	@clients/bench/bench.py $(if $(filter-out 0,$(QUICK)),--quick) \
 	    $(if $(ASKED),--steps $(STEP_LIST)) $(if $(filter-out 0,$(PEERS)),--peers)
 bench-check: all-steps setup-build
@@ -112,9 +158,14 @@ format:
 format-check:
 	@common/tools/lint.sh format
 
+compile_commands.json: setup-check
+	@command -v bear >/dev/null || { echo "$@: bear is not installed;" \
+	    "sh common/build-aux/setup.sh full installs it and all other optional tools" >&2; exit 1; }
+	@bear --output $@ -- $(MAKE) --no-print-directory -B all tests
+
 clean:
 	@for part in $(DIRECTORIES) common clients; do $(MAKE) -s -C $$part clean; done
-	rm -rf build
+	rm -rf build compile_commands.json
 
 help:
 	@sed -n 's/^## \{0,1\}//p' Makefile

@@ -1,239 +1,196 @@
 #include "conn.h"
-#include "net.h"
+#include "options.h"
+#include "server.h"
 
 #include <errno.h>
-#include <poll.h>
 #include <stdlib.h>
 #include <string.h>
-#include <time.h>
 #include <unistd.h>
 
 enum { SCRATCH_SIZE = 64 * 1024 };
 
-/* What a socket would not take. The client is read no further until all of it has gone. */
-struct owed {
+/* Output that a socket did not take. Nothing is read from the client until all of it is sent.
+ */
+struct unsent {
     size_t start, end;
-    int untaken; /* net_untaken when the client was last heard */
+    int sendq; /* net_sendq when the client was active last */
     unsigned char bytes[];
 };
 
-static uint32_t now_ms(void)
-{
-    struct timespec t;
-
-    clock_gettime(CLOCK_MONOTONIC, &t);
-    return (uint32_t)(t.tv_sec * 1000 + t.tv_nsec / 1000000);
-}
-
-static void list_append(struct conn_list *list, struct conn *c)
-{
-    c->prev = list->last;
-    c->next = NULL;
-    if (c->prev != NULL)
-        c->prev->next = c;
-    else
-        list->first = c;
-    list->last = c;
-}
-
-static void list_remove(struct conn_list *list, struct conn *c)
-{
-    if (c->prev != NULL)
-        c->prev->next = c->next;
-    else
-        list->first = c->next;
-    if (c->next != NULL)
-        c->next->prev = c->prev;
-    else
-        list->last = c->prev;
-}
-
-/* The client was heard just now. Keeping the list in that order costs O(1) here and lets
- * conn_expired look at one client instead of all. */
+/* The client is active now. */
 static void touch(struct conn_list *list, struct conn *c)
 {
-    if (list->idle_limit == 0)
-        return;
-    c->heard = now_ms();
-    if (c->owed != NULL)
-        c->owed->untaken = net_untaken(c->fd);
-    if (c->next != NULL) {
-        list_remove(list, c);
-        list_append(list, c);
-    }
+    idle_touch(&list->idle, &c->idle);
+    if (list->idle.limit_ms > 0 && c->unsent != NULL)
+        c->unsent->sendq = net_sendq(c->fd);
 }
 
-static int keep_owed(struct conn *c, const unsigned char *bytes, size_t n)
+/* Is this the error of a call that may be made again: now (EINTR), or when the socket is ready?
+ */
+static bool is_passing(struct conn *c, int error)
 {
-    c->owed = malloc(sizeof *c->owed + n);
-    if (c->owed == NULL)
+    if (error == EINTR)
+        c->progress = true; /* nobody has looked yet: do not wait to be told of a change */
+    return error == EINTR || net_is_again(error);
+}
+
+static int keep_unsent(struct conn *c, const unsigned char *bytes, size_t n)
+{
+    c->unsent = malloc(sizeof *c->unsent + n);
+    if (c->unsent == NULL)
         return 0;
-    c->owed->start = 0;
-    c->owed->end = n;
-    c->owed->untaken = 0;
-    memcpy(c->owed->bytes, bytes, n);
+    c->unsent->start = 0;
+    c->unsent->end = n;
+    c->unsent->sendq = 0;
+    memcpy(c->unsent->bytes, bytes, n);
     return WANT_WRITE;
 }
 
-static int send_owed(struct conn *c)
+static int send_unsent(struct conn_list *list, struct conn *c)
 {
-    struct owed *owed = c->owed;
-    ssize_t sent = net_send(c->fd, owed->bytes + owed->start, owed->end - owed->start);
+    struct unsent *unsent = c->unsent;
+    ssize_t sent = net_send(c->fd, unsent->bytes + unsent->start, unsent->end - unsent->start);
 
     if (sent == -1)
-        return net_is_again(errno) ? WANT_WRITE : 0;
-    c->moved = true;
-    owed->start += (size_t)sent;
-    if (owed->start < owed->end)
-        return WANT_WRITE;
-    free(owed);
-    c->owed = NULL;
-    return WANT_READ;
+        return is_passing(c, errno) ? WANT_WRITE : 0;
+    c->progress = true;
+    unsent->start += (size_t)sent;
+    if (unsent->start == unsent->end) {
+        free(unsent);
+        c->unsent = NULL;
+    }
+    touch(list, c);
+    return c->unsent != NULL ? WANT_WRITE : WANT_READ;
 }
 
 static int send_answers(struct conn *c, const unsigned char *bytes, size_t n)
 {
     ssize_t sent = n > 0 ? net_send(c->fd, bytes, n) : 0;
 
-    if (sent == -1 && !net_is_again(errno))
+    if (sent == -1 && !is_passing(c, errno))
         return 0;
     if (sent == -1)
         sent = 0;
     if ((size_t)sent == n)
         return WANT_READ;
-    return keep_owed(c, bytes + sent, n - (size_t)sent);
+    return keep_unsent(c, bytes + sent, n - (size_t)sent);
 }
 
-static int receive(struct conn *c)
+static int receive(struct conn_list *list, struct conn *c)
 {
     /* One for all clients of a thread: no byte stays in it from one call to the next. */
     static _Thread_local unsigned char scratch[SCRATCH_SIZE];
     ssize_t n = net_recv(c->fd, scratch, sizeof scratch);
 
     if (n == -1)
-        return net_is_again(errno) ? WANT_READ : 0;
+        return is_passing(c, errno) ? WANT_READ : 0;
     if (n == 0)
-        return 0; /* nothing is owed, or we would not be reading */
-    c->moved = true;
-    return send_answers(c, scratch, echo_feed(&c->echo, scratch, (size_t)n));
+        return 0; /* nothing is unsent, or we would not be reading */
+    c->progress = true;
+    int want = send_answers(c, scratch, echo_feed(&c->echo, scratch, (size_t)n));
+    touch(list, c);
+    return want;
 }
 
-struct conn *conn_open(struct conn_list *list, int fd, const struct peer *peer)
+void conn_list_init(struct conn_list *list)
+{
+    list->count = list->progress = 0;
+    idle_init(&list->idle, options->idle_timeout_ms);
+}
+
+struct conn *conn_open(struct conn_list *list, int fd, const struct address *peer)
 {
     struct conn *c = calloc(1, sizeof *c);
 
-    if (c == NULL)
+    if (c == NULL || net_set_nonblocking(fd) == -1) {
+        free(c);
         return NULL;
+    }
     c->fd = fd;
     c->peer = *peer;
     echo_init(&c->echo);
     c->want = WANT_READ;
-    list_append(list, c);
+    idle_add(&list->idle, &c->idle);
     list->count++;
-    touch(list, c);
+    return c;
+}
+
+struct conn *conn_accept(struct conn_list *list, struct net_listener *listener)
+{
+    struct address peer;
+    int fd = server_accept(listener, &peer);
+    struct conn *c = fd == -1 ? NULL : conn_open(list, fd, &peer);
+
+    if (fd != -1 && c == NULL) {
+        server_rejected(&peer, strerror(errno));
+        close(fd);
+        errno = ECONNABORTED;
+    }
     return c;
 }
 
 int conn_greet(struct conn *c)
 {
+    server_connected(&c->peer);
     int want = send_answers(c, (const unsigned char *)ECHO_GREETING, strlen(ECHO_GREETING));
-
-    if (want == 0) { /* without a greeting nobody is served */
+    if (want == 0) { /* a client that cannot be greeted is not served */
         shutdown(c->fd, SHUT_RDWR);
-        want = WANT_READ; /* the first recv will tell */
+        want = WANT_READ; /* the first recv will report the end */
     }
     c->want = (unsigned char)want;
+    c->progress = false; /* only conn_pump reports progress */
     return want;
-}
-
-void conn_close(struct conn_list *list, struct conn *c)
-{
-    list_remove(list, c);
-    list->count--;
-    close(c->fd);
-    free(c->owed);
-    free(c);
 }
 
 int conn_pump(struct conn_list *list, struct conn *c)
 {
-    c->moved = false;
-    c->want = (unsigned char)(c->owed ? send_owed(c) : receive(c));
-    if (c->moved)
-        touch(list, c);
+    c->progress = false;
+    c->want = (unsigned char)(c->unsent != NULL ? send_unsent(list, c) : receive(list, c));
+    list->progress += c->progress;
     return c->want;
 }
 
-bool conn_expired(struct conn_list *list)
+static void free_conn(struct conn_list *list, struct conn *c)
 {
-    while (conn_expiry_ms(list) == 0) {
-        struct conn *c = list->first;
-        if (c->owed ? net_untaken(c->fd) >= c->owed->untaken : !net_readable(c->fd, 0))
-            return true;
+    idle_remove(&list->idle, &c->idle);
+    list->count--;
+    close(c->fd);
+    free(c->unsent);
+    free(c);
+}
+
+void conn_close(struct conn_list *list, struct conn *c)
+{
+    server_disconnected(
+        &c->peer); /* before close: a client that sees the end may return at once */
+    free_conn(list, c);
+}
+
+void conn_reject(struct conn_list *list, struct conn *c, const char *why)
+{
+    server_rejected(&c->peer, why);
+    free_conn(list, c);
+}
+
+struct conn *conn_expired(struct conn_list *list)
+{
+    struct conn *c;
+
+    while ((c = (struct conn *)idle_expired(&list->idle)) != NULL &&
+           idle_has_progress(c->fd, c->unsent != NULL ? c->unsent->sendq : -1))
         touch(list, c);
-    }
-    return false;
+    return c;
+}
+
+void conn_close_idle(struct conn_list *list)
+{
+    struct conn *c;
+
+    while ((c = conn_expired(list)) != NULL)
+        conn_close(list, c);
 }
 
 int conn_expiry_ms(const struct conn_list *list)
 {
-    if (list->idle_limit == 0 || list->first == NULL)
-        return -1;
-    uint32_t silent = now_ms() - list->first->heard; /* right even when the clock has wrapped */
-    return silent >= (uint32_t)list->idle_limit ? 0 : list->idle_limit - (int)silent;
+    return idle_expiry_ms(&list->idle);
 }
-
-/* The analyzer does not see that conn_close takes the conn out of the list it walks here. */
-/* NOLINTBEGIN(clang-analyzer-unix.Malloc) */
-static void wait_for_any(const struct conn_list *list, struct pollfd *fds, int limit_ms)
-{
-    nfds_t n = 0;
-
-    for (const struct conn *c = list->first; c != NULL; c = c->next)
-        fds[n++] = (struct pollfd){
-            .fd = c->fd,
-            .events = (short)((c->want & WANT_READ ? POLLIN : 0) |
-                              (c->want & WANT_WRITE ? POLLOUT : 0)),
-        };
-    if (net_poll(fds, n, limit_ms) == -1)
-        for (nfds_t i = 0; i < n; i++)
-            fds[i].revents = 0; /* EINTR: ask again */
-}
-
-static bool has_finished(struct conn_list *list, struct conn *c, bool ready, int quiet_ms)
-{
-    if (!ready)
-        return c->owed == NULL && now_ms() - c->heard >= (uint32_t)quiet_ms;
-    c->heard = now_ms();
-    return conn_pump(list, c) == 0;
-}
-
-void conn_drain(struct conn_list *list, int quiet_ms, int limit_ms,
-                void (*gone)(const struct peer *peer))
-{
-    struct pollfd *fds = calloc((size_t)list->count + 1, sizeof *fds);
-    const uint32_t start = now_ms();
-    struct conn *next;
-
-    list->idle_limit = 0; /* from here on the order stays as it is, and `heard` is ours */
-    for (struct conn *c = list->first; c != NULL; c = c->next)
-        c->heard = start;
-    while (fds != NULL && list->first != NULL && now_ms() - start < (uint32_t)limit_ms) {
-        wait_for_any(list, fds, quiet_ms);
-        const struct pollfd *fd = fds;
-        for (struct conn *c = list->first; c != NULL; c = next, fd++) {
-            next = c->next;
-            if (has_finished(list, c, fd->revents != 0, quiet_ms)) {
-                gone(&c->peer);
-                conn_close(list, c);
-            }
-        }
-    }
-    free(fds);
-    for (struct conn *c = list->first; c != NULL; c = next) {
-        next = c->next;
-        gone(&c->peer);
-        conn_close(list, c);
-    }
-}
-/* NOLINTEND(clang-analyzer-unix.Malloc) */

@@ -1,62 +1,82 @@
-/* One client as an object. Without a thread, and so a stack, per client, what a client has said
- * and is owed must live somewhere: here. Used unchanged by steps 4, 5, 6 and 8. */
+/* A client as an object. Without a thread of its own a client has no stack, so what it has said
+ * and what it is still to be sent must be kept somewhere: here. Steps 4, 5, 6 and 8 use this
+ * unchanged. (The other way to hold a client is a call: stream.h.) */
 #ifndef CONN_H
 #define CONN_H
 
+#include "address.h"
 #include "echo.h"
-#include "peer.h"
+#include "idle.h"
+#include "net.h"
 
 #include <stdbool.h>
-#include <stdint.h>
 
 enum { WANT_READ = 1, WANT_WRITE = 2 }; /* a set; 0 means "finished" */
 
 struct conn {
-    struct conn *prev, *next; /* neighbours in the list, longest silent first */
-    struct owed *owed;        /* answers the socket has not taken yet; NULL most of the time */
+    struct idle_node idle; /* first: see idle.h */
+    struct unsent *unsent; /* output that the socket has not taken yet; usually NULL */
     int fd;
-    uint32_t heard;   /* when bytes last moved: monotonic milliseconds, which may wrap */
-    struct peer peer; /* kept, because a dead socket no longer tells */
+    struct address peer; /* kept, because a dead socket no longer tells */
     struct echo echo;
-    unsigned char want; /* what the last conn_pump answered */
-    bool moved;         /* did it move any byte? If so there may be more at once */
+    unsigned char want; /* what the last conn_pump returned */
+    bool progress;      /* did it move a byte, or was it interrupted? Then there may be more */
 };
 
-/* Every client of a server, the one silent for longest first. Zero it to begin. */
+/* Every client of a server, in the order of their last activity. */
 struct conn_list {
-    struct conn *first, *last;
+    struct idle_list idle;
     int count;
-    int idle_limit; /* milliseconds of silence allowed; 0 = for ever, and no clock is read */
+    int progress; /* how many conn_pump calls made progress; the caller resets it */
 };
 
-/* Makes a client of fd, a non-blocking socket that is the conn's from now on, and puts it at
- * the end of the list, wanting to read. Returns it; or NULL with errno ENOMEM, and then fd is
- * still the caller's. */
-struct conn *conn_open(struct conn_list *list, int fd, const struct peer *peer);
+/* Empties the list; its limit of idleness is --idle-timeout. */
+void conn_list_init(struct conn_list *list);
 
-/* Sends the greeting: once, when the client is sure to stay. Returns what to wait for. */
+/* Walks the list. conn_pump may move a client to the end of it, or the caller close the client:
+ * ask for the next one before that. */
+static inline struct conn *conn_first(const struct conn_list *list)
+{
+    return (struct conn *)list->idle.first;
+}
+
+static inline struct conn *conn_next(const struct conn *c)
+{
+    return (struct conn *)c->idle.next;
+}
+
+/* Accepts a client (server_accept) and makes it a conn (conn_open). Returns NULL as
+ * server_accept returns -1: errno ECONNABORTED means that there may be more. */
+struct conn *conn_accept(struct conn_list *list, struct net_listener *listener);
+
+/* Makes a client of fd, which belongs to the conn from now on: sets O_NONBLOCK and adds it to
+ * the list, wanting to read. Returns NULL with errno if that fails; then fd is still the
+ * caller's. */
+struct conn *conn_open(struct conn_list *list, int fd, const struct address *peer);
+
+/* Serves the client from now on: logs it and sends the greeting. Returns what to wait for. */
 int conn_greet(struct conn *c);
 
-/* Closes the socket and frees everything. */
-void conn_close(struct conn_list *list, struct conn *c);
-
-/* Moves what can move now and returns what to wait for: WANT_READ, WANT_WRITE, or 0 when the
- * client has gone, was reset, or its last answer is delivered: then conn_close it. Work is
- * bounded (one recv, one send), and so is memory: no answer owed, nothing read; and while
- * nothing is owed a client has no buffer. */
+/* Pumps: moves the bytes that can move now, and returns what to wait for: WANT_READ,
+ * WANT_WRITE, or 0 when the client has closed, was reset, or its last answer is sent: then
+ * conn_close it. The work is bounded (one recv, one send). So is the memory: while there is
+ * unsent output nothing is read, and without unsent output a client has no buffer. */
 int conn_pump(struct conn_list *list, struct conn *c);
 
-/* Has the first client of the list been silent for too long? Drop it, and ask again. Who is
- * owed something and takes some of it, however little, is not silent; nor is who has spoken
- * and was not heard yet, because the server could not run for so long. */
-bool conn_expired(struct conn_list *list);
+/* Logs the end, closes the socket and frees everything. */
+void conn_close(struct conn_list *list, struct conn *c);
 
-/* Milliseconds until conn_expired will have something to say: rounded up, -1 = never. */
+/* The same for a client that conn_greet has not greeted, because it cannot be served. */
+void conn_reject(struct conn_list *list, struct conn *c, const char *why);
+
+/* Closes every client that has been idle for too long. A client is not idle while it drains its
+ * output, however slowly, or has unread input. */
+void conn_close_idle(struct conn_list *list);
+
+/* For a caller with more to do than close them: returns one such client, or NULL. */
+struct conn *conn_expired(struct conn_list *list);
+
+/* Milliseconds until a client may have been idle for too long: rounded up, -1 = never. */
 int conn_expiry_ms(const struct conn_list *list);
-
-/* The end: serves each client until it is owed nothing and has been silent for quiet_ms, then
- * closes it; closes the rest after limit_ms. Calls gone(peer) for each. */
-void conn_drain(struct conn_list *list, int quiet_ms, int limit_ms,
-                void (*gone)(const struct peer *peer));
 
 #endif

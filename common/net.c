@@ -3,21 +3,19 @@
 
 #include <errno.h>
 #include <fcntl.h>
-#include <limits.h>
 #include <netdb.h>
 #include <netinet/tcp.h>
 #include <poll.h>
 #include <string.h>
 #include <sys/ioctl.h>
 #include <sys/time.h>
-#include <time.h>
 #include <unistd.h>
 
 #ifndef MSG_NOSIGNAL /* macOS: a socket option instead, set in net_accept */
 #define MSG_NOSIGNAL 0
 #endif
 
-enum { TROUBLE_NAP_MS = 10 };
+enum { REST_MS = 10 };
 
 static int close_keeping_errno(int fd)
 {
@@ -27,9 +25,10 @@ static int close_keeping_errno(int fd)
     return -1;
 }
 
-static int open_spare(void)
+/* A copy of descriptor 0 will do: it exists (server_start opens 0 to 2), and needs no file. */
+static int open_reserved(void)
 {
-    return open("/dev/null", O_RDONLY | O_CLOEXEC);
+    return fcntl(STDIN_FILENO, F_DUPFD_CLOEXEC, 0);
 }
 
 static int listen_on(const struct addrinfo *address)
@@ -73,26 +72,26 @@ int net_listen(struct net_listener *listener, const char *host, const char *port
         *why = strerror(errno);
         return -1;
     }
-    listener->spare = open_spare();
-    if (listener->spare == -1 ||
+    listener->reserved = open_reserved();
+    if (listener->reserved == -1 ||
         getsockname(listener->fd, (struct sockaddr *)&bound, &size) == -1) {
         *why = strerror(errno);
         net_unlisten(listener);
         return -1;
     }
-    peer_from_sockaddr(&listener->address, (struct sockaddr *)&bound);
+    address_from_sockaddr(&listener->address, (struct sockaddr *)&bound);
     return 0;
 }
 
 void net_unlisten(struct net_listener *listener)
 {
     close(listener->fd);
-    if (listener->spare != -1)
-        close(listener->spare);
-    listener->fd = listener->spare = -1;
+    if (listener->reserved != -1)
+        close(listener->reserved);
+    listener->fd = listener->reserved = -1;
 }
 
-static int accept_once(int fd, struct peer *peer)
+static int accept_once(int fd, struct address *peer)
 {
     struct sockaddr_storage address = {0};
     socklen_t size = sizeof address;
@@ -100,35 +99,36 @@ static int accept_once(int fd, struct peer *peer)
 
     stats_add(&stats.accept_calls, 1);
     if (client != -1)
-        peer_from_sockaddr(peer, (struct sockaddr *)&address);
+        address_from_sockaddr(peer, (struct sockaddr *)&address);
     return client;
 }
 
-/* No descriptor is left but the spare one: let the newcomer in with it. If a new spare can be
- * had by then, a client has left in the meantime and there is room after all. */
-static int accept_with_spare(struct net_listener *listener, struct peer *peer)
+/* No descriptor is left but the reserved one: accept the connection with that. Keep it if the
+ * reserve can be replaced, because then a client has left meanwhile. Else close it. */
+static int accept_with_reserved(struct net_listener *listener, struct address *peer)
 {
     int error = errno;
 
-    close(listener->spare);
+    close(listener->reserved);
     int client = accept_once(listener->fd, peer);
     if (client == -1)
         error = errno;
-    listener->spare = open_spare();
-    if (client != -1 && listener->spare == -1) {
+    listener->reserved = open_reserved();
+    if (client != -1 && listener->reserved == -1) {
         close(client);
-        client = -1;
-        listener->spare = open_spare();
+        client = NET_REJECTED;
+        listener->reserved = open_reserved();
     }
     errno = error;
     return client;
 }
 
-/* After accept failed: is it worth asking again at once? For the errors of a connection that
- * died while it waited it is: see accept(2), "Error handling". */
-static bool may_ask_again(int error)
+/* After accept has failed: may it succeed at once? It may after the errors of a connection that
+ * died in the backlog. See accept(2), "Error handling". */
+static bool may_accept_again(int error)
 {
     switch (error) {
+    case EINTR:
     case ECONNABORTED:
     case EPROTO:
     case EPERM:
@@ -143,29 +143,27 @@ static bool may_ask_again(int error)
 #endif
         return true;
     }
-    return net_is_again(error) || net_is_full(error);
+    return net_is_again(error);
 }
 
-int net_accept(struct net_listener *listener, struct peer *peer)
+int net_accept(struct net_listener *listener, struct address *peer)
 {
     int on = 1;
 
-    *peer = (struct peer){0};
-    if (listener->spare == -1)
-        listener->spare = open_spare();
+    *peer = (struct address){0};
+    if (listener->reserved == -1)
+        listener->reserved = open_reserved();
     int client = accept_once(listener->fd, peer);
-    if (client == -1 && net_is_full(errno) && listener->spare != -1)
-        client = accept_with_spare(listener, peer);
-    if (client == -1) {
+    if (client == -1 && net_is_out_of_descriptors(errno) && listener->reserved != -1)
+        client = accept_with_reserved(listener, peer);
+    if (client == -1 && !may_accept_again(errno)) {
         int error = errno;
-        if (listener->spare == -1)
-            error = ENOBUFS; /* a full house, and no way to tell anybody */
-        if (!may_ask_again(error))
-            poll(NULL, 0, TROUBLE_NAP_MS); /* we cannot help it: at least do not spin */
+        poll(NULL, 0, REST_MS);
         errno = error;
-        return -1;
     }
-    /* These can fail only on a connection that is dead already: the first recv will tell. */
+    if (client < 0)
+        return client;
+    /* These fail only on a connection that is dead already. The first recv reports that. */
     fcntl(client, F_SETFD, FD_CLOEXEC);
     setsockopt(client, IPPROTO_TCP, TCP_NODELAY, &on, sizeof on);
 #ifdef SO_NOSIGPIPE
@@ -190,35 +188,20 @@ int net_set_timeout(int fd, int ms)
     return setsockopt(fd, SOL_SOCKET, SO_SNDTIMEO, &limit, sizeof limit);
 }
 
-static long long clock_us(void)
-{
-    struct timespec t;
-
-    clock_gettime(CLOCK_MONOTONIC, &t);
-    return t.tv_sec * 1000000LL + t.tv_nsec / 1000;
-}
-
-bool net_overdue(int fd, long long *since)
+int64_t net_timeout(int fd)
 {
     struct timeval limit = {0};
-    const long long now = clock_us();
 
-    if (*since == 0)
-        *since = now;
     getsockopt(fd, SOL_SOCKET, SO_RCVTIMEO, &limit, &(socklen_t){sizeof limit});
-    const long long us = limit.tv_sec * 1000000LL + limit.tv_usec;
-    if (us == 0 || now - *since < us)
-        return false;
-    *since = 0;
-    return true;
+    return (int64_t)limit.tv_sec * 1000 + limit.tv_usec / 1000;
 }
 
 bool net_is_again(int error)
 {
-    return error == EAGAIN || error == EWOULDBLOCK || error == EINTR;
+    return error == EAGAIN || error == EWOULDBLOCK;
 }
 
-bool net_is_full(int error)
+bool net_is_out_of_descriptors(int error)
 {
     return error == EMFILE || error == ENFILE;
 }
@@ -229,7 +212,7 @@ bool net_readable(int fd, int ms)
     char byte;
     int n = poll(&wanted, 1, ms);
 
-    if (n == -1 && errno == EINVAL) /* even one is more than RLIMIT_NOFILE allows by now */
+    if (n == -1 && errno == EINVAL) /* RLIMIT_NOFILE was lowered to 0 */
         return recv(fd, &byte, 1, MSG_PEEK | MSG_DONTWAIT) != -1 || !net_is_again(errno);
     return n != 0;
 }
@@ -241,10 +224,10 @@ int net_poll(struct pollfd *fds, nfds_t n, int ms)
     if (ready != -1 || errno != EINVAL)
         return ready;
     if (ms != 0)
-        poll(NULL, 0, TROUBLE_NAP_MS);
+        poll(NULL, 0, REST_MS);
     ready = 0;
     for (nfds_t i = 0; i < n; i++) {
-        fds[i].revents = fds[i].events; /* if even one is too many */
+        fds[i].revents = fds[i].events; /* in case poll refuses even one */
         poll(&fds[i], 1, 0);
         ready += fds[i].revents != 0;
     }
@@ -258,7 +241,7 @@ ssize_t net_recv(int fd, void *bytes, size_t n)
     stats_add(&stats.recv_calls, 1);
     if (got > 0)
         stats_add(&stats.bytes_in, (uint64_t)got);
-    else if (got == -1 && (errno == EAGAIN || errno == EWOULDBLOCK))
+    else if (got == -1 && net_is_again(errno))
         stats_add(&stats.recv_again, 1);
     return got;
 }
@@ -272,12 +255,12 @@ ssize_t net_send(int fd, const void *bytes, size_t n)
         stats_add(&stats.bytes_out, (uint64_t)sent);
     if (sent >= 0 && (size_t)sent < n)
         stats_add(&stats.send_short, 1);
-    else if (sent == -1 && (errno == EAGAIN || errno == EWOULDBLOCK))
+    else if (sent == -1 && net_is_again(errno))
         stats_add(&stats.send_again, 1);
     return sent;
 }
 
-int net_untaken(int fd)
+int net_sendq(int fd)
 {
     int n = 0;
 #ifdef SO_NWRITE /* macOS */
@@ -288,39 +271,4 @@ int net_untaken(int fd)
     (void)fd;
 #endif
     return n;
-}
-
-/* Has the other side taken anything since we last asked? */
-static bool is_taking(int fd, int *untaken)
-{
-    int before = *untaken;
-
-    *untaken = net_untaken(fd);
-    return *untaken < before;
-}
-
-int net_send_all(int fd, const void *bytes, size_t n, const atomic_bool *give_up)
-{
-    const unsigned char *next = bytes;
-    long long cut = 0;
-    int untaken = INT_MAX;
-
-    while (n > 0) {
-        ssize_t sent = net_send(fd, next, n);
-        if (sent == -1 && (errno != EINTR || net_overdue(fd, &cut)) &&
-            !(net_is_again(errno) && is_taking(fd, &untaken))) /* the time of net_set_timeout */
-            return -1;
-        if (sent > 0) {
-            cut = 0;
-            next += sent;
-            n -= (size_t)sent;
-        }
-        if (sent > 0 && n > 0)
-            is_taking(fd, &untaken); /* short, so it waited as long as it may: from here on */
-        if (n > 0 && *give_up) {     /* a signal cut the call short, or stopped it altogether */
-            errno = EINTR;
-            return -1;
-        }
-    }
-    return 0;
 }

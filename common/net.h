@@ -1,82 +1,78 @@
-/* Sockets, with the traps taken out: what every step needs and none of them teaches.
+/* Sockets without their traps: what every step needs and no step teaches.
  *
  * Functions return -1 with errno set, and never print or exit: the program decides. */
 #ifndef NET_H
 #define NET_H
 
-#include "peer.h"
+#include "address.h"
 
 #include <poll.h>
-#include <stdatomic.h>
 #include <stdbool.h>
 #include <stddef.h>
 #include <sys/types.h>
 
 struct net_listener {
     int fd;
-    int spare;           /* kept for a full house: see net_accept */
-    struct peer address; /* what it is bound to; tells the port when 0 was asked for */
+    int reserved;           /* a spare descriptor, for rejecting a client: see net_accept */
+    struct address address; /* what fd is bound to; its port is real even if 0 was asked for */
 };
 
-/* Listens on the first address getaddrinfo(3) yields for host ("127.0.0.1", "::", a name) and
- * port (decimal, "0" = any free one) that can be bound: SO_REUSEADDR, backlog SOMAXCONN.
- * Returns 0; or -1, and *why says what went wrong (a static string). */
+/* Listens on the first address of host that can be bound. host is an address or a name
+ * ("127.0.0.1", "::", "localhost"), port is decimal ("0" = any free one): getaddrinfo(3).
+ * Sets SO_REUSEADDR and FD_CLOEXEC; the backlog is SOMAXCONN. Returns 0; or -1, and *why says
+ * what went wrong (a static string). */
 int net_listen(struct net_listener *listener, const char *host, const char *port,
                const char **why);
 
-/* Closes the listener and its spare descriptor. */
+/* Closes the listener and its reserved descriptor. */
 void net_unlisten(struct net_listener *listener);
 
-/* Accepts one client, with TCP_NODELAY and FD_CLOEXEC set. Returns the descriptor, which is the
- * caller's to close; or -1, and the caller goes on:
- *   EAGAIN, EINTR   nobody is waiting (non-blocking listener), or a signal came
- *   EMFILE, ENFILE  no descriptor is left: the newcomer, whose address is in *peer, was let in
- *                   with the spare one and shown out, because a client left in the backlog
- *                   would keep the listener readable and us busy
- *   anything else   a connection died while it waited (accept(2), "Error handling"), or the
- *                   kernel is in trouble, say ENOBUFS: then the call also took a short nap */
-int net_accept(struct net_listener *listener, struct peer *peer);
+/* Accepts one connection, with TCP_NODELAY and FD_CLOEXEC set. Returns one of
+ *   a descriptor   the caller's to close; *peer is the client's address
+ *   NET_REJECTED   no descriptor was free (errno: EMFILE or ENFILE). The connection of *peer
+ * was accepted with the reserved descriptor and closed. Left in the backlog it would keep the
+ * listener readable and make the caller's loop spin. -1             no connection was accepted;
+ * the caller goes on. net_is_again(errno): none is pending; EINTR: a signal came; ECONNABORTED
+ * and the like: the connection died in the backlog (accept(2), "Error handling"). After any
+ * other error, which may well last, the call has slept for 10 ms, so that the caller cannot
+ * spin. */
+enum { NET_REJECTED = -2 };
+int net_accept(struct net_listener *listener, struct address *peer);
 
-/* Makes calls on fd answer EAGAIN instead of sleeping. */
+/* Makes calls on fd return EAGAIN instead of sleeping. */
 int net_set_nonblocking(int fd);
 
-/* Makes recv and send on fd give up with EAGAIN after ms milliseconds; 0 = wait for ever. */
+/* Makes recv and send on fd return EAGAIN after ms milliseconds; 0 = wait without limit. */
 int net_set_timeout(int fd, int ms);
 
-/* For a loop that calls recv or send again after EINTR, each time with all of the time of
- * net_set_timeout: have these calls, since the first that was cut short, slept longer than that
- * in all? *since holds when that was; set it to 0 whenever bytes have moved. */
-bool net_overdue(int fd, long long *since);
+/* Returns what net_set_timeout has set, in milliseconds; 0 = no limit. */
+int64_t net_timeout(int fd);
 
-/* Waits until recv would not sleep on fd, ms milliseconds at most. Returns false when the time
- * is over; true may also mean that a signal came. */
+/* Waits at most ms milliseconds until recv on fd would not sleep. Returns false when the time
+ * is over. true may also mean that a signal came. */
 bool net_readable(int fd, int ms);
 
-/* poll(2), which refuses more descriptors than RLIMIT_NOFILE allows, though all are open: when
- * somebody has lowered the limit since (prlimit(2)), asks for one after the other, and sleeps
- * little. Returns what poll does. */
+/* poll(2), also for more descriptors than RLIMIT_NOFILE allows. poll refuses them (EINVAL) when
+ * the limit was lowered after they were opened (prlimit(2)). Then this asks for one descriptor
+ * after the other and sleeps 10 ms at most. Returns what poll does. */
 int net_poll(struct pollfd *fds, nfds_t n, int ms);
 
-/* recv(2), counted. */
+/* recv(2), counted in the statistics. */
 ssize_t net_recv(int fd, void *bytes, size_t n);
 
-/* send(2), counted, and never a SIGPIPE. May take fewer than n bytes. */
+/* send(2), counted, without SIGPIPE. May send fewer than n bytes. */
 ssize_t net_send(int fd, const void *bytes, size_t n);
 
-/* Sends all n bytes on a blocking socket. A signal means "again" unless *give_up is set by
- * then. Returns 0; or -1, and some of the bytes may have gone: EAGAIN when for the time of
- * net_set_timeout the other side has taken none; if it took some, for up to twice that. */
-int net_send_all(int fd, const void *bytes, size_t n, const atomic_bool *give_up);
+/* Returns how many bytes sent on fd the client has not acknowledged yet (netstat's Send-Q); 0
+ * where the system does not tell. It shows whether a client reads slowly or not at all. poll
+ * cannot show that: a socket is writable only when a third of its buffer is free. */
+int net_sendq(int fd);
 
-/* How many bytes sent on fd the other side has yet to take; 0 where the system does not tell.
- * It tells who reads slowly from who does not read: a socket calls itself writable, and wakes
- * those who wait in send, only when a good part of its buffer is free. */
-int net_untaken(int fd);
-
-/* Is the error one of a call that had nothing to do: EAGAIN, EWOULDBLOCK or EINTR? */
+/* Does the error mean "nothing to do now, try later" on a non-blocking socket? (EAGAIN or
+ * EWOULDBLOCK. EINTR is not one of them: the call has not looked yet.) */
 bool net_is_again(int error);
 
-/* Is it one of a full house: EMFILE or ENFILE? */
-bool net_is_full(int error);
+/* Does the error mean that descriptors have run out, for the process or the system? */
+bool net_is_out_of_descriptors(int error);
 
 #endif

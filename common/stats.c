@@ -6,19 +6,27 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/mman.h>
 #include <sys/resource.h>
 #include <unistd.h>
 
 _Thread_local struct stats stats;
 
-static pthread_mutex_t lock = PTHREAD_MUTEX_INITIALIZER; /* guards the next four */
+static pthread_mutex_t lock = PTHREAD_MUTEX_INITIALIZER; /* guards the next six */
 static struct stats finished;                            /* the sum of the threads that ended */
 static struct stats threads = {.prev = &threads,
-                               .next = &threads}; /* the living's, in a ring */
+                               .next = &threads}; /* running ones, in a ring */
 static int threads_now = 1, threads_max = 1;
 static int clients_now, clients_max;
 
-/* What a moment's totals are: plain numbers, and what the kernel counted. */
+/* What children of this process have counted, and how many of their clients have left. */
+struct shared {
+    struct stats counted;
+    atomic_int clients_ended;
+};
+static struct shared *shared; /* NULL before stats_share */
+
+/* The totals at one moment: plain numbers, and what the kernel counted. */
 struct totals {
 #define TOTALS_FIELD(name) uint64_t name;
     STATS_COUNTERS(TOTALS_FIELD)
@@ -58,17 +66,54 @@ void stats_thread_end(void)
     pthread_mutex_unlock(&lock);
 }
 
+int stats_share(void)
+{
+    void *memory =
+        mmap(NULL, sizeof *shared, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS, -1, 0);
+
+    if (memory == MAP_FAILED)
+        return -1;
+    shared = memory;
+    return 0;
+}
+
+void stats_child_begin(void)
+{
+    memset(&stats, 0, sizeof stats);
+}
+
+void stats_child_end(void)
+{
+#define GIVE(name) atomic_fetch_add(&shared->counted.name, stats.name);
+    STATS_COUNTERS(GIVE)
+#undef GIVE
+    memset(&stats, 0, sizeof stats);
+}
+
+/* Clients that children have ended are taken off when we look, so that a child needs no lock.
+ */
+static int count_clients(void)
+{
+    if (shared != NULL)
+        clients_now -= atomic_exchange(&shared->clients_ended, 0);
+    return clients_now;
+}
+
 void stats_client_begin(void)
 {
-    stats_add(&stats.clients_served, 1);
     pthread_mutex_lock(&lock);
-    if (++clients_now > clients_max)
+    clients_now = count_clients() + 1;
+    if (clients_now > clients_max)
         clients_max = clients_now;
     pthread_mutex_unlock(&lock);
 }
 
 void stats_client_end(void)
 {
+    if (shared != NULL) {
+        atomic_fetch_add(&shared->clients_ended, 1);
+        return;
+    }
     pthread_mutex_lock(&lock);
     clients_now--;
     pthread_mutex_unlock(&lock);
@@ -77,7 +122,7 @@ void stats_client_end(void)
 int stats_clients(void)
 {
     pthread_mutex_lock(&lock);
-    int now = clients_now;
+    int now = count_clients();
     pthread_mutex_unlock(&lock);
     return now;
 }
@@ -87,8 +132,8 @@ static double seconds(struct timeval t)
     return (double)t.tv_sec + (double)t.tv_usec / 1e6;
 }
 
-/* In bytes. Linux hands ru_maxrss down through exec, so a server started by a large program
- * would report that program's; VmHWM is its own (proc_pid_status(5)). */
+/* Returns bytes. On Linux ru_maxrss survives exec, so a server started by a large program would
+ * report that program's size. VmHWM is the server's own (proc_pid_status(5)). */
 static uint64_t peak_rss(const struct rusage *usage)
 {
     char text[4096], *line;
@@ -117,6 +162,8 @@ static struct totals take_totals(void)
     pthread_mutex_lock(&lock);
     add_up(&sum, &finished);
     add_up(&sum, &stats);
+    if (shared != NULL)
+        add_up(&sum, &shared->counted);
     for (struct stats *one = threads.next; one != &threads; one = one->next)
         add_up(&sum, one);
     t.threads_max = threads_max;
@@ -137,7 +184,7 @@ static struct totals take_totals(void)
 int stats_text(char *text, size_t size)
 {
     struct totals t = take_totals();
-    char waits[200] = ""; /* of the servers that block in recv there is nothing to say */
+    char waits[200] = ""; /* servers that block in recv count none */
 
     if (t.wait_calls > 0)
         snprintf(waits, sizeof waits,
@@ -145,7 +192,7 @@ int stats_text(char *text, size_t size)
                  " descriptors scanned, %" PRIu64 " interest changes.\n",
                  t.wait_calls, t.wait_events, t.descriptors_scanned, t.interest_changes);
     return snprintf(text, size,
-                    "Clients: %" PRIu64 " served, %d at most at once; %" PRIu64 " refused.\n"
+                    "Clients: %" PRIu64 " served, %d at most at once; %" PRIu64 " rejected.\n"
                     "Bytes: %" PRIu64 " in, %" PRIu64 " out.\n"
                     "Calls: %" PRIu64 " accept; %" PRIu64 " recv, %" PRIu64
                     " of them EAGAIN; %" PRIu64 " send, %" PRIu64 " of them short or EAGAIN.\n"
@@ -153,8 +200,8 @@ int stats_text(char *text, size_t size)
                     "Cost: %.1f ms CPU (%.1f user + %.1f system), %.1f MiB resident at most;\n"
                     "      context switches: %ld voluntary, %ld involuntary; threads: %d at "
                     "most.\n",
-                    t.clients_served, t.clients_max, t.clients_refused, t.bytes_in, t.bytes_out,
-                    t.accept_calls, t.recv_calls, t.recv_again, t.send_calls,
+                    t.clients_served, t.clients_max, t.clients_rejected, t.bytes_in,
+                    t.bytes_out, t.accept_calls, t.recv_calls, t.recv_again, t.send_calls,
                     t.send_short + t.send_again, waits, (t.cpu_user + t.cpu_system) * 1e3,
                     t.cpu_user * 1e3, t.cpu_system * 1e3, (double)t.peak_rss / (1 << 20),
                     t.voluntary, t.involuntary, t.threads_max);
@@ -167,15 +214,16 @@ int stats_json(char *text, size_t size)
 #define KEY(name)   "  \"" #name "\": %" PRIu64 ",\n"
 #define VALUE(name) t.name,
     return snprintf(text, size,
-                    "{\n" STATS_COUNTERS(KEY) "  \"threads_max\": %d,\n"
+                    "{\n" STATS_COUNTERS(KEY) "  \"clients_refused\": %" PRIu64 ",\n"
+                                              "  \"threads_max\": %d,\n"
                                               "  \"clients_max\": %d,\n"
                                               "  \"cpu_user_seconds\": %.6f,\n"
                                               "  \"cpu_system_seconds\": %.6f,\n"
                                               "  \"voluntary_switches\": %ld,\n"
                                               "  \"involuntary_switches\": %ld,\n"
                                               "  \"peak_rss_bytes\": %" PRIu64 "\n}\n",
-                    STATS_COUNTERS(VALUE) t.threads_max, t.clients_max, t.cpu_user,
-                    t.cpu_system, t.voluntary, t.involuntary, t.peak_rss);
+                    STATS_COUNTERS(VALUE) t.clients_rejected, t.threads_max, t.clients_max,
+                    t.cpu_user, t.cpu_system, t.voluntary, t.involuntary, t.peak_rss);
 #undef KEY
 #undef VALUE
 }

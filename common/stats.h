@@ -1,6 +1,6 @@
-/* What a server's life cost, counted where it is paid: in the wrappers of net.h and at each
- * step's wait. Every thread counts in a struct of its own, so counting takes neither a lock
- * nor a bus-locked instruction; a reader adds the structs up. */
+/* What a server's life cost. Events are counted where they happen: in the wrappers of net.h and
+ * after each step's wait. Every thread counts in a struct of its own, so counting needs no lock
+ * and no atomic read-modify-write instruction. A reader adds the structs up. */
 #ifndef STATS_H
 #define STATS_H
 
@@ -9,21 +9,21 @@
 #include <stdint.h>
 
 /* The counters in the order of the report. All are totals since the start. */
-#define STATS_COUNTERS(X)                                                       \
-    X(accept_calls)                                                             \
-    X(recv_calls)                                                               \
-    X(recv_again) /* ... that said EAGAIN: nothing there */                     \
-    X(send_calls)                                                               \
-    X(send_short)          /* ... that took only a part */                      \
-    X(send_again)          /* ... that took nothing: EAGAIN */                  \
-    X(wait_calls)          /* select, poll, epoll_wait, laps of a loop, naps */ \
-    X(wait_events)         /* ready descriptors those waits reported */         \
-    X(descriptors_scanned) /* descriptors looked at to find the ready ones */   \
-    X(interest_changes)    /* epoll_ctl or its like */                          \
-    X(threads_created)                                                          \
-    X(clients_served)  /* let in, now gone or not */                            \
-    X(clients_refused) /* turned away for want of room */                       \
-    X(bytes_in)                                                                 \
+#define STATS_COUNTERS(X)                                                                     \
+    X(accept_calls)                                                                           \
+    X(recv_calls)                                                                             \
+    X(recv_again) /* ... that returned EAGAIN: nothing to read */                             \
+    X(send_calls)                                                                             \
+    X(send_short)          /* ... that took only a part */                                    \
+    X(send_again)          /* ... that took nothing: EAGAIN */                                \
+    X(wait_calls)          /* select, poll, epoll_wait, a loop's iterations, step 4's naps */ \
+    X(wait_events)         /* ready descriptors that those waits reported */                  \
+    X(descriptors_scanned) /* descriptors looked at to find the ready ones */                 \
+    X(interest_changes)    /* epoll_ctl or its like */                                        \
+    X(threads_created)                                                                        \
+    X(clients_served)   /* so far, connected now or not */                                    \
+    X(clients_rejected) /* closed unserved, for lack of room */                               \
+    X(bytes_in)                                                                               \
     X(bytes_out)
 
 struct stats {
@@ -34,17 +34,19 @@ struct stats {
 };
 
 /* The calling thread's counters. A thread other than the first registers them with
- * stats_thread_begin() or they are never added up. */
+ * stats_thread_begin; otherwise they are never added up. */
 extern _Thread_local struct stats stats;
 
-/* Adds n to a counter of the calling thread: one writer, so a plain load and store will do. */
+/* Adds n to a counter of the calling thread. It is the only writer, so a plain load and store
+ * will do. */
 static inline void stats_add(atomic_uint_least64_t *counter, uint64_t n)
 {
     uint64_t now = atomic_load_explicit(counter, memory_order_relaxed);
     atomic_store_explicit(counter, now + n, memory_order_relaxed);
 }
 
-/* One wait is over: it reported `events`, and `scanned` descriptors are looked at for them. */
+/* Counts a wait: it reported `events` ready descriptors, and `scanned` are looked at for them.
+ */
 static inline void stats_wait(int events, int scanned)
 {
     stats_add(&stats.wait_calls, 1);
@@ -52,20 +54,31 @@ static inline void stats_wait(int events, int scanned)
     stats_add(&stats.descriptors_scanned, scanned > 0 ? (uint64_t)scanned : 0);
 }
 
-/* A thread's first and last call: enters its counters in the total, and leaves them there. */
+/* A thread's first and last call. Its counters stay in the totals. */
 void stats_thread_begin(void);
 void stats_thread_end(void);
 
-/* A client came (was greeted), or went. Any thread may call them. */
+/* For a server with child processes. Before the first fork(2) the parent calls stats_share,
+ * which makes memory that its children can write to (returns -1 with errno if it cannot). A
+ * child calls stats_child_begin to drop what was counted before, which the parent counts, too;
+ * and stats_child_end, before its client can see the end, to add its counters to the parent's
+ * totals. */
+int stats_share(void);
+void stats_child_begin(void);
+void stats_child_end(void);
+
+/* Counts the clients that there are now: one has come; one has left. Any thread may call them,
+ * and after stats_share a child may call stats_client_end, also in a signal handler. */
 void stats_client_begin(void);
 void stats_client_end(void);
 
 /* How many clients there are now. */
 int stats_clients(void);
 
-/* Writes the report for people (kept to a few lines), or as one flat JSON object: the counters
- * above, threads_max, clients_max, cpu_user_seconds, cpu_system_seconds, voluntary_switches,
- * involuntary_switches, peak_rss_bytes (getrusage(2)). Returns the length as snprintf does. */
+/* Writes the report for people (a few lines), or as one flat JSON object: the counters above,
+ * threads_max, clients_max, cpu_user_seconds, cpu_system_seconds, voluntary_switches,
+ * involuntary_switches, peak_rss_bytes (getrusage(2)), and clients_refused, which is an older
+ * name of clients_rejected. Returns the length as snprintf does. For the first thread. */
 int stats_text(char *text, size_t size);
 int stats_json(char *text, size_t size);
 

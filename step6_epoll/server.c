@@ -6,30 +6,28 @@
  *              |    pump B
  *              +--- accept
  *
- * The list of step 5 moves into the kernel, which sees each packet arrive anyway. A lap costs
- * as much as there is to do, not as much as there are clients. Level-triggered: what is not
- * read now is reported again.
+ * The list of step 5 moves into the kernel, which sees each packet arrive anyway. An iteration
+ * costs as much as there is to do, not as much as there are clients. Level-triggered: bytes
+ * that are not read now are reported again.
  *
  *   Wait happens in   epoll_wait, for all clients at once
- *   Breaks when       one answer takes long to compute: all others wait for it
+ *   Breaks when       one answer takes long to compute: all other clients wait for it
  */
-#include "cli.h"
+#include "server.h"
 #include "conn.h"
-#include "net.h"
+#include "drain.h"
+#include "log.h"
 #include "stats.h"
+#include "stop.h"
 
 #include <errno.h>
 #include <string.h>
 #include <sys/epoll.h>
 #include <unistd.h>
 
-enum {
-    ACCEPTS_PER_LAP = 64, /* a flood of newcomers must not starve those already in */
-    EVENTS_PER_LAP = 256,
-};
+enum { EVENTS_MAX = 256 }; /* per epoll_wait; further ones are reported by the next */
 
-/* Adds (EPOLL_CTL_ADD) or changes (EPOLL_CTL_MOD) what epoll watches a descriptor for, and what
- * it hands back to us in the event. */
+/* Adds or changes (operation) what epoll watches fd for, and the pointer in its events. */
 static int watch(int epoll, int operation, int fd, int want, void *data)
 {
     struct epoll_event event = {
@@ -41,35 +39,14 @@ static int watch(int epoll, int operation, int fd, int want, void *data)
     return epoll_ctl(epoll, operation, fd, &event);
 }
 
-/* Returns whether somebody came, and so whether there may be more. */
-static bool accept_client(struct net_listener *listener, struct conn_list *clients, int epoll)
+static void accept_client(struct net_listener *listener, struct conn_list *clients, int epoll)
 {
-    struct peer peer;
-    int fd = cli_admit(net_accept(listener, &peer), &peer);
-    struct conn *c;
+    struct conn *c = conn_accept(clients, listener);
 
-    if (fd < 0)
-        return fd == CLI_REFUSED;
-    if (net_set_nonblocking(fd) == -1 || (c = conn_open(clients, fd, &peer)) == NULL) {
-        cli_refused(&peer, "out of memory");
-        close(fd);
-        return true;
-    }
-    if (watch(epoll, EPOLL_CTL_ADD, fd, WANT_READ, c) == -1) {
-        cli_refused(&peer, strerror(errno));
-        conn_close(clients, c);
-        return true;
-    }
-    if (conn_greet(c) != WANT_READ)
-        watch(epoll, EPOLL_CTL_MOD, fd, c->want, c);
-    cli_connected(&peer);
-    return true;
-}
-
-static void drop_client(struct conn_list *clients, struct conn *c)
-{
-    cli_disconnected(&c->peer);
-    conn_close(clients, c); /* closing also leaves epoll's list */
+    if (c != NULL && watch(epoll, EPOLL_CTL_ADD, c->fd, WANT_READ, c) == -1)
+        conn_reject(clients, c, strerror(errno));
+    else if (c != NULL && conn_greet(c) != WANT_READ)
+        watch(epoll, EPOLL_CTL_MOD, c->fd, c->want, c);
 }
 
 static void pump_client(struct conn_list *clients, struct conn *c, int epoll)
@@ -77,46 +54,42 @@ static void pump_client(struct conn_list *clients, struct conn *c, int epoll)
     int before = c->want, want = conn_pump(clients, c);
 
     if (want == 0 || (want != before && watch(epoll, EPOLL_CTL_MOD, c->fd, want, c) == -1))
-        drop_client(clients, c);
+        conn_close(clients, c); /* closing also takes it off epoll's list */
 }
 
 static void run_server(struct net_listener *listener)
 {
-    struct conn_list clients = {.idle_limit = cli.idle_timeout_ms};
-    struct epoll_event events[EVENTS_PER_LAP];
+    struct conn_list clients;
+    struct epoll_event events[EVENTS_MAX];
     int epoll = epoll_create1(EPOLL_CLOEXEC);
 
-    if (epoll == -1 || watch(epoll, EPOLL_CTL_ADD, cli_wakeup_fd(), WANT_READ, NULL) == -1 ||
+    conn_list_init(&clients);
+    if (epoll == -1 || watch(epoll, EPOLL_CTL_ADD, stop_wakeup_fd(), WANT_READ, NULL) == -1 ||
         watch(epoll, EPOLL_CTL_ADD, listener->fd, WANT_READ, listener) == -1 ||
         net_set_nonblocking(listener->fd) == -1)
-        cli_die("cannot set up epoll: %s", strerror(errno));
-    cli_listening(&listener->address);
-    while (!cli_stopping()) {
-        int ready = epoll_wait(epoll, events, EVENTS_PER_LAP, conn_expiry_ms(&clients));
-        bool knocked = false;
-
-        stats_wait(ready, ready);
+        log_die("cannot set up epoll: %s", strerror(errno));
+    server_ready(&listener->address);
+    while (!stop_requested()) {
+        int ready = epoll_wait(epoll, events, EVENTS_MAX, conn_expiry_ms(&clients));
+        server_waited(ready, ready);
         for (int i = 0; i < ready; i++)
             if (events[i].data.ptr == listener)
-                knocked = true;
+                accept_client(listener, &clients, epoll);
             else if (events[i].data.ptr != NULL)
                 pump_client(&clients, events[i].data.ptr, epoll);
-        while (conn_expired(&clients))
-            drop_client(&clients, clients.first);
-        for (int i = 0; knocked && i < ACCEPTS_PER_LAP; i++)
-            knocked = accept_client(listener, &clients, epoll);
+        conn_close_idle(&clients);
     }
     close(epoll);
-    net_unlisten(listener); /* from here on nobody new */
-    conn_drain(&clients, CLI_QUIET_MS, CLI_GRACE_MS, cli_disconnected);
+    net_unlisten(listener);
+    drain_clients(&clients);
 }
 
 int main(int argc, char **argv)
 {
     struct net_listener listener;
 
-    cli_start(argc, argv, NULL);
-    cli_listen(&listener);
+    server_start(argc, argv, NULL);
+    server_listen(&listener);
     run_server(&listener);
-    return cli_finish();
+    return server_finish();
 }

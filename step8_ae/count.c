@@ -1,4 +1,5 @@
 #include "count.h"
+#include "server.h"
 #include "stats.h"
 
 #include <stdbool.h>
@@ -6,8 +7,8 @@
 
 enum { OURS = 2 }; /* descriptors watched beside the clients': listener, wake-up */
 
-/* How many descriptors the back-end looks at to find the ready ones: 0 where the kernel tells
- * which they are (epoll, kqueue), and then they are counted as they come. */
+/* Returns how many descriptors the back-end looks at to find the ready ones: 0 where the kernel
+ * reports just those (epoll, kqueue). Then each is counted when its event comes. */
 static int looked_at(const aeEventLoop *loop)
 {
     const char *api = aeGetApiName();
@@ -17,16 +18,16 @@ static int looked_at(const aeEventLoop *loop)
     return strcmp(api, "poll") == 0 ? stats_clients() + OURS : 0;
 }
 
-static bool told; /* the kernel tells */
+static bool only_ready; /* the kernel reports ready descriptors only */
 
 static void count_wait(aeEventLoop *loop)
 {
-    stats_wait(0, looked_at(loop));
+    server_waited(0, looked_at(loop));
 }
 
 void count_waits(aeEventLoop *loop)
 {
-    told = looked_at(loop) == 0;
+    only_ready = looked_at(loop) == 0;
     stats_add(&stats.interest_changes, OURS);
     aeSetAfterSleepProc(loop, count_wait);
 }
@@ -34,5 +35,5 @@ void count_waits(aeEventLoop *loop)
 void count_event(void)
 {
     stats_add(&stats.wait_events, 1);
-    stats_add(&stats.descriptors_scanned, told);
+    stats_add(&stats.descriptors_scanned, only_ready);
 }

@@ -55,7 +55,7 @@ def comparison(results, variants=False):
              "memory per connection", "idle CPU", "one stream"]]
     for server in results.servers:
         name = server["name"]
-        if ("/" in name) == variants or name == "floor":
+        if ("/" in name) == variants or name == "baseline":
             rows.append([name, server["model"],
                          *(cost(results.cell("load", point, name)) for point in busy),
                          latency(results.cell("load", busy[0], name)),
@@ -123,7 +123,7 @@ def sentence(results, name):
     for point in results.points("load"):
         cell = results.cell("load", point, name)
         if cell.get("cpu_us") and (point in (100, 10000) or server_takes_one(results, name)):
-            price = cost(cell).replace("x)", " x the floor)")
+            price = cost(cell).replace("x)", " x the baseline)")
             parts.append(f"{price} of CPU per message at {point:,} connection{'s'[:point - 1]}")
     if results.idlest(name):
         point, among = results.idlest(name)

@@ -1,9 +1,10 @@
 #!/bin/sh
-# What a container of common/build-aux/Dockerfile runs: docker-entry.sh STEP [OPTION]... [PORT]
+# The entry point of common/build-aux/Dockerfile: docker-entry.sh STEP [OPTION]... [PORT]
 #
-# STEP may also be the path of a variant. The server listens on all of the container's addresses,
-# for a published port does not arrive at its 127.0.0.1.
-cd "$(dirname "$0")/../.." || exit 1
+# STEP may also be the path of a variant. The server listens on all addresses of the container,
+# because a published port does not arrive at 127.0.0.1. The server takes the place of this
+# script, so it is process 1 and gets the signals of `docker stop` itself.
+CDPATH='' cd "$(dirname "$0")/../.." || exit 1
 program=${1-}
 [ -d "$program" ] && program=$program/server
 if [ ! -f "$program" ] || [ ! -x "$program" ]; then

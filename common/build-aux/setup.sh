@@ -1,38 +1,43 @@
 #!/bin/sh
-# Sees to it that this machine has what a make target needs.
+# Checks that this machine has what a make target needs, and installs what is missing.
 #
-#   common/build-aux/setup.sh build   to build and run the servers: C compiler, make, pkg-config, libuv, Python
-#   common/build-aux/setup.sh check   to test them as well: cmocka
-#   common/build-aux/setup.sh full    every optional tool too: analysers, sanitizers, a second libc, ...
+#   setup.sh build [STEP...]   to build and run these steps, or all of them: a C compiler, make
+#                              and Python; for step 7 libuv
+#   setup.sh check [STEP...]   to test them as well: cmocka
+#   setup.sh watch             to try what the READMEs suggest: strace, nc
+#   setup.sh full              every optional tool: analysers, sanitizers, a second libc, ...
 #
-# Silent when all is there. Otherwise says what is missing and which command installs it, and
-# runs that command; with NO_INSTALL=1 it only says so and fails. CC is respected.
+# Prints nothing when all is there. Otherwise it says what is missing and which command installs
+# it, and runs that command. With NO_INSTALL=1 it does not run it, and fails. CC is respected.
 set -eu
 
-# tool: a command, or a library where it begins with "lib" ("libuv" is asked of pkg-config).
+# groups: those that need the tool.
+# tool: a command, or a library where it begins with "lib" (pkg-config is asked for those).
 # Several packages are joined by commas; "-" means that the package manager has none.
 TOOLS='
-# group tool          apt-get               dnf                  apk                 pacman       brew
-build   cc            gcc,libc6-dev         gcc                  gcc,musl-dev        gcc          -
-build   make          make                  make                 make                make         make
-build   pkg-config    pkg-config            pkgconf-pkg-config   pkgconf             pkgconf      pkgconf
-build   libuv         libuv1-dev            libuv-devel          libuv-dev           libuv        libuv
-build   python3       python3               python3              python3             python       python3
-check   libcmocka     libcmocka-dev         libcmocka-devel      cmocka-dev          cmocka       cmocka
-full    clang         clang,libclang-rt-dev clang,compiler-rt    clang,compiler-rt   clang        -
-full    llvm-ar       llvm                  llvm                 llvm                llvm         llvm
-full    clang-tidy    clang-tidy            clang-tools-extra    clang-extra-tools   clang        llvm
-full    clang-format  clang-format          clang-tools-extra    clang-extra-tools   clang        clang-format
-full    cppcheck      cppcheck              cppcheck             cppcheck            cppcheck     cppcheck
-full    shellcheck    shellcheck            ShellCheck           shellcheck          shellcheck   shellcheck
-full    flake8        flake8                python3-flake8       py3-flake8          flake8       flake8
-full    valgrind      valgrind,libc6-dbg    valgrind             valgrind            valgrind     -
-full    strace        strace                strace               strace              strace       -
-full    musl-gcc      musl-tools            musl-gcc             -                   musl         -
-full    gnuplot       gnuplot-nox           gnuplot              gnuplot             gnuplot      gnuplot
-full    redis-server  redis-server          redis                redis               redis        redis
-full    libhiredis    libhiredis-dev        hiredis-devel        hiredis-dev         hiredis      hiredis
-full    liburing      liburing-dev          liburing-devel       liburing-dev        liburing     -
+# groups     tool          apt-get                dnf                 apk                pacman          brew
+build        cc            gcc,libc6-dev          gcc                 gcc,musl-dev       gcc             -
+build        make          make                   make                make               make            make
+step7,check  pkg-config    pkg-config             pkgconf-pkg-config  pkgconf            pkgconf         pkgconf
+step7        libuv         libuv1-dev             libuv-devel         libuv-dev          libuv           libuv
+build        python3       python3                python3             python3            python          python3
+check        libcmocka     libcmocka-dev          libcmocka-devel     cmocka-dev         cmocka          cmocka
+watch,full   strace        strace                 strace              strace             strace          -
+watch,full   nc            netcat-openbsd         nmap-ncat           netcat-openbsd     openbsd-netcat  netcat
+full         bear          bear                   bear                -                  -               bear
+full         clang         clang,libclang-rt-dev  clang,compiler-rt   clang,compiler-rt  clang           -
+full         llvm-ar       llvm                   llvm                llvm               llvm            llvm
+full         clang-tidy    clang-tidy             clang-tools-extra   clang-extra-tools  clang           llvm
+full         clang-format  clang-format           clang-tools-extra   clang-extra-tools  clang           clang-format
+full         cppcheck      cppcheck               cppcheck            cppcheck           cppcheck        cppcheck
+full         shellcheck    shellcheck             ShellCheck          shellcheck         shellcheck      shellcheck
+full         flake8        flake8                 python3-flake8      py3-flake8         flake8          flake8
+full         valgrind      valgrind,libc6-dbg     valgrind            valgrind           valgrind        -
+full         musl-gcc      musl-tools             musl-gcc            -                  musl            -
+full         gnuplot       gnuplot-nox            gnuplot             gnuplot            gnuplot         gnuplot
+full         redis-server  redis-server           redis               redis              redis           redis
+full         libhiredis    libhiredis-dev         hiredis-devel       hiredis-dev        hiredis         hiredis
+full         liburing      liburing-dev           liburing-devel      liburing-dev       liburing        -
 '
 
 die() {
@@ -48,15 +53,25 @@ have() {
     lib*) ${PKG_CONFIG:-pkg-config} --exists "$1" 2>/dev/null ;;
     pkg-config) command -v "${PKG_CONFIG:-pkg-config}" >/dev/null ;;
     make) command -v make >/dev/null || command -v gmake >/dev/null ;;
+    python3) python3 -c 'import sys; sys.exit(sys.version_info < (3, 8))' 2>/dev/null ;;
     *) command -v "$1" >/dev/null ;;
     esac
 }
 
-# Sets missing to the tools of the wanted groups that are not here, packages to what to install.
+# Is one of these groups wanted?
+wanted() { # GROUP,GROUP...
+    for group in $groups; do
+        case ",$1," in *",$group,"*) return 0 ;; esac
+    done
+    return 1
+}
+
+# Sets missing to the tools of the wanted groups that are absent, packages to what to install, and
+# unknown to the tools that the package manager does not have.
 look_around() {
     missing='' packages='' unknown=''
-    while read -r group tool apt dnf apk pacman brew; do
-        case " $groups " in *" $group "*) ;; *) continue ;; esac
+    while read -r of tool apt dnf apk pacman brew; do
+        wanted "$of" || continue
         have "$tool" && continue
         case $manager in
         apt-get) package=$apt ;;
@@ -66,7 +81,10 @@ look_around() {
         brew) package=$brew ;;
         *) package=- ;;
         esac
-        [ "$tool" = cc ] && tool="a C compiler (${CC:-cc})"
+        case $tool in
+        cc) tool="a C compiler (${CC:-cc})" ;;
+        python3) tool='python3 (3.8 or newer)' ;;
+        esac
         missing="$missing${missing:+, }$tool"
         if [ "$package" = - ]; then
             unknown="$unknown${unknown:+, }$tool"
@@ -78,11 +96,26 @@ $TOOLS
 END
 }
 
-case ${1-} in
+usage='usage: common/build-aux/setup.sh build|check [STEP...], or watch, or full'
+group=${1-}
+[ $# = 0 ] || shift
+case $group in
 build) groups='build' ;;
 check) groups='build check' ;;
-full) groups='build check full' ;;
-*) die 'usage: common/build-aux/setup.sh build|check|full' 2 ;;
+watch) groups='build step7 watch' ;;
+full) groups='build step7 check watch full' ;;
+*) die "$usage" 2 ;;
+esac
+case $group:$# in
+build:0 | check:0) groups="$groups step7" ;;
+watch:0 | full:0) ;;
+build:* | check:*)
+    for step in "$@"; do
+        case $step in *[!0-9]* | '') die "$usage" 2 ;; esac
+        groups="$groups step$step"
+    done
+    ;;
+*) die "$usage" 2 ;;
 esac
 
 manager=''
@@ -97,7 +130,7 @@ look_around
 [ -n "$missing" ] || exit 0
 echo "setup: missing on this machine: $missing" >&2
 
-# Optional tools a system does not offer are skipped aloud by whatever would have used them.
+# Whatever uses an optional tool says that it skips something, where the tool cannot be had.
 if [ -n "$unknown" ]; then
     case $manager in
     '') die 'found none of apt-get, dnf, apk, pacman and brew: please install them by hand' ;;
@@ -127,7 +160,7 @@ echo "setup: to install it: $install" >&2
 if [ -n "$sudo" ] && ! command -v sudo >/dev/null; then
     die 'cannot: this is not root and there is no sudo; please run that command as root'
 fi
-echo 'setup: doing so, which may take a minute ...' >&2
+echo 'setup: installing it, which may take a minute ...' >&2
 eval "$install" </dev/null >/dev/null || die "that failed; please install by hand: $missing"
 
 missing_before=$missing

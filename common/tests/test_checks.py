@@ -1,6 +1,6 @@
 #!/usr/bin/env python3
-"""check-same.py and check-layers.py can fail: each rule is given a small tree that breaks it
-(and nothing else), and must name the place."""
+"""check-same.py, check-distance.py and check-layers.py can fail. Each rule gets a small tree
+that breaks only this rule, and must name the place."""
 
 import contextlib
 import importlib.util
@@ -87,6 +87,44 @@ class SameTest(TreeTest):
         self.steps(self.COMMON, self.COMMON)
         self.assertIn("main is the same in step1_x/server.c and step2_x/server.c",
                       self.run_check([])[1])
+
+
+class DistanceTest(TreeTest):
+    check = load("check-distance")
+    ONE = "/* Step 1. */\nint a;\n\nint b;\n"
+
+    def steps(self, one, other):
+        self.put("step1_x/server.c", one)
+        self.put("step2_x/server.c", other)
+
+    def test_lines_removed_and_added_count(self):
+        self.steps(self.ONE, self.ONE.replace("int a", "long a") + "int c;\n")
+        self.assertEqual(self.run_check([("1", "2", 3)]), ([], []))
+        red, said = self.run_check([("1", "2", 2)])
+        self.assertEqual(red, ["not ok 1 - 1 and 2 differ by at most 2 lines"])
+        self.assertEqual(said, ["they differ by 3: make diff A=1 B=2"])
+
+    def test_empty_lines_and_the_first_comment_do_not_count(self):
+        self.steps(self.ONE, "/* Step 2,\n * at length. */\n\nint a;\nint b;\n\n\n")
+        self.assertEqual(self.run_check([("1", "2", 0)]), ([], []))
+
+    def test_a_later_comment_counts(self):
+        self.steps(self.ONE, self.ONE + "/* more */\n")
+        self.assertEqual(len(self.run_check([("1", "2", 0)])[0]), 1)
+
+    def test_a_frequent_line_is_still_the_same_line(self):
+        self.steps("x;\n" + "}\n" * 300, "y;\n" + "}\n" * 300)
+        self.assertEqual(self.run_check([("1", "2", 2)]), ([], []))
+
+    def test_a_variant(self):
+        self.steps(self.ONE, self.ONE)
+        self.put("step2_x/variants/pool.c", self.ONE + "int c;\n")
+        self.assertEqual(len(self.run_check([("2", "2/pool", 0)])[0]), 1)
+        self.assertEqual(self.run_check([("2", "2/pool", 1)])[0], [])
+
+    def test_a_server_that_does_not_exist(self):
+        self.steps(self.ONE, self.ONE)
+        self.assertIn("there is no server 2/pool", self.run_check([("1", "2/pool", 9)])[1])
 
 
 class LayersTest(TreeTest):

@@ -1,5 +1,5 @@
 #!/usr/bin/env python3
-"""lint.sh can fail: each analyser, where it is installed, is given one mistake to find."""
+"""lint.sh can fail: each installed analyser gets one mistake to find."""
 
 import os
 import pathlib
@@ -21,7 +21,8 @@ class LintTest(unittest.TestCase):
             (self.tree / folder).mkdir(parents=True)
         for name in CONFIGURATION:
             shutil.copy(HERE.parents[1] / name, self.tree)
-        shutil.copy(HERE.parent / "tools/lint.sh", self.tree / "common/tools")
+        for name in "lint.sh", "prose.py":
+            shutil.copy(HERE.parent / "tools" / name, self.tree / "common/tools")
         self.put("common/good.c", GOOD)
         self.put(".ci/run", "#!/bin/sh\necho fine\n")
 
@@ -73,6 +74,18 @@ class LintTest(unittest.TestCase):
     def test_flake8(self):
         self.finds("flake8", "clients/bad.py", "import os\n", "F401")
 
+    def test_prose(self):
+        self.put("clients/README.md", "A newcomer waits.\n")  # prose: ok
+        status, said = self.lint()
+        self.assertEqual(status, 1, said)
+        self.assertIn("FAIL  prose\nclients/README.md:1: ", said)
+
+    def test_a_warning_of_prose_is_no_failure(self):
+        self.put("clients/README.md", "word " * 36 + "end.\n")
+        status, said = self.lint()
+        self.assertEqual(status, 0, said)
+        self.assertIn("clients/README.md:1: warning: a sentence of 37 words", said)
+
     def test_format(self):
         self.finds("clang-format", "common/bad.h", "int  bad;\n", "bad.h:1", "format")
         self.assertEqual(self.lint("format-fix")[0], 0)
@@ -80,20 +93,20 @@ class LintTest(unittest.TestCase):
         self.assertEqual(self.lint("format")[0], 0)
 
     def test_an_absent_tool(self):
-        """With next to nothing on the PATH every tool is skipped aloud, or demanded."""
+        """With an almost empty PATH each tool is skipped with a message, or demanded."""
         path = self.tree / "bin"
         path.mkdir()
         for tool in "sh", "dirname", "find", "sort", "echo", "wc", "tr", "cat":
             (path / tool).symlink_to(shutil.which(tool))
         status, said = self.lint(PATH=str(path))
         self.assertEqual(status, 0, said)
-        for tool in "clang-tidy", "gcc", "cppcheck", "shellcheck", "flake8":
+        for tool in "clang-tidy", "gcc", "cppcheck", "shellcheck", "flake8", "python3":
             self.assertIn("skip  %s: not installed" % tool, said)
         status, said = self.lint(PATH=str(path), REQUIRE_ALL="1")
         self.assertEqual(status, 1, said)
         self.assertIn("FAIL  cppcheck: not installed", said)
 
-    def test_what_does_not_compile_here_is_skipped_aloud(self):
+    def test_a_source_that_does_not_compile_here_is_skipped_with_a_message(self):
         self.put("common/bsd.c", "#include <sys/event.h>\nint x[-1];\n")
         status, said = self.lint()
         self.assertEqual(status, 0, said)

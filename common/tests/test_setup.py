@@ -1,6 +1,8 @@
 #!/usr/bin/env python3
-"""common/build-aux/setup.sh on machines made of stubs: a PATH that holds what the test put there."""
+"""setup.sh on machines made of stubs: the PATH holds only what a test puts there."""
+import ast
 import pathlib
+import re
 import shutil
 import subprocess
 import tempfile
@@ -11,8 +13,8 @@ MANAGERS = ("apt-get", "dnf", "apk", "pacman", "brew")
 
 
 class Machine:
-    """A folder that is the whole PATH. Package managers there log their words and "install"
-    every tool that is named in the file `available`."""
+    """A folder that is the whole PATH. A package manager in it logs its
+    arguments and "installs" the tools that it was made with."""
 
     def __init__(self, folder):
         self.bin = pathlib.Path(folder)
@@ -26,7 +28,7 @@ class Machine:
         path.chmod(0o755)
 
     def user(self, uid):
-        self.script("id", "echo %d" % uid)
+        self.script("id", f"echo {uid}")
 
     def tools(self, *names):
         for name in names:
@@ -37,9 +39,10 @@ class Machine:
         (self.bin / ("lib-" + name)).touch()
 
     def manager(self, name, installs=(), status=0):
-        lines = ['echo "%s $*" >>"${0%%/*}/log"' % name]
-        lines += ['touch "${0%%/*}/%s"; chmod +x "${0%%/*}/%s"' % (f, f) for f in installs]
-        self.script(name, "\n".join(lines + ["exit %d" % status]))
+        here = "${0%/*}"
+        lines = [f'echo "{name} $*" >>"{here}/log"']
+        lines += [f'touch "{here}/{tool}"; chmod +x "{here}/{tool}"' for tool in installs]
+        self.script(name, "\n".join([*lines, f"exit {status}"]))
 
     def run(self, group="check", **environment):
         done = subprocess.run(
@@ -74,7 +77,50 @@ class SetupTest(unittest.TestCase):
         self.all_but_cmocka()
         self.assertEqual(self.machine.run("build"), (0, ""))
 
-    def test_names_what_is_missing_and_installs_it(self):
+    def test_only_step_7_needs_libuv(self):
+        self.machine.tools("cc", "make", "python3")
+        (self.machine.bin / "pkg-config").unlink()
+        for steps in "1", "1 2 3 4 5 6 8":
+            self.assertEqual(self.machine.run("build " + steps), (0, ""))
+        for steps in "", " 7", " 1 7":
+            status, said = self.machine.run("build" + steps)
+            self.assertEqual(status, 1)
+            self.assertIn("missing on this machine: pkg-config, libuv\n", said)
+
+    def test_the_steps_that_need_a_library_are_those_whose_makefile_names_it(self):
+        for makefile in sorted(SETUP.parents[2].glob("step*_*/Makefile")):
+            number = makefile.parent.name[len("step"):].partition("_")[0]
+            libraries = re.findall(r"^PKGS *= *(.*)", makefile.read_text(), re.M)
+            self.machine.tools("cc", "make", "python3")
+            status, said = self.machine.run("build " + number)
+            self.assertEqual(status, 1 if libraries else 0, makefile)
+            for library in libraries:
+                self.assertIn("machine: " + library, said)
+
+    def test_an_old_python_is_missing(self):
+        self.all_but_cmocka()
+        self.machine.script("python3", 'case $2 in *"(3, 8)"*) exit 1 ;; esac')
+        status, said = self.machine.run("build")
+        self.assertEqual(status, 1)
+        self.assertIn("missing on this machine: python3 (3.8 or newer)\n", said)
+
+    def test_the_scripts_need_no_newer_python(self):
+        tree = SETUP.parents[2]
+        for path in [*tree.glob("c*/**/*.py"), *tree.glob("step*_*/**/*.py")]:
+            with self.subTest(str(path.relative_to(tree))):
+                text = path.read_text(encoding="utf-8")
+                ast.parse(text, feature_version=(3, 8))
+                self.assertNotRegex(text, r"\.(remove(prefix|suffix)|bit_count)\(|"
+                                    r"(->|:) (dict|list|set|tuple)\[")
+
+    def test_what_the_readmes_suggest(self):
+        self.all_but_cmocka()
+        self.machine.tools("strace")
+        self.machine.manager("apt-get", installs=["nc"])
+        self.assertEqual(self.machine.run("watch")[0], 0)
+        self.assertTrue(self.machine.log()[-1].endswith(" netcat-openbsd"))
+
+    def test_says_that_a_tool_is_missing_and_installs_it(self):
         self.all_but_cmocka()
         self.machine.manager("apt-get", installs=["lib-cmocka"])
         status, said = self.machine.run("check")
@@ -133,7 +179,8 @@ class SetupTest(unittest.TestCase):
     def test_no_package_manager(self):
         status, said = self.machine.run("build")
         self.assertEqual(status, 1)
-        self.assertIn("a C compiler (cc), make, pkg-config, libuv, python3", said)
+        self.assertIn("a C compiler (cc), make, pkg-config, libuv, python3 (3.8 or newer)\n",
+                      said)
         self.assertIn("by hand", said)
 
     def test_installation_fails(self):
@@ -165,8 +212,8 @@ class SetupTest(unittest.TestCase):
         self.assertEqual(self.machine.run("build", CC="clang"), (0, ""))
 
     def test_usage(self):
-        self.assertEqual(self.machine.run("")[0], 2)
-        self.assertEqual(self.machine.run("everything")[0], 2)
+        for wrong in "", "everything", "full 1", "watch 1", "build one":
+            self.assertEqual(self.machine.run(wrong)[0], 2, wrong)
 
 
 if __name__ == "__main__":

@@ -1,9 +1,11 @@
 #!/usr/bin/env python3
 """The scripts behind `make fuzz`, `make matrix` and `make check-full` can fail, each in a small
-tree that holds one mistake; and make refuses a step that does not exist."""
+tree that holds one mistake. The Makefiles report wrong arguments and missing libraries, and
+work in unusual environments."""
 
 import os
 import pathlib
+import re
 import shutil
 import subprocess
 import tempfile
@@ -11,7 +13,6 @@ import unittest
 
 HERE = pathlib.Path(__file__).resolve().parent
 TREE = HERE.parents[1]
-LIBRARY = "echo", "conn", "net", "peer", "stats"
 TARGET = """
 #include "fuzz.h"
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
@@ -84,8 +85,7 @@ class FuzzTest(ToolTest):
         super().setUp()
         self.tool("tools/fuzz.sh")
         self.tool("tests/fuzz.h")
-        for name in LIBRARY:
-            self.put("common/%s.c" % name, "typedef int %s;\n" % name)
+        self.put("common/echo.c", "typedef int echo;\n")
         self.put("common/tests/corpus/x/seed", "^a")
         self.put("common/tests/fuzz_x.c", TARGET % "^")
 
@@ -114,7 +114,7 @@ class FuzzTest(ToolTest):
 
     @unittest.skipUnless(shutil.which("gcc"), "needs gcc")
     def test_replay(self):
-        """The same target without a fuzzer. A failure ends it, so that the plan tells."""
+        """The same target without a fuzzer. A failure ends the run before the plan is met."""
         self.tool("tests/replay.c")
         (self.tree / "common/build/tests").mkdir(parents=True)
         subprocess.run(["gcc", "-D_GNU_SOURCE", "-o", "../build/tests/replay_x", "fuzz_x.c",
@@ -198,6 +198,12 @@ class CheckFullTest(ToolTest):
         self.assertEqual(said.count("ran "), 2)
         self.expect(2, "no stage lintt", command=["common/tools/check-full.sh", "lintt"])
 
+    def test_cdpath_does_not_lead_to_another_tree(self):
+        for part in "bin", "tools":
+            (self.tree / "other/common" / part).mkdir(parents=True)
+        self.expect(0, "ran common/tools/lint.sh", CDPATH=str(self.tree / "other"),
+                    command=["common/tools/check-full.sh", "lint"])
+
     def test_a_dockerfile_that_cannot_be_tried_here(self):
         here = {"command": ["common/tools/check-full.sh", "dockerfile-check"],
                 "path": ("sh", "dirname", "date", "id")}
@@ -215,36 +221,163 @@ class CheckFullTest(ToolTest):
             self.expect(status, "on chroot", word, **here)
 
 
+class ScriptsTest(unittest.TestCase):
+    SCRIPTS = [*sorted(TREE.glob("common/**/*.sh")), TREE / ".ci/run"]
+
+    def test_no_script_follows_cdpath(self):
+        for script in self.SCRIPTS:
+            for line in script.read_text(encoding="utf-8").splitlines():
+                if re.search(r"""\bcd "?\$""", line):
+                    self.assertIn("CDPATH='' cd ", line, script)
+
+    @unittest.skipUnless(shutil.which("git") and (TREE / ".git").exists(), "needs a git clone")
+    def test_scripts_keep_unix_line_ends(self):
+        done = subprocess.run(["git", "check-attr", "eol", "--", *map(str, self.SCRIPTS)],
+                              cwd=str(TREE), stdout=subprocess.PIPE, encoding="utf-8",
+                              check=True)
+        self.assertEqual({line.rpartition(" ")[2] for line in done.stdout.splitlines()}, {"lf"})
+
+
 @unittest.skipUnless(shutil.which("make"), "needs make")
-class MakefileTest(unittest.TestCase):
-    def make(self, *words):
-        done = subprocess.run(["make", "-s", *words], cwd=str(TREE), stdout=subprocess.PIPE,
-                              stderr=subprocess.PIPE, encoding="utf-8", timeout=60,
-                              env={**os.environ, "NO_INSTALL": "1", "MAKEFLAGS": ""})
+class MakeTest(unittest.TestCase):
+    tree = TREE
+
+    def make(self, *words, **environment):
+        done = subprocess.run(["make", "-s", *words], cwd=str(self.tree),
+                              stdout=subprocess.PIPE, stderr=subprocess.PIPE, encoding="utf-8",
+                              timeout=100,
+                              env={**os.environ, "NO_INSTALL": "1", "MAKEFLAGS": "",
+                                   **environment})
         return done.returncode, done.stdout, done.stderr
 
+    def fails(self, message, *words, **environment):
+        """Nothing is built, and the first line says why."""
+        status, out, err = self.make(*words, **environment)
+        self.assertEqual((status, out), (2, ""), words)
+        self.assertIn(message, err.splitlines()[0])
+
+
+class MakefileTest(MakeTest):
     def test_a_step_that_does_not_exist(self):
         for target in "check", "demo", "tests":
             for steps in "9", "1,9", "9 2":
-                with self.subTest(target=target, steps=steps):
-                    status, out, err = self.make(target, "STEP=" + steps)
-                    self.assertEqual((status, out), (2, ""))
-                    self.assertEqual(err.splitlines()[0],
-                                     "no step 9: there are 1 2 3 4 5 6 7 8")
+                self.fails("no step 9: there are 1 2 3 4 5 6 7 8", target, "STEP=" + steps)
+        for target in "run", "trace":
+            self.fails("no step 9: there are 1 2 3 4 5 6 7 8", target, "STEP=9")
+            self.fails("step 6 has edge", target, "STEP=6/nonesuch")
+            self.fails(f"usage: make {target} STEP=6", target)
+            self.fails(f"usage: make {target} STEP=6", target, "STEP=5,6")
 
     def test_chosen_steps(self):
         for words, last in (([], "common/tests/check-all.py"),
                             (["STEP=2,1"], "common/tests/check-all.py --steps 2,1"),
                             (["STEP=2 1"], "common/tests/check-all.py --steps 2,1")):
-            _, out, _ = self.make("-n", "check", *words)
-            self.assertEqual(out.splitlines()[-1].strip(), last)
+            for target in "check", "test":
+                _, out, _ = self.make("-n", target, *words)
+                self.assertEqual(out.splitlines()[-1].strip(), last)
+
+    def test_a_step_is_asked_only_for_its_own_tools(self):
+        for steps, asked in ("STEP=1", "1"), ("STEPS=1,2", "1 2"), ("N=5", "1 2 3 4 5 6 7 8"):
+            for target, group in ("demo", "build"), ("check", "check"):
+                _, out, _ = self.make("-n", target, steps)
+                self.assertIn(f"sh common/build-aux/setup.sh {group} {asked}\n", out)
+        _, out, _ = self.make("-n", "step1_sequential")
+        self.assertIn("sh common/build-aux/setup.sh build 1\n", out)
+
+    def test_diff(self):
+        status, out, err = self.make("diff", "A=6", "B=6/edge")
+        self.assertEqual((status, err), (0, ""))
+        self.assertIn("--- step6_epoll/server.c", out)
+        self.assertIn("+++ step6_epoll/variants/edge.c", out)
+        self.assertNotIn("\033", out)
+        self.assertEqual(self.make("diff", "A=1", "B=1")[:2], (0, ""))
+        self.fails("no server 9: there are 1 2 2/fork", "diff", "A=9", "B=1")
+        self.fails("no server 6/nonesuch: there are", "diff", "A=6", "B=6/nonesuch")
+        self.fails("usage: make diff A=5 B=6", "diff", "A=5")
+        self.assertIn("make diff A=1 B=4 ", self.make("diff")[1])
+
+    def test_targets_inside_a_step(self):
+        step = ["-n", "--no-print-directory", "-C", "step6_epoll"]
+        for words, last in ((["demo"], "    --steps 6 \\"),
+                            (["run", "ARGS=8080"], "./server 8080"),
+                            (["run", "VARIANT=edge"], "./build/variants/edge "),
+                            (["trace"], "../common/tools/trace.py server "),
+                            (["test"], "../common/tests/check-all.py step6_epoll")):
+            status, out, err = self.make(*step, *words)
+            self.assertEqual(status, 0, err)
+            self.assertIn(last + "\n", out)
+        _, out, _ = self.make(*step, "diff", "B=7")
+        self.assertIn("step6_epoll/server.c step7_libuv/server.c", out)
+
+    def test_an_unknown_back_end(self):
+        for words in ["BACKEND=foo"], ["-C", "step8_ae", "BACKEND=foo"]:
+            self.fails("BACKEND=foo: this system has ", *words)
+
+    @unittest.skipUnless(shutil.which("bmake"), "needs bmake")
+    def test_bsd_make(self):
+        for folder in sorted([TREE, TREE / "common", *TREE.glob("step*_*")]):
+            with self.subTest(folder.name):
+                done = subprocess.run(["bmake", "all"], cwd=str(folder), encoding="utf-8",
+                                      stdout=subprocess.PIPE, stderr=subprocess.STDOUT,
+                                      timeout=60, env={**os.environ, "MAKEFLAGS": ""})
+                self.assertEqual(done.returncode, 1)
+                self.assertRegex(done.stdout, r"^[^\n]*these Makefiles need GNU make[^\n]*\n$")
 
     def test_everything_has_a_target_that_help_names(self):
         _, out, _ = self.make("help")
-        for target in ("check-full", "coverage", "memcheck", "fuzz", "matrix", "lint",
-                       "format-check"):
+        for target in ("demo", "run", "trace", "diff", "check", "test", "check-full", "lint",
+                       "format", "format-check", "memcheck", "fuzz", "coverage", "matrix",
+                       "dockerfile-check", "bench", "bench-check", "compile_commands.json",
+                       "clean"):
             self.assertIn("make " + target, out)
-            self.assertEqual(self.make("-n", target)[0], 0, target)
+            self.assertEqual(self.make("-n", target, "STEP=1" if target in ("run", "trace") else
+                                       "N=5")[0], 0, target)
+
+
+class MakeInACopyTest(MakeTest):
+    """Builds in a copy of the tree whose path has blanks in it."""
+
+    def setUp(self):
+        folder = tempfile.mkdtemp(prefix="make in a copy ")
+        self.addCleanup(shutil.rmtree, folder)
+        self.tree = pathlib.Path(folder) / "the tree"
+        ignored = shutil.ignore_patterns("build", "server", "__pycache__")
+        self.tree.mkdir()
+        shutil.copy(TREE / "Makefile", self.tree)
+        for part in "common", "step1_sequential", "step7_libuv":
+            shutil.copytree(TREE / part, self.tree / part, ignore=ignored)
+
+    def test_step_7_without_libuv(self):
+        stub = self.tree / "pkg-config"
+        stub.write_text("#!/bin/sh\nexit 1\n")
+        stub.chmod(0o755)
+        self.fails("setup: missing on this machine: libuv", "-C", "step7_libuv",
+                   PKG_CONFIG="../pkg-config")
+        self.assertFalse(list(self.tree.glob("step7_libuv/build/*.o")))
+        self.assertEqual(self.make("-n", "-C", "step1_sequential",
+                                   PKG_CONFIG="../pkg-config")[0], 0)
+
+    def test_an_unusual_environment(self):
+        """Settings that users have for other purposes change nothing."""
+        (self.tree / "garbage").mkdir()
+        for name in "json.py", "argparse.py", "re.py":
+            (self.tree / "garbage" / name).write_text("raise SystemExit('imported garbage')\n")
+        (self.tree / "elsewhere/common/tools").mkdir(parents=True)
+        odd = {"MAKEFLAGS": "R", "TESTS": "x", "OBJS": "x.o", "PKGS": "x", "SUITE": "--x",
+               "STEP_FLAGS": "-x", "ABSENT": "x", "EXTRA_VARIANTS": "x", "CFLAGS": "-O0",
+               "VARIANT": "x",
+               "CDPATH": str(self.tree / "elsewhere"), "POSIXLY_CORRECT": "1", "LC_ALL": "C",
+               "GREP_OPTIONS": "--color=always", "TMPDIR": str(self.tree),
+               "PYTHONPATH": str(self.tree / "garbage"), "PYTHONSAFEPATH": "1",
+               "PYTHONOPTIMIZE": "2", "PYTHONINSPECT": "1", "PYTHONWARNINGS": "error"}
+        status, out, err = self.make("-j2", "-C", "step1_sequential", **odd)
+        self.assertEqual((status, err), (0, ""))
+        self.assertTrue((self.tree / "step1_sequential/server").exists(), out)
+        self.assertEqual(self.make("-C", "step1_sequential", "print-suite-args", **odd),
+                         (0, "--serial\n", ""))
+        status, out, err = self.make("diff", **odd)
+        self.assertEqual(status, 0, err)
+        self.assertIn("make diff A=1 B=4 ", out)
 
 
 if __name__ == "__main__":

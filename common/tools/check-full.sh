@@ -1,13 +1,13 @@
 #!/bin/sh
-# Everything that takes long, one thing after another: what `make check-full` calls once the tree
-# is built.
+# Runs every check that takes long, one after another, for `make check-full`. The tree is built
+# already.
 #
 #   common/tools/check-full.sh [STAGE...]   only these stages
 #
-# Goes on after a failure and sums up at the end. Exit status 1 if anything failed, 2 if there
-# is no such stage.
+# Continues after a failure, and prints a summary at the end. Exit status: 0 no failure, 1 a stage
+# failed, 2 there is no such stage.
 set -u
-cd "$(dirname "$0")/../.." || exit 2
+CDPATH='' cd "$(dirname "$0")/../.." || exit 2
 stages='check bench-check lint format-check memcheck fuzz coverage matrix dockerfile-check'
 summary=''
 failed=0
@@ -20,7 +20,7 @@ for name in "$@"; do
     esac
 done
 
-# On a bare Debian, made for it and thrown away.
+# On a bare Debian, which is made for this and deleted afterwards
 dockerfile_check() {
     if [ "$(id -u)" != 0 ] || ! command -v debootstrap >/dev/null; then
         echo 'skip  dockerfile-check: needs root, and debootstrap'

@@ -1,16 +1,17 @@
 #!/bin/sh
-# Proves common/build-aux/Dockerfile without a container engine: reads its instructions and carries each
-# of them out on a bare Debian, then asks every step's server what the Dockerfile promises.
+# Tests common/build-aux/Dockerfile without a container engine. It carries out each instruction on
+# a bare Debian. Then it tries the server of each step as the Dockerfile would start it.
 #
-#   dockerfile-check.sh                         here: on a Debian to be thrown away, as root
-#   dockerfile-check.sh chroot /var/tmp/debian  there: with a command that runs another one on
-#                                               it as root and passes on its standard input
+#   dockerfile-check.sh                         here, as root, on a Debian that nobody needs
+#   dockerfile-check.sh chroot /var/tmp/debian  there: the words are a command that runs another
+#                                               one on that machine, as root, with its own
+#                                               standard input
 #
-# (debootstrap --variant=minbase stable /var/tmp/debian makes one.) Not tried this way: the
-# image named by FROM, and that the network finds the published port. Exit status: 0 all is as
-# it should be, 1 it is not, 2 this is no machine to try it on.
+# `debootstrap --variant=minbase stable /var/tmp/debian` makes such a machine. Not tested: the
+# image of FROM, and that a published port is reached from outside. Exit status: 0 all is well,
+# 1 something failed, 2 this machine cannot be used.
 set -u
-top=$(cd "$(dirname "$0")/../.." && pwd) || exit 2
+top=$(CDPATH='' cd "$(dirname "$0")/../.." && pwd) || exit 2
 dockerfile=$top/common/build-aux/Dockerfile
 user=root workdir=/ entrypoint='' command=''
 
@@ -19,7 +20,7 @@ die() {
     exit "${2-1}"
 }
 
-# What Docker's JSON lists are when no word holds a space: ["a", "b"] is a b.
+# Turns a JSON list into words, none of which may hold a space: ["a", "b"] becomes a b.
 words() {
     echo "$1" | tr -d '[]"' | tr , ' '
 }
@@ -72,7 +73,7 @@ instruction() { # NAME REST PREFIX...
     esac
 }
 
-# Starts what a container would start, on a free port, and lets five clients check the answers.
+# Starts the entry point on a free port, and lets five clients check the answers.
 try_server() { # ARGUMENTS PREFIX...
     arguments=$1
     shift
@@ -91,9 +92,9 @@ try_server() { # ARGUMENTS PREFIX...
 "$@" sh -c 'test -f /etc/debian_version && test "$(id -u)" = 0' ||
     die 'needs a Debian, and root on it' 2
 [ $# -gt 0 ] || [ -n "${DOCKERFILE_CHECK_HERE-}" ] ||
-    die 'this changes the machine it runs on: set DOCKERFILE_CHECK_HERE=1 to have it so' 2
+    die 'this changes the machine it runs on: set DOCKERFILE_CHECK_HERE=1 to allow that' 2
 
-# A line that ends in a backslash goes on in the next.
+# A line that ends in a backslash continues in the next one.
 instructions=$(sed -e ':again' -e '/\\$/{N;s/\\\n//;b again' -e '}' -e '/^#/d; /^$/d' \
     "$dockerfile")
 while read -r name rest <&3; do
@@ -106,10 +107,10 @@ END
 # shellcheck disable=SC2016
 as_user 'test "$(id -u)" != 0' "$@" || die 'a container would run as root'
 [ -n "$entrypoint" ] || die 'no ENTRYPOINT'
-for step in "$command" $(cd "$top" && echo step*_*); do
+for step in "$command" $(CDPATH='' cd "$top" && echo step*_*); do
     try_server "$step" "$@" || die "$entrypoint $step does not serve"
     echo "ok    $entrypoint $step"
 done
 as_user "$entrypoint no_such_step" "$@" </dev/null >/dev/null 2>&1
 [ $? = 2 ] || die "$entrypoint no_such_step should be a usage error"
-echo 'ok    and says so when there is no such step'
+echo "ok    $entrypoint reports a step that does not exist"

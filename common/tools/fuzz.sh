@@ -1,12 +1,12 @@
 #!/bin/sh
-# Fuzzes the protocol engine and one client's conn, each for a while: what `make fuzz` calls.
+# Runs each fuzz target of common/tests for a while, for `make fuzz`.
 #
 #   common/tools/fuzz.sh [SECONDS]      per target, 30 by default
 #
-# Needs clang with libFuzzer. New inputs are kept in build/fuzz/ and used by the next run; one
-# that fails is left there as NAME-crash-..., and `build/fuzz/fuzz_NAME FILE` tries it again.
+# Needs clang with libFuzzer. New inputs are kept in build/fuzz/, and the next run uses them. An
+# input that fails is kept there as NAME-crash-...; `build/fuzz/fuzz_NAME FILE` tries it again.
 set -eu
-cd "$(dirname "$0")/../.."
+CDPATH='' cd "$(dirname "$0")/../.."
 seconds=${1:-30}
 case $seconds in *[!0-9]* | '')
     echo 'usage: common/tools/fuzz.sh [SECONDS]' >&2
@@ -34,7 +34,7 @@ for source in common/tests/fuzz_*.c; do
     # shellcheck disable=SC2086  # a list of words
     clang -std=c11 -D_POSIX_C_SOURCE=200809L -D_DEFAULT_SOURCE -D_DARWIN_C_SOURCE -Icommon -g -O1 \
         -pthread -fsanitize=fuzzer,address,undefined -fno-sanitize-recover=undefined \
-        "$source" common/echo.c common/conn.c common/net.c common/peer.c common/stats.c $wrap \
+        "$source" common/*.c $wrap \
         -o "build/fuzz/fuzz_$name"
     mkdir -p "build/fuzz/$name"
     if "build/fuzz/fuzz_$name" -max_total_time="$seconds" -print_final_stats=1 \

@@ -1,14 +1,15 @@
 #!/bin/sh
-# Builds and tests the tree with other compilers, flags and C libraries than the usual ones: what
-# `make matrix` calls.
+# Builds and tests the tree with other compilers, flags and C libraries than the usual ones, for
+# `make matrix`.
 #
 #   common/tools/matrix.sh [NAME...]    only these rows
 #
-# Each row is built in a copy of the tree, build/matrix/NAME, with warnings as errors; then the
-# unit tests run there and every server under faults; with a sanitizer, or with SUITES=1, the
-# suites as well. A row whose compiler is absent is skipped aloud or, with REQUIRE_ALL=1, fails.
+# Each row is built in a copy of the tree, build/matrix/NAME, with warnings as errors. There the
+# unit tests run, and each server with failing calls. With a sanitizer, or with SUITES=1, the
+# suites run as well. A row whose compiler is absent is skipped with a message. With REQUIRE_ALL=1
+# it fails.
 set -u
-cd "$(dirname "$0")/../.." || exit 2
+CDPATH='' cd "$(dirname "$0")/../.." || exit 2
 wanted=" $* "
 known=''
 failed=0
@@ -21,7 +22,8 @@ copy_tree() {
         Makefile common clients step*_* | tar -xf - -C "$copy"
 }
 
-# musl's compiler sees no other library: no libuv, no cmocka, and pkg-config is to find none.
+# The compiler of musl sees no other library. So there is no libuv, no cmocka, and pkg-config must
+# not find any.
 leave_out_libraries() {
     rm -rf "$copy"/step7_* "$copy"/*/tests/test_*.c "$copy"/*/load/tests/test_*.c "$copy"/common/tests/faults.c
     goals=all
@@ -60,13 +62,13 @@ row() { # NAME CC CFLAGS AR SANITIZERS
             return
         fi
     done
-    parts='test_cli test_conn test_echo test_net test_stats test_ae test_kqueue test_hist test_load_wire'
-    for one in options report process alarm; do
-        parts="$parts test_load_$one"
+    parts='replay_ under'
+    for unit in common/tests/test_*.c clients/load/tests/test_*.c step*_*/tests/test_*.c; do
+        unit=${unit##*/}
+        parts="$parts ${unit%.c}"
     done
-    parts="$parts replay_ under"
     case $cflags in
-    *-flto*) ;; # there the linker does not put faults.c before each call of a server
+    *-flto*) ;; # link-time optimisation calls some functions directly, and not those of faults.c
     *) parts="$parts faults_" ;;
     esac
     [ "${SUITES:-0}$san" = 0 ] || parts="$parts step"

@@ -6,34 +6,33 @@
  *              |    pump B
  *              +--- accept
  *
- * The same idea as epoll, and older (FreeBSD, 2000). To read and to write are two filters, each
+ * The same idea as epoll, and older (FreeBSD, 2000). Reading and writing are two filters, each
  * added, deleted and reported by itself, and one call takes any number of changes. A client has
- * one filter at a time, so no lap reports it twice: the second report of a client dropped after
- * the first would lead to freed memory.
+ * one filter at a time, so no iteration reports it twice. (After the first report the client
+ * might be closed, and the second would lead to freed memory.)
  *
  *   Wait happens in   kevent, for all clients at once
- *   Breaks when       one answer takes long to compute: all others wait for it
+ *   Breaks when       one answer takes long to compute: all other clients wait for it
  */
-#include "cli.h"
 #include "conn.h"
-#include "net.h"
+#include "drain.h"
+#include "log.h"
+#include "server.h"
 #include "stats.h"
+#include "stop.h"
 
 #include <errno.h>
 #include <string.h>
-#include <sys/types.h> /* sys/event.h of some systems wants it first */
+#include <sys/types.h> /* sys/event.h of some systems needs it first */
 
 #include <sys/event.h>
 #include <time.h>
 #include <unistd.h>
 
-enum {
-    ACCEPTS_PER_LAP = 64, /* a flood of newcomers must not starve those already in */
-    EVENTS_PER_LAP = 256,
-};
+enum { EVENTS_MAX = 256 }; /* per kevent; further ones are reported by the next */
 
-/* Makes kqueue watch a descriptor for what is wanted now (0: nothing), and no longer for what
- * was before; data is what it hands back to us in the event. */
+/* Makes kqueue watch fd for what is wanted now (0: nothing), and no longer for what was wanted
+ * before. data is the pointer that it returns in the event. */
 static int watch(int kq, int fd, int before, int want, void *data)
 {
     struct kevent changes[2];
@@ -53,37 +52,21 @@ static int watch(int kq, int fd, int before, int want, void *data)
     return kevent(kq, changes, n, NULL, 0, NULL);
 }
 
-/* Returns whether somebody came, and so whether there may be more. */
-static bool accept_client(struct net_listener *listener, struct conn_list *clients, int kq)
+static void accept_client(struct net_listener *listener, struct conn_list *clients, int kq)
 {
-    struct peer peer;
-    int fd = cli_admit(net_accept(listener, &peer), &peer);
-    struct conn *c;
+    struct conn *c = conn_accept(clients, listener);
 
-    if (fd < 0)
-        return fd == CLI_REFUSED;
-    if (net_set_nonblocking(fd) == -1 || (c = conn_open(clients, fd, &peer)) == NULL) {
-        cli_refused(&peer, "out of memory");
-        close(fd);
-        return true;
-    }
-    if (watch(kq, fd, 0, WANT_READ, c) == -1) {
-        cli_refused(&peer, strerror(errno));
-        conn_close(clients, c);
-        return true;
-    }
-    if (conn_greet(c) != WANT_READ)
-        watch(kq, fd, WANT_READ, c->want, c);
-    cli_connected(&peer);
-    return true;
+    if (c != NULL && watch(kq, c->fd, 0, WANT_READ, c) == -1)
+        conn_reject(clients, c, strerror(errno));
+    else if (c != NULL && conn_greet(c) != WANT_READ)
+        watch(kq, c->fd, WANT_READ, c->want, c);
 }
 
-/* Closing deletes the filter too, but a kqueue that is not the kernel's (libkqueue) cannot know
- * of that: so it is deleted before. */
-static void drop_client(struct conn_list *clients, struct conn *c, int kq, int watched_for)
+/* Deletes the filter before closing. The kernel does that by itself, but a kqueue outside the
+ * kernel (libkqueue) cannot see a descriptor being closed. */
+static void close_client(struct conn_list *clients, struct conn *c, int kq, int watched_for)
 {
     watch(kq, c->fd, watched_for, 0, NULL);
-    cli_disconnected(&c->peer);
     conn_close(clients, c);
 }
 
@@ -92,55 +75,46 @@ static void pump_client(struct conn_list *clients, struct conn *c, int kq)
     int before = c->want, want = conn_pump(clients, c);
 
     if (want == 0 || (want != before && watch(kq, c->fd, before, want, c) == -1))
-        drop_client(clients, c, kq, before);
-}
-
-/* Returns what kevent does: how many events there are. */
-static int wait_for_any(int kq, struct kevent *events, int ms)
-{
-    const struct timespec limit = {ms / 1000, ms % 1000 * 1000000L};
-    int ready = kevent(kq, NULL, 0, events, EVENTS_PER_LAP, ms == -1 ? NULL : &limit);
-
-    stats_wait(ready, ready);
-    return ready;
+        close_client(clients, c, kq, before);
 }
 
 static void run_server(struct net_listener *listener)
 {
-    struct conn_list clients = {.idle_limit = cli.idle_timeout_ms};
-    struct kevent events[EVENTS_PER_LAP];
+    struct conn_list clients;
+    struct kevent events[EVENTS_MAX];
+    struct conn *c;
     int kq = kqueue();
 
-    if (kq == -1 || watch(kq, cli_wakeup_fd(), 0, WANT_READ, NULL) == -1 ||
+    conn_list_init(&clients);
+    if (kq == -1 || watch(kq, stop_wakeup_fd(), 0, WANT_READ, NULL) == -1 ||
         watch(kq, listener->fd, 0, WANT_READ, listener) == -1 ||
         net_set_nonblocking(listener->fd) == -1)
-        cli_die("cannot set up kqueue: %s", strerror(errno));
-    cli_listening(&listener->address);
-    while (!cli_stopping()) {
-        int ready = wait_for_any(kq, events, conn_expiry_ms(&clients));
-        bool knocked = false;
-
+        log_die("cannot set up kqueue: %s", strerror(errno));
+    server_ready(&listener->address);
+    while (!stop_requested()) {
+        int ms = conn_expiry_ms(&clients);
+        const struct timespec limit = {ms / 1000, ms % 1000 * 1000000L};
+        int ready = kevent(kq, NULL, 0, events, EVENTS_MAX, ms == -1 ? NULL : &limit);
+        server_waited(ready, ready);
         for (int i = 0; i < ready; i++)
             if (events[i].udata == listener)
-                knocked = true;
+                accept_client(listener, &clients, kq);
             else if (events[i].udata != NULL)
                 pump_client(&clients, events[i].udata, kq);
-        while (conn_expired(&clients))
-            drop_client(&clients, clients.first, kq, clients.first->want);
-        for (int i = 0; knocked && i < ACCEPTS_PER_LAP; i++)
-            knocked = accept_client(listener, &clients, kq);
+        while ((c = conn_expired(&clients)) != NULL)
+            close_client(&clients, c, kq, c->want);
     }
     close(kq);
-    net_unlisten(listener); /* from here on nobody new */
-    conn_drain(&clients, CLI_QUIET_MS, CLI_GRACE_MS, cli_disconnected);
+    net_unlisten(listener);
+    drain_clients(&clients);
 }
 
 int main(int argc, char **argv)
 {
     struct net_listener listener;
 
-    cli_start(argc, argv, NULL);
-    cli_listen(&listener);
+    server_start(argc, argv, NULL);
+    server_listen(&listener);
     run_server(&listener);
-    return cli_finish();
+    return server_finish();
 }

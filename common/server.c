@@ -1,0 +1,259 @@
+#include "server.h"
+#include "clock.h"
+#include "log.h"
+#include "stats.h"
+#include "stop.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <pthread.h>
+#include <signal.h>
+#include <stdatomic.h>
+#include <stdio.h>
+#include <string.h>
+#include <sys/resource.h>
+#include <sys/socket.h>
+#include <unistd.h>
+
+enum {
+    REPORT_SIZE = 4096,
+    FEW_DESCRIPTORS = 1024, /* a lower limit deserves a warning */
+};
+
+static int stats_fd = -1; /* where --stats goes if it is a file */
+static pthread_t first_thread;
+static atomic_bool report_asked;
+
+/* ---- Start ------------------------------------------------------------------------------- */
+
+/* Started with descriptor 1 closed, say, the listener would become standard output, and log
+ * lines would be sent to it. A socket stands in where there is no /dev/null. */
+static void open_standard_descriptors(void)
+{
+    int fd;
+
+    do {
+        fd = open("/dev/null", O_RDWR);
+        if (fd == -1)
+            fd = socket(AF_UNIX, SOCK_STREAM, 0);
+    } while (fd >= 0 && fd <= STDERR_FILENO);
+    if (fd > STDERR_FILENO)
+        close(fd);
+}
+
+static void ask_for_report(int signal_number)
+{
+    (void)signal_number;
+    report_asked = true;
+    stop_wake();
+}
+
+void server_start(int argc, char **argv, const struct step_option *more)
+{
+    first_thread = pthread_self();
+    stop_init(); /* first: process 1 of a container cannot be ended without it */
+    open_standard_descriptors();
+    log_init(argc > 0 ? argv[0] : NULL);
+    options_parse(argc, argv, more);
+    const char *path = options->stats_path;
+    if (path != NULL && strcmp(path, "-") != 0) {
+        stats_fd = open(path, O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC | O_NONBLOCK, 0666);
+        if (stats_fd == -1)
+            log_die("cannot write '%s': %s", path, strerror(errno));
+    }
+    signal(SIGPIPE, SIG_IGN);
+    signal(SIGXFSZ, SIG_IGN); /* a log file that may not grow must not end the server */
+    stop_catch(SIGUSR1, ask_for_report);
+}
+
+void server_cannot_listen(const char *why)
+{
+    bool ipv6 = strchr(options->bind, ':') != NULL;
+
+    log_die("cannot listen on %s%s%s:%s: %s", ipv6 ? "[" : "", options->bind, ipv6 ? "]" : "",
+            options->port, why);
+}
+
+void server_listen(struct net_listener *listener)
+{
+    const char *why;
+
+    if (net_listen(listener, options->bind, options->port, &why) == -1)
+        server_cannot_listen(why);
+}
+
+void server_ready(const struct address *address)
+{
+    char host[ADDRESS_HOST_SIZE];
+    bool ipv6 = strchr(address_host(address, host), ':') != NULL;
+    struct rlimit limit;
+
+    if (getrlimit(RLIMIT_NOFILE, &limit) == 0 && limit.rlim_cur < FEW_DESCRIPTORS)
+        log_warn(
+            "room for fewer than %d clients: that many descriptors are allowed (ulimit -n)",
+            (int)limit.rlim_cur);
+    stop_gracefully();
+    log_line("Listening on %s%s%s:%u", ipv6 ? "[" : "", host, ipv6 ? "]" : "",
+             (unsigned)address->port);
+    server_report_if_asked();
+}
+
+/* ---- Clients ----------------------------------------------------------------------------- */
+
+static void log_client(const struct address *peer, const char *what)
+{
+    char host[ADDRESS_HOST_SIZE];
+
+    log_line("peer (%s, %u) %s", address_host(peer, host), (unsigned)peer->port, what);
+}
+
+/* A flood of rejections, or of errors, must not become a flood of lines. Returns whether a
+ * second has passed since *last, and makes that now. */
+static bool is_time_to_log(int64_t *last)
+{
+    const int64_t now = clock_ms();
+
+    if (*last != 0 && now - *last < 1000)
+        return false;
+    *last = now;
+    return true;
+}
+
+void server_turned_away(const struct address *peer, const char *why)
+{
+    static int64_t last;
+    static unsigned unlogged;
+    char what[200];
+
+    stats_add(&stats.clients_rejected, 1);
+    if (!is_time_to_log(&last)) {
+        unlogged++;
+        return;
+    }
+    int n = snprintf(what, sizeof what, "rejected: %s", why);
+    if (unlogged > 0 && n > 0 && (size_t)n < sizeof what)
+        snprintf(what + n, sizeof what - (size_t)n, " (and %u more before)", unlogged);
+    unlogged = 0;
+    log_client(peer, what);
+}
+
+void server_rejected(const struct address *peer, const char *why)
+{
+    stats_client_end();
+    server_turned_away(peer, why);
+}
+
+bool server_admit(const struct address *peer)
+{
+    if (stats_clients() >= options->max_clients) {
+        server_turned_away(peer, "--max-clients reached");
+        return false;
+    }
+    stats_client_begin();
+    return true;
+}
+
+int server_accept(struct net_listener *listener, struct address *peer)
+{
+    static int64_t last;
+    int fd = net_accept(listener, peer);
+
+    if (fd == NET_REJECTED) {
+        server_turned_away(peer, strerror(errno));
+    } else if (fd == -1) {
+        int error = errno;
+        if (!net_is_again(error) && error != EINTR && error != ECONNABORTED &&
+            is_time_to_log(&last))
+            log_warn("accept failed: %s", strerror(error));
+        errno = error;
+        return -1;
+    } else if (server_admit(peer)) {
+        return fd;
+    } else {
+        close(fd);
+    }
+    errno = ECONNABORTED;
+    return -1;
+}
+
+void server_connected(const struct address *peer)
+{
+    stats_add(&stats.clients_served, 1);
+    if (!options->quiet)
+        log_client(peer, "connected");
+}
+
+void server_disconnected(const struct address *peer)
+{
+    stats_client_end();
+    if (!options->quiet)
+        log_client(peer, "disconnected");
+}
+
+/* ---- The report -------------------------------------------------------------------------- */
+
+static bool write_all(int fd, const char *text, size_t n)
+{
+    while (n > 0) {
+        ssize_t written = write(fd, text, n);
+        if (written == -1 && errno != EINTR)
+            return false;
+        text += written > 0 ? written : 0;
+        n -= written > 0 ? (size_t)written : 0;
+    }
+    return true;
+}
+
+static bool write_json(const char *json, size_t n, int ms)
+{
+    if (options->stats_path == NULL)
+        return true;
+    if (stats_fd == -1)
+        return log_write(STDOUT_FILENO, json, n, ms);
+    /* A second report replaces the first, where that is possible. It is written over the first
+     * before the rest is cut off, so that the file is never empty. */
+    lseek(stats_fd, 0, SEEK_SET);
+    return write_all(stats_fd, json, n) &&
+           (ftruncate(stats_fd, (off_t)n) == 0 || errno == EINVAL);
+}
+
+/* Writes the text as a part of the log. JSON on standard output may wait ms milliseconds for
+ * its reader. */
+static bool report(int ms)
+{
+    char text[REPORT_SIZE];
+
+    log_write(STDOUT_FILENO, text, (size_t)stats_text(text, sizeof text), 0);
+    if (write_json(text, (size_t)stats_json(text, sizeof text), ms))
+        return true;
+    log_warn("cannot write '%s': %s", stats_fd == -1 ? "standard output" : options->stats_path,
+             strerror(errno));
+    return false;
+}
+
+void server_report_if_asked(void)
+{
+    while (report_asked && pthread_equal(pthread_self(), first_thread)) {
+        report_asked = false; /* and true again if SIGUSR1 comes meanwhile */
+        report(0);
+        stop_drain_wakeup();
+    }
+}
+
+void server_never_report(void)
+{
+    signal(SIGUSR1, SIG_IGN);
+    report_asked = false;
+}
+
+void server_waited(int events, int scanned)
+{
+    stats_wait(events, scanned);
+    server_report_if_asked();
+}
+
+int server_finish(void)
+{
+    alarm(0); /* it would interrupt the last write */
+    return report(STOP_GRACE_MS) ? 0 : 1;
+}

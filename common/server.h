@@ -1,0 +1,57 @@
+/* What makes a step a program: start, listen, admit clients, log and count them, report, end.
+ *
+ * Unlike most of common/ this prints, and at start it may exit: with status 1 when the server
+ * cannot start, 2 on a usage error. */
+#ifndef SERVER_H
+#define SERVER_H
+
+#include "net.h"
+#include "options.h"
+
+/* Parses the command line (options.h), opens descriptors 0 to 2 if they came closed, and
+ * prepares the log and the signals: SIGINT and SIGTERM stop (stop.h), SIGUSR1 asks for a
+ * report, SIGPIPE and SIGXFSZ are ignored. */
+void server_start(int argc, char **argv, const struct step_option *more);
+
+/* Listens as the options say. If that fails, says why and exits with status 1. */
+void server_listen(struct net_listener *listener);
+_Noreturn void server_cannot_listen(const char *why); /* for a step that does not use net.h */
+
+/* Prints `Listening on ADDRESS:PORT`. Call it when all is ready: from here on nothing is fatal.
+ */
+void server_ready(const struct address *address);
+
+/* Accepts a client: net_accept, then server_admit. Returns the descriptor; or -1 when there is
+ * no client to serve. errno ECONNABORTED means that one came and was rejected (which is
+ * logged), or had left: there may be more. */
+int server_accept(struct net_listener *listener, struct address *peer);
+
+/* Counts a client in, unless --max-clients are there. Then it logs the rejection and returns
+ * false, and the caller closes the connection. A client that was counted in ends with
+ * server_disconnected or server_rejected. */
+bool server_admit(const struct address *peer);
+
+/* A client is served from now on; or no longer. Each logs a line, unless --quiet. */
+void server_connected(const struct address *peer);
+void server_disconnected(const struct address *peer);
+
+/* A client that was counted in cannot be served. Logged at most once a second. */
+void server_rejected(const struct address *peer, const char *why);
+
+/* The same for a client that never was counted in. */
+void server_turned_away(const struct address *peer, const char *why);
+
+/* Call it after each wait (select, epoll_wait, a nap): counts the wait, the ready descriptors
+ * that it reported and the descriptors looked at to find them, and writes the report that
+ * SIGUSR1 may have asked for. The second does only that. Both are for the first thread. */
+void server_waited(int events, int scanned);
+void server_report_if_asked(void);
+
+/* In a child process: SIGUSR1 asks for nothing any more. */
+void server_never_report(void);
+
+/* Writes the last report. Returns the program's exit status: 0, or 1 if --stats could not be
+ * written. */
+int server_finish(void);
+
+#endif

@@ -1,0 +1,26 @@
+/* A client as a call: the calling thread (or process) serves this client and no other, and the
+ * client's state is its local variables. (The other way to hold a client is an object: conn.h.)
+ *
+ * The calls sleep, in accept(2), recv(2) and send(2). What a server must do besides stands
+ * here, once: it goes on after a signal, keeps --idle-timeout, and ends at a stop (stop.h). */
+#ifndef STREAM_H
+#define STREAM_H
+
+#include "address.h"
+#include "net.h"
+
+/* Waits for a client and accepts it (server_accept), with --idle-timeout set. Returns its
+ * descriptor, which the caller closes; or -1 when a stop was requested. */
+int stream_accept(struct net_listener *listener, struct address *peer);
+
+/* Waits for bytes from the client. Returns how many came, at most n; 0 when the client has
+ * closed; or -1: EAGAIN when it was idle for too long, EINTR when the server stops and the
+ * client has finished or its time is over, another errno when the connection is broken. */
+ssize_t stream_recv(int fd, void *bytes, size_t n);
+
+/* Sends all n bytes. Returns 0; or -1 with an errno as above, and some bytes may be sent.
+ * EAGAIN means that the client has taken nothing for --idle-timeout; if it takes a little, for
+ * up to twice that. */
+int stream_send(int fd, const void *bytes, size_t n);
+
+#endif

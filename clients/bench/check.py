@@ -159,12 +159,12 @@ def epoll_is_flat(bench):
     return bench.with_idle("step6", bench.many, *WATCHED)
 
 
-@claim("nor does libuv", "step7", high=1.3)
+@claim("libuv does not pay for idle connections", "step7", high=1.3)
 def libuv_is_flat(bench):
     return bench.with_idle("step7", bench.many, *WATCHED)
 
 
-@claim("nor does ae", "step8", high=1.3)
+@claim("ae does not pay for idle connections", "step8", high=1.3)
 def ae_is_flat(bench):
     return bench.with_idle("step8", bench.many, *WATCHED)
 

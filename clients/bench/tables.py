@@ -221,7 +221,7 @@ Median latency, and its 99th percentile, by connections
 
 Memory resident at start and for each idle connection, CPU used while 100 connections are
 idle, a stream through one connection, and CPU per message in µs of 10 connections among idle
-ones, also as a multiple of what it is with none
+ones, also as a multiple of the cost without them
 
 {others}
 

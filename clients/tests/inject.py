@@ -5,7 +5,7 @@
 
 strace lets a call fail with an error, for example every second recv. Errors that only mean
 "again" must cost no client a byte. An error that is fatal to a connection may cost that client
-its connection, and nothing else. No client ever gets a wrong byte or waits in vain, and the
+its connection, and nothing else. No client ever gets a wrong byte or waits for ever, and the
 server goes on and ends with status 0. While accept fails for good, the server must neither spin
 nor count clients as rejected that it never saw. Faults in calls that the server does not make
 are left out. Writes TAP; without strace all is skipped or, with REQUIRE_ALL=1, fails.
@@ -196,7 +196,7 @@ def converse(port, results):
                 received += more
         result = "served" if received == RECEIVES else "lost"
     except socket.timeout:
-        result = "a client waits in vain"
+        result = "a client waits for ever"
     except OSError:
         pass
     if not RECEIVES.startswith(received):
@@ -283,7 +283,7 @@ def exchange(connection):
         if connection.recv(9) != b"b":
             raise Wrong("a connected client is lost")
     except socket.timeout:
-        raise Wrong("a connected client waits in vain") from None
+        raise Wrong("a connected client waits for ever") from None
 
 
 def unavailable(why):

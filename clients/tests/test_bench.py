@@ -110,7 +110,7 @@ class Text(unittest.TestCase):
         self.assertIn("one round; and multiples of", text)
         self.assertNotIn("±", text)
 
-    def test_where_the_machine_is_told_of(self):
+    def test_the_machine_is_described(self):
         for release, shown in [("6.18.44-a-b7", "6.18.44"), ("14.0-RELEASE", "14.0"),
                                ("6.1.0.x", "6.1.0")]:
             system = unittest.mock.Mock(sysname="Linux", release=release)
@@ -167,7 +167,7 @@ class Readme(unittest.TestCase):
             "machine", "Measured on 2025-01-31, a machine: medians of 3 rounds.\n"))
         self.assertEqual(self.fill(filled), filled)
 
-    def test_a_busy_machine_is_told_of(self):
+    def test_a_busy_machine_is_reported(self):
         results = a_result()
         for cell in results["cells"]:
             cell["client_delay"] = 0.3

@@ -175,7 +175,7 @@ def seen(name, calls):
     if name in WAITS:
         waits = [call for call in results(WAITS[name], socket_only=False)
                  if not call[1].endswith("], 1, 0")]        # may a log line be written?
-        if "libuv" in name:     # counts laps: no wait cut short by a signal, nor its last look
+        if "libuv" in name:     # counts iterations, not all waits
             waits = [call for call in waits if call[2] >= 0 and not call[1].endswith(", 0")]
         counted["wait_calls"] = len(waits)
         if "libuv" not in name:

@@ -2,8 +2,8 @@
 """Has slow_command compute for a second, and measures what others notice of it.
 
 Without a port it starts the server itself, once in each mode. A bystander sends a line every
-20 ms; watch its answer times before, during and after the command. Meanwhile a newcomer
-connects: that always succeeds at once, since the kernel does it; watch when it is greeted.
+20 ms; watch its answer times before, during and after the command. Meanwhile a new client
+connects. That always succeeds at once, because the kernel does it; watch when it is greeted.
 """
 
 import argparse
@@ -80,13 +80,13 @@ class Bystander(threading.Thread):
             self.error = error
 
     def worst(self, begin, end):
-        """The worst answer time of what was asked between the two moments."""
+        """The worst answer time among requests sent between the two moments."""
         return max((took for asked, took in self.answers if begin <= asked < end), default=0)
 
 
 def measure(address, ms):
     """Return times in seconds: the bystander's worst before, during and after the command, the
-    newcomer's until connected and until greeted, and the command's own."""
+    new client's until connected and until greeted, and the command's own."""
     slow_took, errors = [], []
 
     def command():
@@ -107,8 +107,8 @@ def measure(address, ms):
             computing.start()
             time.sleep(ms / 1000 / 10)
             asked = time.monotonic()
-            with Client(address) as newcomer:
-                newcomer.read_line("hello")
+            with Client(address) as latest:
+                latest.read_line("hello")
                 greeted = time.monotonic() - asked
             computing.join()
             end = time.monotonic()
@@ -120,7 +120,7 @@ def measure(address, ms):
             raise bystander.error or errors[0]
         # What was asked while the command was on its way may be before or after it.
         return (bystander.worst(0, begin - PAUSE), bystander.worst(begin - PAUSE, end),
-                bystander.worst(end, end + PATIENCE), newcomer.connect_time, greeted,
+                bystander.worst(end, end + PATIENCE), latest.connect_time, greeted,
                 slow_took[0])
 
 

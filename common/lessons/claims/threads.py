@@ -1,0 +1,233 @@
+"""Claims about threads, pools, coroutines and computing."""
+
+import asyncio
+import concurrent.futures
+import contextlib
+import os
+import resource
+import signal
+import threading
+import time
+
+from . import Figure, Undecided, claim
+from .lab import figures, until
+
+
+@claim("A thread costs 8 MB of memory.", "folklore; \"4 MB?\" in lecture notes",
+       "8 MiB of addresses are reserved for its stack. Memory is used only for the pages that "
+       "it touches.",
+       "threads that write to nearly all of their stacks")
+def threads_cost_8_mb(lab):
+    count = lab.either(200, 20)
+    process = lab.process([lab.program("stacks"), count, lab.either(1, 7 << 20)])
+    if not until(lambda: process.size() > 0 and figures.threads(process.pid) == count + 1):
+        raise Undecided("the threads were not started: " + process.output(200))
+    resident = figures.resident_bytes(process.pid) / count / 1024
+    reserved = figures.virtual_bytes(process.pid) / count / 1024
+    lab.show(f"{count} threads: {resident:.1f} KiB resident each, {reserved:.0f} KiB reserved")
+    return [Figure("resident for each thread", resident, "KiB", low=4000, within=4),
+            Figure("reserved for each thread", reserved, "KiB", within=2)]
+
+
+@claim("More threads are faster.", "folklore",
+       "Threads that compute share the processors, which are busy already. "
+       "Threads that wait do so at the same time.",
+       "threads that wait instead of computing", on="whether they compute or wait", slow=True)
+def more_threads_are_faster(lab):
+    processors = len(os.sched_getaffinity(0))
+
+    def cpu_seconds(workers):
+        """Processor time of computing jobs, shared by so many processes."""
+        before = resource.getrusage(resource.RUSAGE_CHILDREN)
+        children = []
+        for _ in range(workers):
+            child = os.fork()
+            if child == 0:
+                for _ in range(16 * processors // workers):
+                    sum(range(100000))
+                os._exit(0)
+            children.append(child)
+        for child in children:
+            os.waitpid(child, 0)
+        after = resource.getrusage(resource.RUSAGE_CHILDREN)
+        return after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime
+
+    def elapsed_seconds(workers):
+        """Of jobs that wait, shared by so many threads."""
+        began = time.perf_counter()
+        with concurrent.futures.ThreadPoolExecutor(workers) as pool:
+            for _ in range(16 * processors):
+                pool.submit(time.sleep, 0.005)
+        return time.perf_counter() - began
+    result = []
+    for what, seconds in (("processor time of jobs that compute",
+                           lab.either(cpu_seconds, elapsed_seconds)),
+                          ("time of jobs that wait", elapsed_seconds)):
+        few, many = (min(seconds(workers) for _ in range(3))
+                     for workers in (processors, processors * 8))
+        lab.show(f"{what}: {processors} workers {few * 1000:.0f} ms, {processors * 8} workers "
+                 f"{many * 1000:.0f} ms")
+        result.append(Figure(f"{what}, with eight times as many workers", many / few, "times",
+                             high=0.7, within=4))
+    return result
+
+
+@claim("A pool of threads runs whatever it is given at once.", "folklore; libuv's default is 4",
+       "It runs as many jobs as it has threads. The next one waits, however small it is.",
+       "a pool that makes a thread for each job", on="how many long jobs it has")
+def pools_run_everything(lab):
+    def finished(long_jobs):
+        release = threading.Event()
+        size = lab.either(4, 8)
+        with concurrent.futures.ThreadPoolExecutor(size) as pool:
+            for _ in range(long_jobs):
+                pool.submit(release.wait, 5)
+            tiny = pool.submit(int)
+            try:
+                tiny.result(0.05)
+                count = 1
+            except concurrent.futures.TimeoutError:
+                count = 0
+            release.set()
+        lab.show(f"{long_jobs} long jobs in a pool of {size}: the tiny one is "
+                 f"{'done' if count else 'waiting'}")
+        return count
+    return [Figure("tiny jobs done beside 3 long ones, in a pool of 4", finished(3), low=1),
+            Figure("tiny jobs done beside 4 long ones, in a pool of 4", finished(4), low=1)]
+
+
+@claim("async makes computing faster.", "folklore",
+       "Coroutines share one thread. They gain where they wait, not where they compute.",
+       "coroutines that wait", slow=True)
+def async_computes_faster(lab):
+    async def compute():
+        sum(range(20000))
+        await asyncio.sleep(0)
+
+    async def wait():
+        await asyncio.sleep(0.003)
+    job = lab.either(compute, wait)
+
+    async def measure():
+        apart, together = [], []
+        for _ in range(20):         # the shortest of each: a busy machine spoils some
+            began = time.perf_counter()
+            for _ in range(4):
+                await job()
+            apart.append(time.perf_counter() - began)
+            began = time.perf_counter()
+            await asyncio.gather(*(job() for _ in range(4)))
+            together.append(time.perf_counter() - began)
+        return min(apart), min(together)
+    apart, at_once = asyncio.run(measure())
+    lab.show(f"four jobs: one by one {apart * 1000:.1f} ms, gathered {at_once * 1000:.1f} ms")
+    return [Figure("time of four computing coroutines together, against one by one",
+                   at_once / apart, "times", high=0.7, within=1.7)]
+
+
+@claim("gather returns results in the order in which the jobs finish.", "folklore",
+       "The results stand in the order of the arguments, whenever each was finished.",
+       "asyncio.as_completed, which has the other order")
+def gather_orders_by_time(lab):
+    async def jobs():
+        second = asyncio.Event()
+
+        async def first_job():
+            await second.wait()         # it finishes last
+            return "a"
+
+        async def second_job():
+            second.set()
+            return "b"
+        both = first_job(), second_job()
+        if lab.doctored:
+            return [await each for each in asyncio.as_completed(both)]
+        return await asyncio.gather(*both)
+    order = "".join(asyncio.run(jobs()))
+    lab.show(f"a finishes after b; the results: {order}")
+    return [Figure("results that stand where the first one to finish would, of 1",
+                   int(order == "ba"), low=1)]
+
+
+@claim("A coroutine runs as soon as it is called.", "first programs with async",
+       "The call makes an object. It runs when it is awaited, or made a task.",
+       "a plain function")
+def coroutines_start_when_called(lab):
+    ran = []
+
+    def function():
+        ran.append(1)
+
+    async def coroutine():
+        ran.append(1)
+    made = lab.either(coroutine, function)()
+    count = len(ran)
+    if made is not None:
+        made.close()
+    lab.show(f"called once, ran {count} times")
+    return [Figure("times that it had run after the call", count, low=1)]
+
+
+@claim("Only one thread runs at a time, so a counter needs no lock.", "Python's global lock",
+       "A thread may be stopped between the load and the store. Then an addition is lost.",
+       "threads that take a lock")
+def threads_need_no_lock(lab):
+    total, lock = [0], threading.Lock()
+    ready = threading.Barrier(2)
+
+    def add():
+        with lock if lab.doctored else contextlib.nullcontext():
+            value = total[0]            # load
+            if not lab.doctored:
+                ready.wait()            # here the scheduler may run the other thread
+            total[0] = value + 1        # store
+    threads = [threading.Thread(target=add) for _ in range(2)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    lab.show(f"two threads add 1: {total[0]}")
+    return [Figure("two threads add 1, with a switch between load and store: the sum",
+                   total[0], low=2)]
+
+
+@claim("A context switch costs a microsecond.", "folklore",
+       "The switch itself does. But the next thread finds the caches filled with other data, "
+       "and that costs many times as much.",
+       "threads that use no memory", on="how much memory the threads use", slow=True)
+def switches_cost_a_microsecond(lab):
+    program = lab.program("switches")
+
+    def microseconds(kilobytes):
+        done = lab.run(program, kilobytes)
+        if done.status:
+            raise Undecided(done.stderr.strip())
+        lab.show(done.stdout.strip())
+        return float(done.stdout.split()[0])
+    return [Figure("a switch to a process that uses no memory", microseconds(0), "µs", high=5,
+                   within=6),
+            Figure("with 512 KiB that it reads after each switch, less the reading alone",
+                   microseconds(lab.either(512, 0)), "µs", high=5, within=8)]
+
+
+@claim("An operating system has room for some hundred threads.", "folklore",
+       "The limits are memory, and numbers that can be set. A thousand idle threads are a small "
+       "matter.",
+       "a limit of 300 threads for the user")
+def threads_are_few(lab):
+    wanted = 1000
+
+    def bound():
+        if lab.doctored:
+            os.setgid(65534)
+            os.setuid(65534)
+            resource.setrlimit(resource.RLIMIT_NPROC, (300, 300))
+    if lab.doctored and os.getuid() != 0:
+        raise Undecided("needs root, to become another user")
+    with contextlib.suppress(ProcessLookupError):
+        process = lab.process([lab.program("stacks"), wanted, 1], prepare=bound)
+        until(lambda: process.size() > 0 or process.poll() is not None)
+        count = figures.threads(process.pid) - 1
+        lab.show(f"{count} of {wanted} threads run")
+        process.send_signal(signal.SIGTERM)
+    return [Figure("threads started, of 1,000", count, high=500)]

@@ -1,6 +1,7 @@
 """What a case is handed: `t`, the one trial of one case on one server."""
 
 import contextlib
+import functools
 import json
 import os
 import random
@@ -37,10 +38,13 @@ class Trial:
         self.servers.append(server)
         return server
 
-    def run(self, *args, timeout=None, stdout=None, user=None):
-        """Run the server with exactly these arguments, meant to end by itself."""
+    def run(self, *args, timeout=None, stdout=None, user=None, prepare=None):
+        """Run the server with exactly these arguments, meant to end by itself.
+
+        prepare is called in the child before the server starts."""
         command = [self.settings.server, *self.settings.server_args, *args]
-        prepare = None if user is None else lambda: os.setreuid(user, user)
+        if user is not None:
+            prepare = functools.partial(os.setreuid, user, user)
         try:
             done = capture(command, timeout or self.patience, stdout=stdout, prepare=prepare)
         except OSError as error:

@@ -57,7 +57,7 @@ class Process:
     output   the file for its output and error output; None: a temporary one
     limit    bytes of output (and of error output in a file of its own) after which it is
              ended, and `flooded` is set
-    prepare  called in the child before the program starts
+    prepare  called in the child before the program starts; descriptors that it opens stay open
     stdin, stdout, stderr, env, cwd: as subprocess takes them
     """
 
@@ -77,7 +77,7 @@ class Process:
         self.popen = subprocess.Popen(
             command, env=environment, stdin=stdin, stdout=stdout or self.output_file,
             stderr=stderr or self.output_file, cwd=cwd, preexec_fn=prepare,
-            start_new_session=True)
+            close_fds=prepare is None, start_new_session=True)
         self.pid = self.popen.pid
         _running[self.pid] = self
         _watch()

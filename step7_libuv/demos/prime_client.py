@@ -1,9 +1,9 @@
 #!/usr/bin/env python3
-"""Asks prime_server small numbers all the time, while others ask it large ones.
+"""Sends small numbers to prime_server all the time, while other clients send large ones.
 
 Without a port it starts the server itself, once in each mode. Watch the worst answer time of
-the small requests: in block mode it is that of all large ones together, and a single one is
-enough; in pool mode large ones do no harm, until they are as many as the pool has threads.
+the small requests. In block mode it is the time of all large requests together. In pool mode
+large requests delay nobody else until there are as many as the pool has threads.
 """
 
 import argparse
@@ -57,8 +57,8 @@ class Asker:
 
 
 def small_requests(address, crowd, large, patience):
-    """Ask 7 and 9 until the large requests are answered. Return the answer times of the small
-    ones and of the large ones."""
+    """Sends 7 and 9 until the large requests are answered. Returns the answer times of the
+    small requests and of the large ones."""
     times, large_times, errors = [], [], []
 
     def ask_large(asker):
@@ -69,11 +69,11 @@ def small_requests(address, crowd, large, patience):
         except (OSError, ValueError) as error:
             errors.append(error)
 
-    # All are connected before the first large number is sent: a busy server accepts nobody.
+    # All clients connect before the first large number is sent: a busy server accepts none.
     askers = [Asker(address, patience) for _ in range(crowd + 1)]
     threads = [threading.Thread(target=ask_large, args=(asker,)) for asker in askers[1:]]
     with askers[0] as small:
-        for number in 7, 9:     # now it has accepted us all
+        for number in 7, 9:     # now the server has accepted all of them
             small.ask(number, "prime" if number == 7 else "composite")
         for thread in threads:
             thread.start()
@@ -95,7 +95,7 @@ def small_requests(address, crowd, large, patience):
 
 
 def table(address, large, patience):
-    with Asker(address, patience):      # where nobody is there is nothing to be headed
+    with Asker(address, patience):      # without a server there should be no heading
         pass
     print("  large requests   the last after   small requests: answered    median     worst")
     for crowd in CROWDS:

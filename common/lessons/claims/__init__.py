@@ -84,11 +84,10 @@ def load():
     if not CLAIMS:
         for module in pkgutil.iter_modules(__path__):
             importlib.import_module(f"{__name__}.{module.name}")
-        CLAIMS.sort(key=lambda each: THEMES.index(each.theme))
+        CLAIMS.sort(key=lambda each: list(TITLES).index(each.theme))
     return CLAIMS
 
 
-THEMES = ["streams", "listening", "readiness", "kernel", "models", "threads"]
 TITLES = {
     "streams": "Bytes, ends and errors",
     "listening": "Listening, ports and accept",

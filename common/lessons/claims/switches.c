@@ -12,9 +12,9 @@
 #include <time.h>
 #include <unistd.h>
 
-enum { LINE = 64, STEP = 5501, ROUNDS = 100, TRIES = 20 };
+enum { LINE = 64, STEP = 5501, ROUNDS = 50, TRIES = 60 };
 
-/* The lines of the memory in an order that a processor does not foresee: each names the next. */
+/* The lines of the memory, in an order that no processor foresees: each names the next. */
 struct line {
     size_t next;
     char rest[LINE - sizeof(size_t)];

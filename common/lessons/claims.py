@@ -53,11 +53,21 @@ def attempt(claim, doctored=False, say=nothing):
     return claims.verdict(figures), figures, ""
 
 
+def tries(claim, doctored=False, say=nothing):
+    """Measurements, up to three. What cannot be measured is tried again only if times decide:
+    the machine may have been busy."""
+    for count in range(1, TRIES + 1):
+        result = attempt(claim, doctored, say)
+        if result[0] != UNDECIDED or not claim.slow or count == TRIES:
+            yield result
+        if result[0] == UNDECIDED and not claim.slow:
+            return
+
+
 def settle(claim, doctored=False, say=nothing):
     """Measures until it is settled: a count at once, a time when two tries agree."""
     seen = {}
-    for _ in range(TRIES):
-        result = attempt(claim, doctored, say)
+    for result in tries(claim, doctored, say):
         if result[0] == UNDECIDED or not claim.slow or result[0] in seen:
             return result
         seen[result[0]] = result
@@ -83,10 +93,9 @@ def difference(claim, entry, result):
 def check(claim, entry):
     """What is wrong with the page, after up to three tries; and why it cannot be decided."""
     wrong = []
-    for _ in range(TRIES):
-        result = attempt(claim)
+    for result in tries(claim):
         if result[0] == UNDECIDED:
-            return "", result[2]
+            return ("; then ".join(wrong), "") if wrong else ("", result[2])
         wrong.append(difference(claim, entry, result))
         if not wrong[-1]:
             return "", ""
@@ -96,8 +105,7 @@ def check(claim, entry):
 def check_opposite(claim, entry):
     """The same for the counterpart, whose verdict must be the opposite one."""
     seen = []
-    for _ in range(TRIES):
-        found, figures, reason = attempt(claim, doctored=True)
+    for found, figures, reason in tries(claim, doctored=True):
         if found == UNDECIDED:
             return "", reason
         if found in opposites(entry["verdict"]):
@@ -145,6 +153,7 @@ def text_of_page(everything, record):
     """What stands between the markers of the page."""
     count = {verdict: sum(entry["verdict"] == verdict for entry in record["claims"].values())
              for verdict in (TRUE, FALSE, DEPENDS, UNDECIDED)}
+    everything = [claim for claim in everything if claim.name in record["claims"]]
     lines = [f"Measured on {record['date']}: {record['machine']}.", "",
              f"{len(everything)} claims: " + ", ".join(
                  f"{number_of} {verdict}" for verdict, number_of in count.items() if number_of)
@@ -171,7 +180,7 @@ def read_page(path=PAGE):
     before, found, rest = text.partition(BEGIN)
     between, ended, after = rest.partition(END)
     if not (found and ended):
-        raise processes.Trouble(f"{path} has no place between {BEGIN.strip()} and {END.strip()}")
+        raise processes.Trouble(f"{path} lacks {BEGIN.strip()} or {END.strip()}")
     return before + BEGIN, between, END + after
 
 
@@ -188,7 +197,8 @@ def page_problem(everything, record):
     expected = text_of_page(everything, record).split("\n")
     for line, (wanted, found) in enumerate(zip(expected, read_page()[1].split("\n")), 1):
         if wanted != found:
-            return f"claims.md, line {line} of the ledger: {found!r}, but claims.json: {wanted!r}"
+            return (f"claims.md, line {line} of the ledger: {found!r}, "
+                    f"but claims.json: {wanted!r}")
     return "" if len(expected) == len(read_page()[1].split("\n")) else "claims.md is cut short"
 
 
@@ -270,7 +280,8 @@ def parse(arguments):
         prog="claims.py", description=__doc__.partition("\n\n")[0],
         epilog=__doc__.partition("\n\n")[2],
         formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("only", metavar="NAME", nargs="*", help="only claims with this in the name")
+    parser.add_argument("only", metavar="NAME", nargs="*",
+                        help="only claims with this in the name")
     for flag in "list", "fast", "opposite":
         parser.add_argument(f"--{flag}", action="store_true")
     what = parser.add_mutually_exclusive_group()
@@ -287,7 +298,7 @@ def parse(arguments):
     if len(exact) == len(set(settings.only)) > 0:
         settings.chosen = exact
     if not settings.chosen:
-        parser.error(f"no claim has {' or '.join(settings.only)} in its name; --list lists them")
+        parser.error(f"no claim has {' or '.join(settings.only)} in its name; see --list")
     return settings
 
 

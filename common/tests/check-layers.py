@@ -13,6 +13,7 @@ import sys
 LAYERS = [
     ("*/tests/*", "*"),
     ("*/demos/*", "*"),
+    ("common/lessons/*", ""),                           # small programs, each alone
     ("common/echo.?", "echo"),
     ("common/peer.?", "peer"),
     ("common/stats.?", "stats"),
@@ -34,13 +35,15 @@ LAYERS = [
 RESERVED = {
     "uv.h": ["step7_*", "clients/bench/timers.c"],      # measured beside ae
     "pthread.h": ["common/cli.c", "common/stats.c", "step2_*", "*/demos/*", "*/tests/*",
-                  "clients/*"],
-    "sys/select.h": ["step5_*", "step8_ae/ae_select.c", "*/tests/*", "clients/*"],
+                  "clients/*", "common/lessons/*"],
+    "sys/select.h": ["step5_*", "step8_ae/ae_select.c", "*/tests/*", "clients/*",
+                     "common/lessons/*"],
 }
 # Linux's own, without a twin elsewhere; anywhere else they stand in an #ifdef __linux__.
 LINUX_ONLY = {"argp.h", "liburing.h", "sys/epoll.h", "sys/eventfd.h", "sys/inotify.h",
               "sys/prctl.h", "sys/sendfile.h", "sys/signalfd.h", "sys/timerfd.h"}
-LINUX_FILES = ["step6_*", "step8_ae/ae_epoll.c", "clients/bench/*", "*/demos/*", "*/tests/*"]
+LINUX_FILES = ["step6_*", "step8_ae/ae_epoll.c", "clients/bench/*", "*/demos/*", "*/tests/*",
+               "common/lessons/*"]
 # What a Makefile may name of another step, and why.
 BORROWED = {
     ("step4_nonblocking_poll", "step5_select"),         # its demo runs that server, too

@@ -1,8 +1,8 @@
 """The ledger of claims: sentences that people say, and a measurement that decides each.
 
-A claim is a function. It measures, and returns Figures. A figure that decides has a band: inside
-it the sentence holds. All hold: the sentence is true. None holds: it is false. Otherwise it
-depends on what differs between the figures.
+A claim is a function. It measures, and returns Figures. A figure that decides has a band:
+inside it the sentence holds. If all hold, the sentence is true. If none holds, it is false.
+Otherwise it depends on what differs between the figures.
 
 A claim that cannot come out otherwise says nothing. So each function also runs against a
 counterpart (Lab.either), for which the opposite verdict must come out.

@@ -5,7 +5,6 @@ server that takes the place of the one it is about, so that it must come out wro
 """
 
 import functools
-import resource
 import statistics
 import sys
 import time
@@ -84,7 +83,8 @@ def _median(measure, prepared, lab, what):
 # function of check.py: (sentence, what its figure is, unit, why, swap, the counterpart)
 SENTENCES = {
     "select_is_linear": (
-        "select pays for each idle connection.", "a message among 900 idle clients, against none",
+        "select pays for each idle connection.",
+        "a message among 900 idle clients, against none",
         "times", "The sets are filled, copied and searched for every wait.",
         {"step5": ("step6", ())}, "epoll in its place"),
     "poll_is_linear": (
@@ -119,7 +119,7 @@ SENTENCES = {
         "libuv costs at most half as much again as the smallest loop.",
         "processor time of a message, against the smallest epoll loop", "times",
         "It does more for a message than ae, and not many more system calls.",
-        {"step7": ("step2/fork", ())}, "the server with a process for each client in its place"),
+        {"step7": ("step2/fork", ())}, "a process for each client in its place"),
     "threads_take_memory": (
         "A thread for each client takes KiB of memory.", "resident for each idle client", "KiB",
         "The pages of its stack that it touched, and the tables for them.",
@@ -144,7 +144,8 @@ SENTENCES = {
         "No server of this course waits 40 ms for an acknowledgement.",
         "median answer, the slowest of all steps but 4", "ms",
         "They set TCP_NODELAY, and send an answer at once.",
-        {"step6": ("step4", ("--interval-ms", "20"))}, "step 4, with a pause of 20 ms, among them"),
+        {"step6": ("step4", ("--interval-ms", "20"))},
+        "step 4, with a pause of 20 ms, among them"),
     "streams_are_fast": (
         "A stream passes the epoll server nearly as fast as the smallest loop.",
         "bytes a second, against the smallest epoll loop", "times",
@@ -169,8 +170,8 @@ for each in check.CLAIMS:
 
 
 @claim("epoll is faster than select.", "folklore",
-       "With few connections the cost of a message is that of its recv and send. select becomes "
-       "dearer with each idle connection.",
+       "With few connections the cost of a message is that of its recv and send. select "
+       "becomes dearer with each idle connection.",
        "900 idle connections in both cases", on="how many connections are idle", slow=True)
 def epoll_is_faster_than_select(lab):
     prepared = _prepared(lab, ("step5", "step6"), {})
@@ -198,8 +199,8 @@ def io_uring_is_faster(lab):
     return [Figure("processor time of a message, against the smallest epoll loop",
                    _median(ratio(), prepared, lab, "usual calls"), "times", high=0.9, within=2),
             Figure("the same where a call costs some hundred nanoseconds more",
-                   _median(ratio(divisions=100), prepared, lab, "slow calls"), "times", high=0.9,
-                   within=2)]
+                   _median(ratio(divisions=100), prepared, lab, "slow calls"), "times",
+                   high=0.9, within=2)]
 
 
 def _nearest_in_list(count):
@@ -226,26 +227,3 @@ def many_timers_are_dear(lab):
         ratio = max(many[key] / few[key] for key in check.timers.KEYS)
     lab.show(f"100,000 timers against 1,000: {ratio:.1f} times")
     return [Figure("a timer among 100,000, against 1,000", ratio, "times", low=40, within=8)]
-
-
-@claim("A message costs mostly the computing of the answer.", "folklore",
-       "It costs system calls: a wait, a recv and a send. Adding 1 to 32 bytes takes "
-       "nanoseconds.",
-       "a thread that computes as long as it sleeps in calls", slow=True)
-def computing_dominates(lab):
-    before = resource.getrusage(resource.RUSAGE_SELF)
-    client, server = lab.tcp_pair()
-    add = bytes((value + 1) % 256 for value in range(256))
-    for _ in range(20000):
-        client.send(b"x" * 32)
-        answer = server.recv(100).translate(add)
-        if lab.doctored:
-            for _ in range(60):
-                answer = (answer * 8).translate(add)[:32]
-        server.send(answer)
-        client.recv(100)
-    after = resource.getrusage(resource.RUSAGE_SELF)
-    system = after.ru_stime - before.ru_stime
-    share = 100 * system / (system + after.ru_utime - before.ru_utime)
-    lab.show(f"{share:.0f} % of the processor time is spent in the kernel")
-    return [Figure("processor time spent in the kernel", share, "%", high=50, within=1.8)]

@@ -23,7 +23,7 @@ HERE = pathlib.Path(__file__).resolve().parent
 TREE = HERE.parents[2]
 sys.path.insert(0, str(TREE / "clients"))
 
-from lib import figures, processes, servers, tree   # noqa: E402
+from lib import figures, processes, servers, tree   # noqa: E402, F401
 
 BUILD = HERE.parent / "build"
 SECONDS = 60        # for one claim
@@ -43,6 +43,9 @@ class Lab:
         self.kept = contextlib.ExitStack()
 
     def __enter__(self):
+        if sys.platform != "linux":
+            raise Undecided("the ledger is about Linux")
+
         def too_long(number, frame):
             raise Undecided(f"not done after {SECONDS} seconds")
         self.before = signal.signal(signal.SIGALRM, too_long)
@@ -94,9 +97,9 @@ class Lab:
         """A small C program that stands beside the claims, built if need be."""
         return compile_c(HERE / f"{name}.c", BUILD / name)
 
-    def run(self, *command):
+    def run(self, *command, prepare=None):
         self.show("$ " + " ".join(shorten(word) for word in command))
-        done = processes.capture([str(word) for word in command], SECONDS)
+        done = processes.capture([str(word) for word in command], SECONDS, prepare=prepare)
         if done.trouble:
             raise Undecided(f"{shorten(command[0])}: {done.trouble}")
         return done

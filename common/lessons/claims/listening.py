@@ -3,13 +3,12 @@
 import contextlib
 import errno
 import os
-import resource
 import select
 import socket
 import time
 
 from . import Figure, claim
-from .lab import NEVER, PATIENCE, figures, greet, until
+from .lab import NEVER, PATIENCE, greet, until
 
 MANY = 20
 
@@ -31,8 +30,8 @@ def _connect_many(lab, address, count):
 
 
 @claim("A busy server refuses connections.", "folklore",
-       "The kernel completes the connection, and keeps it in the accept queue. The client waits "
-       "there. Refused means that nobody listens.",
+       "The kernel completes the connection, and keeps it in the accept queue. The client "
+       "waits there. Refused means that nobody listens.",
        "a server that closes its listening socket while it serves")
 def busy_servers_refuse(lab):
     if lab.doctored:
@@ -43,13 +42,13 @@ def busy_servers_refuse(lab):
         listener.close()
     else:
         server = lab.server("step1", "--quiet")
-        greet(lab.connect(server))          # a sequential server is busy with it until it leaves
+        greet(lab.connect(server))          # keeps a sequential server busy
         address = server.address
     refused = 0
     for _ in range(5):
         sock = lab.keep(socket.socket())
         refused += sock.connect_ex(address) == errno.ECONNREFUSED
-    lab.show(f"{refused} of 5 connections are refused")
+    lab.show(f"{refused} of 5 connects fail: Connection refused")
     return [Figure("connections refused by a busy server, of 5", refused, low=5)]
 
 
@@ -137,24 +136,6 @@ def accepted_sockets_have_own_ports(lab):
     return [Figure("different ports of 10 accepted sockets", len(ports), low=10)]
 
 
-@claim("A server has at most 65,535 connections, one for each port number.",
-       "interview questions",
-       "The port number of a client is unique only for its address. Each address has 65,535.",
-       "two clients with the same address")
-def ports_limit_connections(lab):
-    listener = lab.listener()
-    first = lab.connect(listener)
-    port = first.getsockname()[1]
-    second = lab.keep(socket.socket())
-    connected = 1
-    with contextlib.suppress(OSError):
-        second.bind((lab.either("127.0.0.2", "127.0.0.1"), port))
-        second.connect(listener.getsockname())
-        connected += 1
-    lab.show(f"connections from port {port} to the same port: {connected}")
-    return [Figure("connections with the same two port numbers", connected, high=1)]
-
-
 @claim("SO_REUSEADDR lets another program steal a port.", "Windows, where it does",
        "On Linux no second socket may listen at the port while one does. SO_REUSEPORT allows "
        "it, if both sockets set it and belong to the same user.",
@@ -203,83 +184,6 @@ def restart_needs_no_option(lab):
             return 0
     return [Figure("second starts, if the client closed first", restarts(False), low=1),
             Figure("second starts, if the server closed first", restarts(True), low=1)]
-
-
-@claim("A connection in TIME_WAIT still takes a descriptor of the server.", "folklore",
-       "close gives the descriptor back. What is left is a small entry in the kernel.",
-       "a server that forgets close")
-def time_wait_holds_descriptors(lab):
-    listener = lab.listener()
-    before = figures.descriptors(os.getpid())
-    for _ in range(10):
-        client = lab.connect(listener)
-        accepted = listener.accept()[0]
-        if lab.doctored:
-            lab.keep(accepted)
-        else:
-            accepted.close()
-        client.close()
-    count = figures.descriptors(os.getpid()) - before
-    lab.show(f"descriptors more after 10 clients have left: {count}")
-    return [Figure("descriptors held after 10 clients have left", count, low=10)]
-
-
-@claim("If accept fails with EMFILE, the client is turned away.", "folklore",
-       "It stays in the accept queue. So the listening socket stays ready, and a loop around "
-       "poll spins.",
-       "a server that keeps a spare descriptor: it closes it, accepts, and closes the client")
-def emfile_turns_away(lab):
-    def ready_again():
-        listener = socket.create_server(("127.0.0.1", 0))
-        listener.setblocking(False)
-        client = socket.create_connection(listener.getsockname())
-        spare = os.open(os.devnull, os.O_RDONLY)
-        used = max(map(int, os.listdir("/proc/self/fd"))) + 1
-        resource.setrlimit(resource.RLIMIT_NOFILE, (used, used))
-        with contextlib.suppress(OSError):
-            while True:
-                os.dup(0)
-        poll, ready = select.poll(), 0
-        poll.register(listener, select.POLLIN)
-        for _ in range(100):
-            if poll.poll(0):
-                ready += 1
-                try:
-                    listener.accept()[0].close()
-                except OSError as error:
-                    if error.errno != errno.EMFILE:
-                        raise
-                    if lab.doctored:
-                        os.close(spare)
-                        listener.accept()[0].close()
-                        spare = os.open(os.devnull, os.O_RDONLY)
-        client.close()
-        return ready
-    ready = lab.in_child(ready_again)
-    lab.show(f"one client, no descriptor: 100 calls of poll reported it {ready} times")
-    return [Figure("times that poll reported one client, of 100", ready, high=1)]
-
-
-@claim("A server sees at once that a client has vanished.", "folklore",
-       "A process that ends closes its sockets: that is seen. But a client can be away without "
-       "closing. Then nothing arrives, and nothing is an idle client.",
-       "a client whose process ends")
-def vanished_clients_are_seen(lab):
-    listener = lab.listener()
-    client = lab.connect(listener)
-    accepted = lab.keep(listener.accept()[0])
-    if lab.doctored:
-        client.close()
-    else:
-        client.setsockopt(socket.IPPROTO_TCP, 19, 1)   # TCP_REPAIR: close sends nothing
-        client.close()
-    accepted.settimeout(NEVER)
-    try:
-        seen = int(accepted.recv(1) == b"")
-    except socket.timeout:
-        seen = 0
-    lab.show(f"the end is {'seen' if seen else 'not seen'} by recv within {NEVER} s")
-    return [Figure("ends seen of a client that vanished without a packet", seen, low=1)]
 
 
 @claim("One new connection wakes all processes that wait for it.", "the thundering herd",
@@ -335,29 +239,3 @@ def read_within(reading, seconds):
     with contextlib.suppress(BlockingIOError):
         return os.read(reading, 100)
     return b""
-
-
-@claim("A datagram to a port where nobody listens is lost without a word.", "folklore",
-       "The host answers with an ICMP message, and a connected UDP socket reports it: "
-       "Connection refused.",
-       "a UDP socket that is not connected: the error cannot be assigned to it")
-def udp_never_says_refused(lab):
-    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as probe:
-        probe.bind(("127.0.0.1", 0))
-        address = probe.getsockname()
-    client = lab.keep(socket.socket(socket.AF_INET, socket.SOCK_DGRAM))
-    client.settimeout(NEVER)
-    reported = 0
-    try:
-        if lab.doctored:
-            client.sendto(b"?", address)
-        else:
-            client.connect(address)
-            client.send(b"?")
-        client.recv(10)
-    except ConnectionRefusedError:
-        reported = 1
-    except socket.timeout:
-        pass
-    lab.show(f"errors reported: {reported}")
-    return [Figure("errors reported to the sender", reported, high=0)]

@@ -2,11 +2,8 @@
 
 import contextlib
 import os
-import signal
 import socket
-import sys
 import threading
-import time
 
 from . import Figure, claim
 from .lab import NEVER, figures, greet, raise_limit, read_exactly, talk
@@ -48,22 +45,9 @@ def epoll_makes_fewer_calls(lab):
     return result
 
 
-@claim("The edge-triggered server makes fewer system calls.", "\"edge-triggered is faster\"",
-       "With messages that fit into the buffer it makes one call more for each: the recv that "
-       "returns EAGAIN.",
-       "the level-triggered server compared with one that asks again and again", slow=True)
-def edge_server_makes_fewer_calls(lab):
-    edge = _calls_per_message(lab, "step6/edge", 1)
-    level = _calls_per_message(lab, *lab.either(
-        ("step6", 1), ("step4", 1, ("--interval-ms", "0"))))
-    lab.show(f"edge {edge:.2f}, the other {level:.2f} calls a message")
-    return [Figure("calls, edge against level, one client", edge / level, "times", high=0.9,
-                   within=1.3)]
-
-
 @claim("select solves C10k: it serves tens of thousands of clients.", "lecture notes",
-       "It serves as many as there are descriptors with numbers below 1,024. Step 5 rejects the "
-       "others.",
+       "It serves as many as there are descriptors with numbers below 1,024. Step 5 rejects "
+       "the others.",
        "poll, with the same loop", slow=True)
 def select_solves_c10k(lab):
     raise_limit(3000)
@@ -74,25 +58,6 @@ def select_solves_c10k(lab):
             served += sock.recv(1) == b"*"
     lab.show(f"1,100 clients at the same time: {served} are served")
     return [Figure("clients served at the same time, of 1,100", served, low=1100, slack=10)]
-
-
-@claim("Non-blocking sockets make a server fast.", "folklore",
-       "A call that does not block says \"not now\", and must be made again. Step 4 asks every "
-       "client in each iteration, and nearly all answers are EAGAIN.",
-       "select, which says who is ready", slow=True)
-def nonblocking_is_fast(lab):
-    server = lab.counted_server(lab.either("step4", "step5"),
-                                *lab.either(("--interval-ms", "1"), ()))
-    active = greet(lab.connect(server))
-    for _ in range(50):
-        greet(lab.connect(server))
-    for _ in range(20):
-        talk(active, 1)
-        time.sleep(0.002)
-    counters = server.finish()
-    share = 100 * counters["recv_again"] / max(1, counters["recv_calls"])
-    return [Figure("calls of recv that returned EAGAIN, 1 client of 51 active", share, "%",
-                   high=20, within=1.2, slack=5)]
 
 
 @claim("A client that does not read harms only itself.", "folklore",
@@ -184,24 +149,6 @@ def libuv_waits_in_select(lab):
     return [Figure("epoll instances of the server", found, high=0)]
 
 
-@claim("The server needs a buffer for each connection.", "folklore",
-       "An idle connection has no bytes to keep. Step 6 reads all clients into one buffer, and "
-       "keeps only what a client does not take.",
-       "the server with a process for each client", slow=True)
-def connections_need_buffers(lab):
-    count = lab.either(500, 50)
-    raise_limit(count * 2 + 200)
-    server = lab.server(lab.either("step6", "step2/fork"), "--quiet")
-    greet(lab.connect(server))
-    before = figures.own_bytes(server.pid)
-    for _ in range(count):
-        greet(lab.connect(server))
-    each = (figures.own_bytes(server.pid) - before) / count / 1024
-    lab.show(f"{count} idle clients: {each:.2f} KiB each")
-    return [Figure("memory of the server for each idle client", max(each, 0.01), "KiB", low=4,
-                   slack=0.5)]
-
-
 @claim("The kernel does the work in the background, so a slow callback delays nobody else.",
        "\"I/O is asynchronous\"",
        "The kernel moves bytes. It does not run your callbacks: while one computes, the loop "
@@ -236,47 +183,3 @@ def slow_callbacks_delay_nobody(lab):
     thread.join()
     lab.show(f"while a callback computes, a bystander got {count} answers")
     return [Figure("answers to a bystander while a callback computes", count, low=1)]
-
-
-@claim("An array of ten clients, indexed by descriptor, has room for ten clients.",
-       "a widespread example of an epoll server",
-       "Descriptors 0 to 2 are in use, and so are the listener and epoll. The sixth client gets "
-       "number 10, and is written past the end.",
-       "an index that counts clients")
-def array_holds_ten(lab):
-    def fit():
-        os.closerange(3, 1000)
-        listener = socket.create_server(("127.0.0.1", 0))
-        os.dup(0)                           # the epoll instance
-        clients = []
-        child = os.fork()
-        if child == 0:                      # the clients, whose descriptors must not count
-            kept = [socket.create_connection(listener.getsockname()) for _ in range(12)]
-            time.sleep(20)
-            os._exit(len(kept))
-        try:
-            for count in range(12):
-                clients.append(listener.accept()[0])
-                index = count if lab.doctored else clients[-1].fileno()
-                if index >= 10:
-                    return count
-        finally:
-            os.kill(child, signal.SIGKILL)
-            os.waitpid(child, 0)
-        return 12
-    count = _in_clean_process(lab, fit)
-    lab.show(f"clients before the first index of 10 or more: {count}")
-    return [Figure("clients that fit into an array of ten", count, low=10)]
-
-
-def _in_clean_process(lab, function):
-    """In a child; its result travels as the exit status, as all descriptors are closed."""
-    sys.stdout.flush()
-    child = os.fork()
-    if child == 0:
-        status = 255
-        with contextlib.suppress(BaseException):
-            status = function()
-        os._exit(status)
-    _, status = os.waitpid(child, 0)
-    return os.WEXITSTATUS(status)

@@ -3,7 +3,6 @@
 import contextlib
 import ctypes
 import fcntl
-import math
 import mmap
 import os
 import select
@@ -288,8 +287,8 @@ def _calls(lab, edge, messages, size, piece):
 
 @claim("Edge-triggered epoll makes fewer system calls than level-triggered epoll.",
        "folklore; \"edge-triggered is faster\"",
-       "It saves a wait for each further piece, but costs one recv more for each event: the one "
-       "that returns EAGAIN.",
+       "It saves a wait for each further piece, but costs one recv more for each event: the "
+       "one that returns EAGAIN.",
        "a level-triggered loop that reads until EAGAIN, too",
        on="how many pieces one event brings")
 def edge_makes_fewer_calls(lab):
@@ -331,8 +330,8 @@ def close_leaves_epoll(lab):
 
 
 @claim("The list of an epoll instance is in the memory of the program.", "lecture notes",
-       "It is in the kernel, behind a descriptor. It even survives exec, which replaces all the "
-       "memory of the program.",
+       "It is in the kernel, behind a descriptor. It even survives exec, which replaces all "
+       "the memory of the program.",
        "a program that keeps its own list, for poll")
 def epoll_is_in_user_space(lab):
     reading, writing = lab.pipe()
@@ -373,7 +372,8 @@ def epoll_is_asynchronous(lab):
     if lab.doctored:
         thread.join()
     lab.show(f"after epoll_wait: {there} bytes in the buffer, {unread(server)} in the kernel")
-    return [Figure("bytes in the program's buffer when epoll_wait returned, of 6", there, low=6)]
+    return [Figure("bytes in the program's buffer when epoll_wait returned, of 6", there,
+                   low=6)]
 
 
 @claim("A non-blocking read is an asynchronous read.", "interview answers",
@@ -401,54 +401,6 @@ def nonblocking_means_asynchronous(lab):
     there = len(buffer.rstrip(b"\0"))
     lab.show(f"recv returned EAGAIN, then 6 bytes came: {there} are in the buffer")
     return [Figure("bytes in the buffer after EAGAIN, when 6 have arrived", there, low=6)]
-
-
-@claim("Who watches for nothing is told nothing.", "loops that only look at the bits they know",
-       "EPOLLERR and EPOLLHUP are always reported. A loop that ignores them spins.",
-       "a descriptor that is removed instead of watched for nothing")
-def no_events_means_no_events(lab):
-    first, second = lab.unix_pair()
-    epoll = lab.keep(select.epoll())
-    epoll.register(first, 0)
-    if lab.doctored:
-        epoll.unregister(first)
-    second.close()
-    reported = sum(len(epoll.poll(0)) for _ in range(100))
-    lab.show(f"watched for nothing; the peer closes; 100 waits report {reported} events")
-    return [Figure("events of a closed peer in 100 waits, watched for nothing", reported, high=0)]
-
-
-@claim("It costs nothing to watch for EPOLLOUT all the time.", "first event loops",
-       "A socket is nearly always writable, so no wait sleeps. Watch for it only while bytes "
-       "are unsent.",
-       "a loop that watches for EPOLLIN only")
-def watching_for_output_is_free(lab):
-    _, server = lab.tcp_pair()
-    epoll = lab.keep(select.epoll())
-    epoll.register(server, select.EPOLLIN | lab.either(select.EPOLLOUT, 0))
-    returned = sum(bool(epoll.poll(0)) for _ in range(100))
-    lab.show(f"nothing to do; {returned} of 100 waits return at once")
-    return [Figure("waits that return at once, of 100, with nothing to do", returned, high=0)]
-
-
-@claim("Rounding a time-out down to milliseconds costs nothing.", "event loops",
-       "In the last part of a millisecond the wait returns at once, again and again. Round up.",
-       "a loop that rounds up")
-def rounding_down_is_free(lab):
-    epoll = lab.keep(select.epoll())
-    rounded = math.floor if not lab.doctored else math.ceil
-    most = 0
-    for _ in range(12):         # a busy machine wakes some of them late
-        waits, due = 0, time.monotonic() + 0.0049
-        while time.monotonic() < due:
-            milliseconds = rounded((due - time.monotonic()) * 1000)
-            epoll.poll(max(0, milliseconds - 0.5) / 1000)   # Python's epoll rounds up, rightly
-            waits += 1
-        lab.show(f"a timer due in 4.9 ms: {waits} waits")
-        most = max(most, waits)
-        if most > 10:
-            break
-    return [Figure("most waits until a timer that is due in 4.9 ms", most, high=3, within=100)]
 
 
 @claim("arm64 has no epoll.", "lecture notes (macOS on such machines has none)",

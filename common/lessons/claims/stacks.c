@@ -14,6 +14,7 @@ static void *use_stack(void *unused)
 {
     volatile char bytes[touched];
 
+    (void)bytes;
     for (size_t at = 0; at < touched; at += 1024)
         bytes[at] = 1;
     pthread_barrier_wait(&all);

@@ -8,7 +8,7 @@ import threading
 import time
 
 from . import Figure, claim
-from .lab import NEVER, arrived, greet, read_exactly, read_to_end, unread, until
+from .lab import NEVER, arrived, greet, read_exactly, read_to_end, until
 
 
 @claim("One send arrives as one recv.", "tutorials, first chat servers",
@@ -26,24 +26,9 @@ def one_send_is_one_recv(lab):
     return [Figure("the first recv after two sends of 3 bytes returned", got, "bytes", high=3)]
 
 
-@claim("recv fills the buffer that it is given.", "programs that forget the loop",
-       "recv returns what is there now. Only 0 means that no more will come.",
-       "recv with MSG_WAITALL")
-def recv_fills_its_buffer(lab):
-    client, server = lab.tcp_pair()
-    client.sendall(b"first")
-    arrived(server, 5)
-    later = threading.Timer(NEVER, client.sendall, [b"and the rest "[:11]])
-    later.start()
-    got = len(server.recv(16, lab.either(0, socket.MSG_WAITALL)))
-    later.join()
-    lab.show(f"16 bytes come in two parts: recv(16) returned {got}")
-    return [Figure("recv(16) returned, while 5 of 16 bytes were there,", got, "bytes", low=16)]
-
-
 @claim("send has returned, so the data has arrived.", "folklore",
-       "send returns when the kernel has a copy. Only an answer of the other program shows that "
-       "it has read the data.",
+       "send returns when the kernel has a copy. Only an answer of the other program shows "
+       "that it has read the data.",
        "a send that waits for an answer of the other program")
 def send_returned_so_it_arrived(lab):
     client, server = lab.tcp_pair()
@@ -67,7 +52,7 @@ def send_returned_so_it_arrived(lab):
 
 
 def _bytes_that_survive_close(lab, unread_byte):
-    """Percent of what was sent before close, seen by a client that reads afterwards."""
+    """Percent of the bytes sent before close, as a client finds that reads afterwards."""
     client, server = lab.tcp_pair()
     if unread_byte:
         client.sendall(b"?")
@@ -165,23 +150,6 @@ def sigpipe_only_hits_pipes(lab):
                    ended, high=0)]
 
 
-@claim("send fails as soon as the other side has closed.", "folklore",
-       "The first send is accepted. The other side answers it with a reset, and the send after "
-       "that one fails.",
-       "a Unix socket, whose both ends are in one kernel")
-def send_fails_at_once(lab):
-    client, server = lab.either(lab.tcp_pair, lab.unix_pair)()
-    client.close()
-    count = 0
-    with contextlib.suppress(OSError):
-        for _ in range(50):
-            server.send(b"x")
-            count += 1
-            time.sleep(0.005)
-    lab.show(f"{count} sends were accepted after the peer had closed")
-    return [Figure("sends accepted after the other side had closed", count, high=0)]
-
-
 @claim("close tells the other side that the connection ends.", "folklore",
        "The connection ends when the last descriptor of it is closed. A process that was "
        "forked may hold a copy.",
@@ -206,31 +174,6 @@ def close_ends_a_connection(lab):
         return int(ended)
     return [Figure("ends seen, without a copy", seen(0), low=1),
             Figure("ends seen, with a copy", seen(1), low=1)]
-
-
-@claim("A socket that is writable takes whatever is sent.", "folklore",
-       "Writable means that some room is there. A larger send blocks, or a non-blocking one "
-       "takes a part.",
-       "a message of 1,000 bytes, which fits into the empty send buffer")
-def writable_takes_all(lab):
-    client, _ = lab.tcp_pair()
-    wanted = lab.either(64 << 20, 1000)
-    took = client.send(b"x" * wanted, socket.MSG_DONTWAIT)
-    lab.show(f"send of {wanted} bytes took {took}")
-    return [Figure("taken at once of a large message", 100 * took / wanted, "%", low=100,
-                   within=10)]
-
-
-@claim("setsockopt(SO_RCVBUF, n) gives a buffer of n bytes.", "tuning guides",
-       "Linux doubles the number, for its own bookkeeping (socket(7)).",
-       "SO_RCVLOWAT, which is taken as it is")
-def so_rcvbuf_is_exact(lab):
-    client, _ = lab.tcp_pair()
-    option = lab.either(socket.SO_RCVBUF, socket.SO_RCVLOWAT)
-    client.setsockopt(socket.SOL_SOCKET, option, 10000)
-    got = client.getsockopt(socket.SOL_SOCKET, option)
-    lab.show(f"set 10000, got {got}")
-    return [Figure("set to 10,000, it is", got, "bytes", high=10000)]
 
 
 @claim("Nagle's algorithm does not matter today.", "folklore",
@@ -264,41 +207,3 @@ def nagle_does_not_matter(lab):
     return [Figure("a request in one send", milliseconds([b"ab"]), "ms", high=20, slack=10),
             Figure("a request in two sends", milliseconds([b"a", b"b"]), "ms", high=20,
                    within=2, slack=10)]
-
-
-@claim("An idle TCP connection sends packets now and then.", "folklore",
-       "It sends nothing. A peer that vanished without a word is not noticed. Keep-alive is an "
-       "option, and waits two hours by default.",
-       "a program that sends a byte every few milliseconds")
-def idle_connections_send(lab):
-    client, _ = lab.tcp_pair()
-
-    def segments():
-        info = client.getsockopt(socket.IPPROTO_TCP, socket.TCP_INFO, 256)
-        return int.from_bytes(info[136:140], "little") if len(info) >= 140 else 0
-    before = segments()
-    for _ in range(10):
-        time.sleep(NEVER / 5)
-        if lab.doctored:
-            client.send(b".")
-    count = segments() - before
-    lab.show(f"{count} segments sent in {2 * NEVER} s")
-    return [Figure("packets sent while idle", count, low=1)]
-
-
-@claim("A client that sends can be sure that somebody reads.", "folklore",
-       "The kernel takes the bytes into two buffers, even if the server never calls accept.",
-       "a client that waits for the answer to each message before it sends on")
-def bytes_are_read_at_once(lab):
-    listener = lab.listener()
-    client = lab.connect(listener)
-    client.settimeout(NEVER)
-    sent = 0
-    with contextlib.suppress(socket.timeout):
-        for _ in range(100):
-            if lab.doctored:
-                client.recv(1)          # the greeting that a server of this course sends
-            sent += client.send(b"x" * 100)
-    lab.show(f"nobody called accept; {sent} bytes are sent; unread by the client: "
-             f"{unread(client)}")
-    return [Figure("bytes sent to a server that never calls accept", sent, high=0)]

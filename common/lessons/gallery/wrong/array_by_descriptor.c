@@ -16,8 +16,9 @@ int main(void)
     nfds_t count = 1;
     int listener = fds[0].fd = socket(AF_INET, SOCK_STREAM, 0);
 
-    bind(listener, (struct sockaddr *)&address, sizeof address);
-    listen(listener, SOMAXCONN);
+    if (bind(listener, (struct sockaddr *)&address, sizeof address) == -1 ||
+        listen(listener, SOMAXCONN) == -1)
+        return 1;
     getsockname(listener, (struct sockaddr *)&address, &length);
     printf("Listening on 127.0.0.1:%d\n", ntohs(address.sin_port));
     fflush(stdout);

@@ -174,13 +174,13 @@ def text_of_page(everything, record):
     return "\n".join(lines) + "\n"
 
 
-def read_page(path=PAGE):
+def read_page():
     """(before, between, after) the markers."""
-    text = path.read_text(encoding="utf-8")
+    text = PAGE.read_text(encoding="utf-8")
     before, found, rest = text.partition(BEGIN)
     between, ended, after = rest.partition(END)
     if not (found and ended):
-        raise processes.Trouble(f"{path} lacks {BEGIN.strip()} or {END.strip()}")
+        raise processes.Trouble(f"{PAGE} lacks {BEGIN.strip()} or {END.strip()}")
     return before + BEGIN, between, END + after
 
 

@@ -103,6 +103,8 @@ def select_scans_all_bits(lab):
     libc.select.argtypes = [ctypes.c_int] + [ctypes.c_void_p] * 3 + [ctypes.POINTER(Timeval)]
     if libc.mprotect(start + page, page, 0):
         raise Undecided("a page cannot be protected")
+    raise_limit(BITS)
+    os.close(fcntl.fcntl(0, fcntl.F_DUPFD, BITS - 1))   # the kernel has a table for so many
     needed = 0
     for size in range(8, BITS // 8 + 1, 8):     # bytes before the page that must not be read
         if libc.select(lab.either(10, BITS), start + page - size, None, None,

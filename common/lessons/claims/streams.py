@@ -4,6 +4,7 @@ import contextlib
 import os
 import signal
 import socket
+import tempfile
 import threading
 import time
 
@@ -117,7 +118,7 @@ def half_closed_means_closed(lab):
 def recv_of_nothing_is_0(lab):
     client, server = lab.tcp_pair()
     server.setblocking(False)
-    nothing = lab.keep(open(os.devnull, "rb", buffering=0))
+    nothing = lab.keep(tempfile.TemporaryFile(buffering=0))
     try:
         got = len(nothing.read(10) if lab.doctored else server.recv(10))
     except BlockingIOError:

@@ -15,6 +15,7 @@ PROGRAM = BASE + " log server stop"         # what makes a step a program
 LAYERS = [
     ("*/tests/*", "*"),
     ("*/demos/*", "*"),
+    ("common/lessons/*", ""),                       # small programs, each alone
     ("common/echo.?", "echo"),
     ("common/address.?", "address"),
     ("common/clock.?", "clock"),
@@ -46,14 +47,18 @@ LAYERS = [
 RESERVED = {
     "uv.h": ["step7_*", "clients/bench/timers.c"],      # measured beside ae
     "pthread.h": ["common/log.c", "common/server.c", "common/stats.c", "common/stop.c",
-                  "common/threads.c", "step2_*", "*/demos/*", "*/tests/*", "clients/*"],
-    "sys/select.h": ["step5_*", "step8_ae/ae_select.c", "*/tests/*", "clients/*"],
-    "sys/wait.h": ["common/children.c", "*/demos/*", "*/tests/*", "clients/*"],
+                  "common/threads.c", "step2_*", "*/demos/*", "*/tests/*", "clients/*",
+                  "common/lessons/*"],
+    "sys/select.h": ["step5_*", "step8_ae/ae_select.c", "*/tests/*", "clients/*",
+                     "common/lessons/*"],
+    "sys/wait.h": ["common/children.c", "*/demos/*", "*/tests/*", "clients/*",
+                   "common/lessons/*"],
 }
 # Only Linux has these. Outside LINUX_FILES they need an #ifdef __linux__ around them.
 LINUX_ONLY = {"argp.h", "liburing.h", "sys/epoll.h", "sys/eventfd.h", "sys/inotify.h",
               "sys/prctl.h", "sys/sendfile.h", "sys/signalfd.h", "sys/timerfd.h"}
-LINUX_FILES = ["step6_*", "step8_ae/ae_epoll.c", "clients/bench/*", "*/demos/*", "*/tests/*"]
+LINUX_FILES = ["step6_*", "step8_ae/ae_epoll.c", "clients/bench/*", "*/demos/*", "*/tests/*",
+               "common/lessons/*"]
 # The other steps that a Makefile may name, and why.
 BORROWED = {
     ("step4_nonblocking_poll", "step5_select"),         # its demo runs that server, too

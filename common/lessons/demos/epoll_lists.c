@@ -97,12 +97,12 @@ static void after_close(const char *name, int copied)
 int main(void)
 {
     setvbuf(stdout, NULL, _IOLBF, 0);
-    printf("Ten bytes were sent. Reported by epoll_wait?\n\n"
+    printf("Ten bytes were sent. Reported by epoll_wait?\n"
            "                      1st wait 2nd wait 3rd wait  new bytes   after MOD\n");
     three_waits("level-triggered", 0);
     three_waits("edge-triggered", EPOLLET);
     three_waits("one-shot", EPOLLONESHOT);
-    printf("\nA watched socket is closed. Is it still in the list?\n\n"
+    printf("\nA watched socket is closed. Is it still in the list?\n"
            "                       before    after    reported         EPOLL_CTL_DEL\n");
     after_close("close", 0);
     after_close("close after dup", 1);

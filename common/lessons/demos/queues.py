@@ -81,7 +81,7 @@ def the_listener(keep):
         states = [state_of(client) for client in clients]
         print(f"  {what:42}{states.count('ESTABLISHED'):8}{states.count('SYN_SENT'):10}"
               f"{accept_queue(listener):14}")
-    print("A listener: listen(fd, 2), and five clients connect\n")
+    print("A listener: listen(fd, 2), and five clients connect")
     print(f"  {'':42}{'connected':>9}{'SYN_SENT':>9}{'accept queue':>14}")
     row("no accept so far")
     accepted = keep(listener.accept()[0])
@@ -107,7 +107,7 @@ def the_connection(keep):
     def row(what, result):
         print(f"  {what:34}{result:>10}{buffers(client, server)[0]:>16}"
               f"{buffers(client, server)[1]:>18}")
-    print("\nA connection: the server does not read at first\n")
+    print("\nA connection: the server does not read at first")
     print(f"  {'':34}{'returned':>10}{'send buffer':>16}{'receive buffer':>18}\n"
           f"  {'':34}{'':10}{'of the client':>16}{'of the server':>18}")
     sent = client.send(bytes(1000))
@@ -137,7 +137,7 @@ def outcome(client):
 
 
 def the_end(keep):
-    print("\nThe end: the server calls close first\n")
+    print("\nThe end: the server calls close first")
     print(f"  {'':34}{'the client sees':>24}{'server side':>14}{'client side':>14}")
     for unread in 0, 5:
         client, server = connection(keep)

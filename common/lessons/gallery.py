@@ -2,8 +2,7 @@
 """Famous bugs and the tools that catch them.
 
     common/lessons/gallery.py               catch them all: a line for each
-    common/lessons/gallery.py NAME...       these, with what the tool says
-    common/lessons/gallery.py --write       write the differences into gallery/README.md
+    common/lessons/gallery.py NAME...       these: what the tool says, and the difference
 
 Each program stands in gallery/wrong/, and its corrected twin in gallery/right/. The tool must
 complain about the one and not about the other. Exit status: 0 it is so, 1 it is not, 2 called
@@ -33,7 +32,6 @@ README = GALLERY / "README.md"
 SANITIZED = "-O1", "-g", "-fsanitize=address,undefined", "-fno-sanitize-recover=undefined"
 RUN = 0.4           # seconds for a program that may never end
 TWINS = "wrong", "right"
-MARKED = r"(<!-- diff {} begin -->\n).*?(<!-- diff {} end -->)"
 
 
 class Catch:
@@ -121,10 +119,10 @@ def counted_calls(process, call):
     if "ptrace" in done.stderr and "denied" in done.stderr:
         raise Undecided("strace may not look at a running program here")
     lines = [line for line in done.stderr.splitlines() if f"{call}(" in line]
-    return len(lines), lines[0] if lines else ""
+    return len(lines), re.sub(r" +", " ", lines[0]) if lines else ""
 
 
-@Catch("UndefinedBehaviorSanitizer, with six clients")
+@Catch("UndefinedBehaviorSanitizer, with eight clients")
 def array_by_descriptor(source):
     with servers.Server(command(source, *SANITIZED), env=plain_sanitizers()) as server:
         clients = [server.connect() for _ in range(8)]
@@ -136,7 +134,7 @@ def array_by_descriptor(source):
         return what_sanitizer_says(server)
 
 
-@Catch("AddressSanitizer, with a read that fills the buffer")
+@Catch("UndefinedBehaviorSanitizer, with a read that fills the buffer")
 def one_past_the_end(source):
     with Running(command(source, *SANITIZED)) as (process, sock):
         sock.send(b"x" * 64)
@@ -171,7 +169,7 @@ def endless_at_the_end(source):
         return "" if ended == 0 else f"it printed {process.size() >> 10} KiB and does not end"
 
 
-@Catch("its own count of calls, as strace shows it")
+@Catch("its own count of calls")
 def select_timeout(source):
     with Running(command(source)) as (process, sock):
         time.sleep(RUN)
@@ -235,7 +233,7 @@ def hangup_ignored(source):
             if process.poll() is None else ""
 
 
-@Catch("its own count of waits, as strace shows it")
+@Catch("its own count of waits")
 def truncated_timeout(source):
     said = processes.capture(command(source), 20).stdout
     return said if int(re.search(r"(\d+) waits", said)[1]) > 100 else ""
@@ -252,28 +250,12 @@ def verdict(catch):
     return (f"the right program was caught: {about_right}" if about_right else ""), said
 
 
-def write():
-    text = README.read_text(encoding="utf-8")
-    for catch in Catch.all.values():
-        text = marked(catch, text, lambda catch=catch: f"```diff\n{catch.difference()}\n```\n")
-    README.write_text(text, encoding="utf-8")
-
-
-def marked(catch, text, make):
-    """The text with what make() returns between the marks of this program."""
-    pattern = re.compile(MARKED.format(catch.name, catch.name), re.S)
-    if not pattern.search(text):
-        raise processes.Trouble(f"README.md has no place for {catch.name}")
-    return pattern.sub(lambda found: found[1] + make() + found[2], text)
-
-
 def parse(arguments):
     parser = argparse.ArgumentParser(
         prog="gallery.py", description=__doc__.partition("\n\n")[0],
         epilog=__doc__.partition("\n\n")[2],
         formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("only", metavar="NAME", nargs="*", help="only these programs")
-    parser.add_argument("--write", action="store_true")
     settings = parser.parse_args(arguments)
     for name in settings.only:
         if name not in Catch.all:
@@ -283,9 +265,6 @@ def parse(arguments):
 
 def main():
     settings = parse(sys.argv[1:])
-    if settings.write:
-        write()
-        return 0
     failed = 0
     for name, catch in Catch.all.items():
         if settings.only and name not in settings.only:
@@ -296,10 +275,11 @@ def main():
             print(f"skip  {name}: {reason}")
             continue
         failed += bool(wrong)
-        print(f"{'FAIL' if wrong else 'ok':<4}  {name}: {wrong or said.splitlines()[0]}",
-              flush=True)
-        if settings.only:
-            print(f"      caught by: {catch.tool}\n\n{catch.difference()}\n")
+        if settings.only and not wrong:
+            print(f"Caught by {catch.tool}:\n{said}\n{catch.difference()}", flush=True)
+        else:
+            print(f"{'FAIL' if wrong else 'ok':<4}  {name}: {wrong or said.splitlines()[0]}",
+                  flush=True)
     return int(failed > 0)
 
 

@@ -28,8 +28,9 @@ class Gallery(unittest.TestCase):
     def test_the_page_shows_the_differences(self):
         page = gallery.README.read_text(encoding="utf-8")
         for catch in gallery.Catch.all.values():
-            self.assertIn(f"```diff\n{catch.difference()}\n```\n<!-- diff {catch.name} end",
-                          page, "gallery.py --write inserts it")
+            shown = "\n".join(f"    {line}".rstrip() for line in catch.difference().split("\n"))
+            self.assertIn(f"    Caught by {catch.tool}:\n", page)
+            self.assertIn(f"{shown}\n", page)
 
     def test_the_wrong_programs_compile_without_a_warning(self):
         for catch in gallery.Catch.all.values():

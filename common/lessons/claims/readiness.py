@@ -117,7 +117,7 @@ def select_scans_all_bits(lab):
                    low=BITS // 8)]
 
 
-@claim("select can be called again with the same sets.", "first attempts",
+@claim("select can be called again with the same sets.", "first programs",
        "It overwrites the sets with its answer. They must be filled again before each call.",
        "poll, which leaves `events` as it is and answers in `revents`")
 def select_keeps_its_sets(lab):
@@ -221,6 +221,17 @@ def epoll_is_constant(lab):
                    _cost_of_wait(lab, MANY, MANY // 2) / base, "times", high=4, within=4)]
 
 
+@claim("epoll looks at all descriptors as select does, only inside the kernel.",
+       "lecture notes",
+       "Whoever makes a descriptor ready puts it on a list. A wait looks at that list.",
+       "poll, which does look at all of them", slow=True)
+def epoll_scans_in_the_kernel(lab):
+    few, many = (_cost_of_wait(lab, watched, 1) for watched in (10, MANY))
+    return [Figure("a wait among 10 descriptors, one ready", few, "µs", within=10),
+            Figure("among 2,000, one ready", many, "µs", within=10),
+            Figure("ratio", many / few, low=4, slack=3)]
+
+
 @claim("epoll works with every descriptor.", "folklore",
        "A regular file is always ready, so there is nothing to report: EPERM.",
        "a named pipe in place of the file")
@@ -244,7 +255,7 @@ def epoll_takes_all_descriptors(lab):
     return [Figure(f"kinds accepted, of {len(kinds)}", taken, low=len(kinds))]
 
 
-@claim("With edge-triggered epoll one recv for each event is enough.", "wrong servers",
+@claim("With edge-triggered epoll one recv for each event is enough.", "tutorials",
        "An edge reports that something has arrived, once. What is left in the buffer is not "
        "reported again. So read until EAGAIN.",
        "level-triggered epoll, which reports what is left")
@@ -305,7 +316,7 @@ def edge_makes_fewer_calls(lab):
     return result
 
 
-@claim("close removes a descriptor from epoll.", "manual pages read in haste",
+@claim("close removes a descriptor from epoll.", "folklore",
        "epoll watches the open file, not the number. It goes when the last descriptor of it is "
        "closed. Until then events come for a number that is closed.",
        "EPOLL_CTL_DEL before close", on="whether there is a copy (dup, fork)")

@@ -125,7 +125,7 @@ class RowsTest(unittest.TestCase):
         self.assertIn("lacks", problem_of(row))
         self.assertIn("no section", problem_of({**row, "place": "README.md#nowhere"}))
         self.assertIn("no file", problem_of({**row, "place": "nowhere.md"}))
-        self.assertIn("K1", problem_of({**row, "words": ""} | {"place": "nowhere.md"}))
+        self.assertEqual(problem_of({**row, "words": "synchronous"}), "")
 
 
 class PagesTest(unittest.TestCase):
@@ -198,7 +198,8 @@ class FiguresTest(unittest.TestCase):
 
     def test_outputs_are_those_that_were_recorded(self):
         done = subprocess.run([sys.executable, str(LESSONS / "record.py")],
-                              stdout=subprocess.PIPE, stderr=subprocess.STDOUT, encoding="utf-8")
+                              stdout=subprocess.PIPE, stderr=subprocess.STDOUT,
+                              encoding="utf-8")
         self.assertEqual((done.returncode, done.stdout), (0, ""))
 
     def test_figures_in_the_text(self):

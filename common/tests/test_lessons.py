@@ -337,7 +337,10 @@ class DemosTest(unittest.TestCase):
         header = read(TREE / "step8_ae/ae.h")
         self.assertEqual(functions, len(set(re.findall(r"(?m)^(?!typedef).*\b(ae[A-Z]\w+)\(",
                                                        header))))
-        self.assertLess(lines, 1000)
+        on_page = self.figures(read(LESSONS / "12-call-library-runtime.md"),
+                               "ae with one back-end")
+        self.assertEqual(functions, on_page[0])
+        self.assertAlmostEqual(lines, on_page[1], delta=on_page[1] / 20)
 
     def test_wrong_arguments(self):
         for name, arguments in {"queues.py": ["x"], "sizes.py": ["x"],

@@ -35,7 +35,7 @@ static const struct address peer = {.port = 7};
 static void start_parent(void)
 {
     start_server(ARGUMENTS("-q"));
-    children_init();
+    children_init(0);
     server_ready(&(struct address){0});
 }
 
@@ -70,7 +70,7 @@ static void wait_until_reaped(pid_t pid)
 /* Ends a child as the server variant does. */
 _Noreturn static void end_child(void)
 {
-    stats_child_end();
+    stats_child_report();
     server_disconnected(&peer);
     _exit(0);
 }

@@ -11,6 +11,7 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <inttypes.h>
+#include <limits.h>
 #include <poll.h>
 #include <pthread.h>
 #include <signal.h>
@@ -65,10 +66,10 @@ static void clients_are_counted(void **state)
 {
     (void)state;
     for (int i = 0; i < 5; i++)
-        stats_client_begin();
+        stats_client_begin(INT_MAX);
     for (int i = 0; i < 3; i++)
         stats_client_end();
-    stats_client_begin();
+    stats_client_begin(INT_MAX);
     assert_int_equal(stats_clients(), 3);
     assert_true(reported("clients_max") == 5);
 }
@@ -156,7 +157,7 @@ static void count_in_a_child(void)
     stats_child_begin();
     stats_add(&stats.bytes_in, 5);
     stats_add(&stats.clients_served, 1);
-    stats_child_end();
+    stats_child_report();
     stats_add(&stats.bytes_in, 1000000); /* too late: its client may have seen the end */
     stats_client_end();
     _exit(0);
@@ -180,7 +181,7 @@ static void children_are_added_up(void)
     stats_add(&stats.bytes_in, 100);
     stats_add(&stats.bytes_out, 1); /* before and after: a child must not count it again */
     for (int i = 0; i < CHILDREN; i++)
-        stats_client_begin();
+        stats_client_begin(INT_MAX);
     const double most = reported("clients_max");
     for (int i = 0; i < CHILDREN; i++)
         if (fork() == 0)
@@ -193,10 +194,10 @@ static void children_are_added_up(void)
     if (reported("bytes_in") - in != 100 + 5 * CHILDREN || reported("bytes_out") - out != 1 ||
         reported("clients_served") - served != CHILDREN)
         _exit(2);
-    stats_client_begin();
+    stats_client_begin(INT_MAX);
     signal(SIGUSR1, on_signal);
     raise(SIGUSR1); /* a handler may count a client out */
-    stats_client_begin();
+    stats_client_begin(INT_MAX);
     if (stats_clients() != clients + 1 || reported("clients_max") != most)
         _exit(3);
     _exit(0);

@@ -14,6 +14,7 @@
 _Static_assert(ATOMIC_BOOL_LOCK_FREE == 2, "a handler must not wait for a lock");
 static atomic_bool requested, deadline_passed, graceful;
 static void (*_Atomic second_interrupt)(int) = stop_die;
+static void (*_Atomic on_wake)(void);
 static int wakeup[2] = {-1, -1}; /* the self-pipe: read end, write end */
 
 void stop_die(int signal_number)
@@ -32,9 +33,16 @@ void stop_wake(void)
 {
     int error = errno; /* the code that the handler interrupts may need it */
 
+    if (on_wake != NULL)
+        on_wake();
     ssize_t ignored = wakeup[1] == -1 ? 0 : write(wakeup[1], "", 1);
     (void)ignored; /* a full pipe wakes the reader just as well */
     errno = error;
+}
+
+void stop_on_wake(void (*wake)(void))
+{
+    on_wake = wake;
 }
 
 static void on_stop(int signal_number)

@@ -1,328 +1,219 @@
 /* Step 7 - libuv: call me with the bytes.
  *
  *     uv_run: the loop of step 6, written by others, for every operating system
- *        +--> accept_client()      somebody knocked
- *        +--> pump_client(bytes)   the bytes are here: libuv has called recv
- *        +--> owed_sent()          what a socket would not take at once has gone
- *        +--> client_closed()      now, and not before, the memory is ours again
+ *        +--> accept_client()    a connection is pending
+ *        +--> pump_client()      bytes have come: libuv has read them into our buffer
+ *        +--> output_sent()      libuv has sent what the socket did not take at once
+ *        +--> client_closed()    libuv no longer uses the client's memory
  *
- * We no longer ask whether we may do I/O; we are told that it is done. libuv owns the sockets,
- * and memory changes hands: a struct client is libuv's from uv_tcp_init until client_closed;
- * the bytes of pump_client are ours until it returns, for the one scratch buffer is then lent
- * again; owed bytes are libuv's from uv_write until owed_sent.
+ * So far we were told that I/O was possible, and then did it. Now libuv does it and tells us
+ * the result. "Call me when it is ready" is a reactor; "call me with the bytes" is a proactor.
+ *
+ * Memory changes its owner:
+ *   struct client     is libuv's from uv_tcp_init until client_closed
+ *   the read buffer   is ours while pump_client runs; libuv reads into it before and after
+ *   unsent output     is libuv's from uv_write until output_sent
  *
  *   Wait happens in   uv_run
  *   Breaks when       a callback computes for long: the loop is not ours, but it is one thread
  */
-#include "cli.h"
+#include "server.h"
+#include "clock.h"
 #include "echo.h"
-#include "setup.h"
-#include "stats.h"
+#include "idle.h"
+#include "stop.h"
+#include "uvnet.h"
 
-#include <errno.h>
-#include <signal.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/resource.h>
-#include <uv.h>
+#include <unistd.h>
 
-enum { SCRATCH_SIZE = 64 * 1024 };
+enum { BUFFER_SIZE = 64 * 1024 };
 
 struct client {
-    uv_tcp_t tcp; /* first: a pointer to it is one to the client */
+    struct idle_node idle; /* first: see idle.h */
+    uv_tcp_t tcp;          /* its data field points to this client */
     uv_write_t write;
-    struct client *prev, *next; /* neighbours in the list, longest silent first */
-    char *owed;                 /* what libuv still has to send; NULL most of the time */
-    size_t owed_size;
-    size_t untaken; /* of what it is owed, when it was last heard */
-    uint64_t heard; /* when bytes last moved, in milliseconds of uv_now */
+    char *unsent; /* output that the socket has not taken yet; usually NULL */
+    size_t unsent_size;
+    size_t sendq; /* uvnet_sendq at the last activity, if there is unsent output */
     struct echo echo;
-    struct peer peer;
+    struct address peer;
 };
 
 static uv_loop_t loop;
-static uv_tcp_t listener;
-static uv_timer_t timer; /* for --idle-timeout, then for the end */
-static uv_signal_t signals[3];
-static uv_check_t after_wait;
-static bool report_wanted;
-static bool stopping;
-static uint64_t stopped;        /* when that was asked for, by uv_now */
-static struct client refused;   /* to accept into when there is no memory, and close */
-static bool refusing, knocking; /* it is in use; somebody waits until it is not */
-static struct client clients = {.prev = &clients, .next = &clients};
+static uv_timer_t timer;
+static struct idle_list clients;
 
-/* Counts the wait; and reports if asked to, once a lap: signals may be many. */
-static void end_wait(uv_check_t *handle)
+/* The client is active now. */
+static void touch(struct client *c)
 {
-    (void)handle;
-    stats_add(&stats.wait_calls, 1);
-    if (report_wanted)
-        cli_report();
-    report_wanted = false;
+    idle_touch(&clients, &c->idle);
+    if (c->unsent != NULL)
+        c->sendq = uvnet_sendq(&c->tcp);
 }
-
-static void list_remove(struct client *c)
-{
-    c->prev->next = c->next;
-    c->next->prev = c->prev;
-}
-
-static void list_append(struct client *c)
-{
-    c->heard = uv_now(&loop);
-    c->untaken = c->owed != NULL ? setup_untaken(&c->tcp) : 0;
-    c->prev = clients.prev;
-    c->next = &clients;
-    c->prev->next = c->next->prev = c;
-}
-
-static void accept_client(uv_stream_t *stream, int status);
 
 static void client_closed(uv_handle_t *handle)
 {
-    struct client *c = (struct client *)handle;
+    struct client *c = handle->data;
 
-    if (c != &refused) {
-        free(c->owed);
-        free(c);
-        return;
-    }
-    refusing = false;
-    if (knocking && !stopping)
-        accept_client((uv_stream_t *)&listener, 0);
+    free(c->unsent);
+    free(c);
 }
 
-static void drop_client(struct client *c)
+static void close_client(struct client *c)
 {
     if (uv_is_closing((uv_handle_t *)&c->tcp))
-        return;
-    cli_disconnected(&c->peer);
-    list_remove(c);
+        return; /* libuv is cancelling its write */
+    server_disconnected(&c->peer);
+    idle_remove(&clients, &c->idle);
     uv_close((uv_handle_t *)&c->tcp, client_closed);
-}
-
-static void lend_scratch(uv_handle_t *handle, size_t suggested, uv_buf_t *buffer)
-{
-    static char scratch[SCRATCH_SIZE]; /* one will do: it is back before it is lent again */
-
-    (void)handle;
-    (void)suggested;
-    *buffer = uv_buf_init(scratch, sizeof scratch);
 }
 
 static void pump_client(uv_stream_t *stream, ssize_t n, const uv_buf_t *buffer);
 
-static void owed_sent(uv_write_t *request, int status)
+/* The alloc callback: libuv asks for a buffer just before it reads. */
+static void give_buffer(uv_handle_t *handle, size_t suggested, uv_buf_t *buffer)
 {
-    struct client *c = (struct client *)request->handle;
+    static char bytes[BUFFER_SIZE]; /* one for all: pump_client leaves nothing in it */
 
-    free(c->owed);
-    c->owed = NULL;
-    stats_add(&stats.bytes_out, status < 0 ? 0 : c->owed_size);
-    if (status < 0 || uv_read_start(request->handle, lend_scratch, pump_client) < 0) {
-        drop_client(c);
-        return;
-    }
-    list_remove(c);
-    list_append(c);
+    (void)handle;
+    (void)suggested;
+    *buffer = uv_buf_init(bytes, sizeof bytes);
 }
 
-/* Tries at once, which nearly always does it; only what is left is kept and given to libuv.
- * Until that has gone nothing more is read. Returns 0 or an error of libuv's. */
+static void output_sent(uv_write_t *request, int status)
+{
+    struct client *c = request->handle->data;
+
+    uvnet_count_write(status < 0 ? status : (ssize_t)c->unsent_size, c->unsent_size);
+    free(c->unsent);
+    c->unsent = NULL;
+    if (status < 0 || uv_read_start(request->handle, give_buffer, pump_client) < 0)
+        close_client(c);
+    else
+        touch(c);
+}
+
+/* Tries to send at once. libuv gets a copy of the rest, and nothing is read until it is sent.
+ * Returns 0 or an error of libuv's. */
 static int send_answers(struct client *c, char *bytes, size_t n)
 {
     uv_stream_t *stream = (uv_stream_t *)&c->tcp;
-    uv_buf_t rest = uv_buf_init(bytes, (unsigned)n);
-    int sent = n > 0 ? uv_try_write(stream, &rest, 1) : 0;
+    uv_buf_t output = uv_buf_init(bytes, (unsigned)n);
 
-    stats_add(&stats.send_calls, n > 0);
+    if (n == 0)
+        return 0;
+    int sent = uv_try_write(stream, &output, 1);
+    uvnet_count_write(sent, n);
     if (sent < 0 && sent != UV_EAGAIN)
         return sent;
-    if (sent == UV_EAGAIN)
-        sent = 0;
-    stats_add(&stats.bytes_out, (uint64_t)sent);
-    if ((size_t)sent == n)
+    size_t done = sent < 0 ? 0 : (size_t)sent;
+    if (done == n)
         return 0;
-    stats_add(&stats.send_short, 1);
-    rest.len = c->owed_size = n - (size_t)sent;
-    rest.base = c->owed = setup_malloc(rest.len);
-    if (c->owed == NULL)
+    c->unsent_size = n - done;
+    c->unsent = malloc(c->unsent_size);
+    if (c->unsent == NULL)
         return UV_ENOMEM;
-    memcpy(c->owed, bytes + sent, rest.len);
+    memcpy(c->unsent, bytes + done, c->unsent_size);
+    output = uv_buf_init(c->unsent, (unsigned)c->unsent_size);
     uv_read_stop(stream);
-    int error = uv_write(&c->write, stream, &rest, 1, owed_sent);
-    c->untaken = setup_untaken(&c->tcp);
-    return error;
+    return uv_write(&c->write, stream, &output, 1, output_sent);
 }
 
 static void pump_client(uv_stream_t *stream, ssize_t n, const uv_buf_t *buffer)
 {
-    struct client *c = (struct client *)stream;
+    struct client *c = stream->data;
+    unsigned char *bytes = (unsigned char *)buffer->base;
 
-    stats_add(&stats.wait_events, 1);
-    stats_add(&stats.recv_calls, 1);
-    if (n == 0) { /* libuv's way to say EAGAIN */
-        stats_add(&stats.recv_again, 1);
-        return;
-    }
-    if (n < 0) { /* UV_EOF or an error; nothing is owed, or we would not be reading */
-        drop_client(c);
-        return;
-    }
-    stats_add(&stats.bytes_in, (uint64_t)n);
-    list_remove(c);
-    list_append(c);
-    size_t answers = echo_feed(&c->echo, (unsigned char *)buffer->base, (size_t)n);
-    if (send_answers(c, buffer->base, answers) < 0)
-        drop_client(c);
+    uvnet_count_read(n);
+    if (n == 0)
+        return; /* nothing to read after all (EAGAIN) */
+    if (n < 0 || send_answers(c, buffer->base, echo_feed(&c->echo, bytes, (size_t)n)) < 0)
+        close_client(c); /* at the end (UV_EOF) nothing is unsent, or we would not be reading */
+    else
+        touch(c);
 }
 
-/* Why a client that has been accepted cannot stay, or NULL. */
-static const char *why_refused(const struct client *c)
+static void accept_client(struct net_listener *listener)
 {
-    struct rlimit limit;
-    uv_os_fd_t fd;
-
-    if (cli_full())
-        return "--max-clients reached";
-    if (c == &refused || !setup_has_memory())
-        return strerror(ENOMEM);
-    /* The lowest free descriptor is taken first, so the highest tells that there is no other.
-     * It stays free to refuse with (libuv would show newcomers out without a word to us),
-     * unless there is nobody else to serve. */
-    if (clients.next != &clients && uv_fileno((const uv_handle_t *)&c->tcp, &fd) == 0 &&
-        getrlimit(RLIMIT_NOFILE, &limit) == 0 && (rlim_t)fd + 1 >= limit.rlim_cur)
-        return strerror(EMFILE);
-    return NULL;
-}
-
-static void accept_client(uv_stream_t *stream, int status)
-{
-    struct client *c = status < 0 ? NULL : setup_malloc(sizeof *c);
-    struct sockaddr_storage address = {0};
-    int size = sizeof address;
     char greeting[] = ECHO_GREETING;
+    struct address peer;
+    int fd;
+    struct client *c = uvnet_accept(listener, sizeof *c, &fd, &peer);
 
-    if (status < 0) { /* (not for want of descriptors: libuv shows those out itself) */
-        setup_rest(&listener, accept_client);
+    if (c == NULL)
         return;
-    }
-    knocking = c == NULL && refusing;
-    if (knocking)
-        return; /* until this one is accepted libuv takes no other */
-    if (c == NULL) {
-        refusing = true;
-        c = &refused;
-    }
-    c->owed = NULL;
-    stats_add(&stats.wait_events, 1);
-    stats_add(&stats.accept_calls, 1);
-    uv_tcp_init(&loop, &c->tcp);
-    int error = uv_accept(stream, (uv_stream_t *)&c->tcp);
-    bool gone = uv_tcp_getpeername(&c->tcp, (struct sockaddr *)&address, &size) < 0;
-    peer_from_sockaddr(&c->peer, (struct sockaddr *)&address);
-    const char *why = error < 0 ? strerror(-error) : gone ? NULL : why_refused(c);
-    if (why != NULL)
-        cli_refused(&c->peer, why);
-    if (why != NULL || gone) {
-        uv_close((uv_handle_t *)&c->tcp, client_closed);
-        return;
-    }
-    uv_tcp_nodelay(&c->tcp, 1);
+    c->tcp.data = c;
+    c->peer = peer;
     echo_init(&c->echo);
-    list_append(c);
-    cli_connected(&c->peer);
-    error = send_answers(c, greeting, 1);
-    if (error == 0 && c->owed == NULL)
-        error = uv_read_start((uv_stream_t *)&c->tcp, lend_scratch, pump_client);
-    if (error < 0)
-        drop_client(c);
+    idle_add(&clients, &c->idle);
+    server_connected(&peer);
+    uv_tcp_init(&loop, &c->tcp);
+    if (uv_tcp_open(&c->tcp, fd) < 0)
+        close(fd); /* libuv has not taken it, so the greeting will fail */
+    if (send_answers(c, greeting, strlen(greeting)) < 0 ||
+        (c->unsent == NULL &&
+         uv_read_start((uv_stream_t *)&c->tcp, give_buffer, pump_client) < 0))
+        close_client(c);
+    else
+        touch(c);
 }
 
-/* The list is in the order of silence, so the first client is the only one to ask. Who takes
- * what it is owed is not silent, though it may be too little for libuv to send more; nor is
- * who has spoken while we could not run: libuv looks at its timers first. */
-static void drop_silent(uv_timer_t *handle)
+/* A client whose time-out is over may not be idle: libuv runs its timers before it looks at
+ * sockets, and does not tell when a part of the output has been sent. During a stop a client
+ * may take its output until the deadline. */
+static bool is_idle(const struct client *c)
 {
-    const uint64_t limit = (uint64_t)cli.idle_timeout_ms, now = uv_now(&loop);
+    if (c->unsent == NULL)
+        return !uvnet_readable(&c->tcp);
+    return !stop_requested() && uvnet_sendq(&c->tcp) >= c->sendq;
+}
+
+static void close_idle(uv_timer_t *handle)
+{
+    bool all = stop_deadline_passed();
     struct client *c;
 
-    while ((c = clients.next) != &clients && c->heard + limit <= now) {
-        if (c->owed ? setup_untaken(&c->tcp) >= c->untaken : !setup_readable(&c->tcp)) {
-            drop_client(c);
-        } else {
-            list_remove(c);
-            list_append(c);
-        }
-    }
-    uint64_t due = clients.next != &clients ? clients.next->heard + limit - now : limit;
-    uv_timer_start(handle, drop_silent, due, 0);
+    while ((c = (struct client *)(all ? clients.first : idle_expired(&clients))) != NULL)
+        if (all || is_idle(c))
+            close_client(c);
+        else
+            touch(c);
+    int ms = clients.first != NULL ? idle_expiry_ms(&clients) : clients.limit_ms;
+    uv_timer_start(handle, close_idle, (uint64_t)ms, 0);
 }
 
-/* Stopping: drops who is owed nothing and says nothing, and everybody when the time is up. */
-static void drop_finished(uv_timer_t *handle)
+/* From now on the time-out is STOP_LINGER_MS. uv_run returns when all clients are closed. */
+static void stop_server(void)
 {
-    const uint64_t now = uv_now(&loop);
-    sigset_t held;
-
-    for (struct client *next, *c = clients.next; c != &clients; c = next) {
-        next = c->next;
-        if (now - stopped >= CLI_GRACE_MS ||
-            (c->owed == NULL && c->heard + CLI_QUIET_MS <= now && !setup_readable(&c->tcp)))
-            drop_client(c);
-    }
-    if (clients.next != &clients)
-        return;
-    sigemptyset(&held); /* without a handle they would kill us before the last report */
-    sigaddset(&held, SIGTERM);
-    sigaddset(&held, SIGUSR1);
-    sigprocmask(SIG_BLOCK, &held, NULL);
-    uv_close((uv_handle_t *)handle, NULL);
-    uv_close((uv_handle_t *)&after_wait, NULL);
-    for (size_t i = 0; i < sizeof signals / sizeof *signals; i++)
-        uv_close((uv_handle_t *)&signals[i], NULL);
+    clients.limit_ms = STOP_LINGER_MS;
+    for (struct idle_node *node = clients.first; node != NULL; node = node->next)
+        node->last_active = (uint32_t)clock_ms();
+    close_idle(&timer);
 }
 
-static void take_signal(uv_signal_t *handle, int number)
+static void run_server(struct net_listener *listener)
 {
-    (void)handle;
-    if (number == SIGUSR1) {
-        report_wanted = true;
-    } else if (!stopping) {
-        stopping = true;
-        stopped = uv_now(&loop);
-        setup_unlisten(&listener);
-        uv_signal_stop(&signals[0]); /* a second SIGINT kills at once */
-        uv_timer_start(&timer, drop_finished, clients.next != &clients ? CLI_QUIET_MS : 0,
-                       CLI_QUIET_MS);
-    }
-}
-
-static void run_server(const struct peer *address)
-{
-    static const int numbers[] = {SIGINT, SIGTERM, SIGUSR1};
-
-    for (size_t i = 0; i < sizeof signals / sizeof *signals; i++) {
-        uv_signal_init(&loop, &signals[i]);
-        uv_signal_start(&signals[i], take_signal, numbers[i]);
-    }
+    uvnet_listen(&loop, listener, accept_client);
+    idle_init(&clients, options->idle_timeout_ms);
     uv_timer_init(&loop, &timer);
-    uv_check_init(&loop, &after_wait);
-    uv_check_start(&after_wait, end_wait);
-    if (cli.idle_timeout_ms > 0)
-        drop_silent(&timer);
-    cli_listening(address);
+    uv_unref((uv_handle_t *)&timer); /* uv_run need not wait for it */
+    if (clients.limit_ms > 0)
+        close_idle(&timer);
+    server_ready(&listener->address);
     uv_run(&loop, UV_RUN_DEFAULT);
+    uv_close((uv_handle_t *)&timer, NULL);
+    uvnet_finish(&loop);
 }
 
 int main(int argc, char **argv)
 {
-    struct peer address;
+    struct net_listener listener;
 
-    cli_start(argc, argv, NULL);
-    setup_listener(&loop, &listener, accept_client, &address);
-    run_server(&address);
-    setup_close(&loop);
-    return cli_finish();
+    server_start(argc, argv, NULL);
+    uvnet_init(&loop, stop_server);
+    server_listen(&listener);
+    run_server(&listener);
+    return server_finish();
 }

@@ -1,4 +1,6 @@
-/* ae_epoll.c - the Linux back-end: the kernel keeps the list and reports only who is ready. */
+/* ae_epoll.c - the Linux back-end: the kernel keeps the list and reports only the descriptors
+ * that are ready.
+ */
 #include "ae_backend.h"
 
 #include <errno.h>
@@ -6,14 +8,14 @@
 #include <sys/epoll.h>
 #include <unistd.h>
 
-/* At most so many at a time: the kernel looks at a socket when it reports it and again when it
- * is read, and of thousands the first are out of the processor's cache by then. The rest is not
- * forgotten; epoll's list goes round. */
-enum { EVENTS_PER_LAP = 256 };
+/* At most so many at a time. The kernel looks at a socket when it reports it, and again when it
+ * is read. If there were thousands between, the socket would have left the processor's cache.
+ * The others are not forgotten: epoll reports in turn. */
+enum { EVENTS_PER_WAIT = 256 };
 
 struct apidata {
     int epoll;
-    struct epoll_event events[EVENTS_PER_LAP]; /* where epoll_wait writes */
+    struct epoll_event events[EVENTS_PER_WAIT]; /* where epoll_wait writes */
 };
 
 int aeApiCreate(aeEventLoop *loop)
@@ -33,7 +35,7 @@ int aeApiCreate(aeEventLoop *loop)
 
 int aeApiResize(aeEventLoop *loop, int setsize)
 {
-    (void)loop, (void)setsize; /* the kernel's list has room for all */
+    (void)loop, (void)setsize; /* the kernel's list has no limit */
     return 0;
 }
 
@@ -56,13 +58,18 @@ int aeApiWatch(aeEventLoop *loop, int fd, int old, int mask)
         .data.fd = fd,
     };
 
-    return epoll_ctl(api->epoll, operation, fd, &event);
+    int result = epoll_ctl(api->epoll, operation, fd, &event);
+
+    /* Closing fd removed it from the kernel's list, and its number is in use again. */
+    if (result == -1 && operation == EPOLL_CTL_MOD && errno == ENOENT)
+        result = epoll_ctl(api->epoll, EPOLL_CTL_ADD, fd, &event);
+    return result;
 }
 
 int aeApiPoll(aeEventLoop *loop, int timeout)
 {
     struct apidata *api = loop->apidata;
-    int most = loop->setsize < EVENTS_PER_LAP ? loop->setsize : EVENTS_PER_LAP;
+    int most = loop->setsize < EVENTS_PER_WAIT ? loop->setsize : EVENTS_PER_WAIT;
     int n = epoll_wait(api->epoll, api->events, most, timeout);
 
     for (int i = 0; i < n; i++) {

@@ -1,6 +1,8 @@
-/* ae_kqueue.c - the BSD and macOS back-end: like epoll, but readable and writable are two
- * filters of a descriptor, added, deleted and reported one by one.
+/* ae_kqueue.c - the BSD and macOS back-end. It is like epoll, but readable and writable are two
+ * filters of a descriptor, which are added, deleted and reported one by one.
  */
+#define _DARWIN_C_SOURCE 1 /* NOLINT(bugprone-reserved-identifier,cert-dcl*) */
+#define _NETBSD_SOURCE   1 /* NOLINT(bugprone-reserved-identifier,cert-dcl*) */
 #include "ae_backend.h"
 
 #include <errno.h>
@@ -8,7 +10,7 @@
 #include <stdint.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/types.h> /* sys/event.h of some systems wants it first */
+#include <sys/types.h> /* some systems need it before sys/event.h */
 
 #include <sys/event.h>
 #include <sys/time.h>
@@ -16,7 +18,7 @@
 
 struct apidata {
     int kq;
-    struct kevent *events;  /* [2 * setsize], where kevent writes: two filters each */
+    struct kevent *events;  /* [2 * setsize], where kevent writes: two filters a descriptor */
     unsigned char *pending; /* [setsize], by descriptor: what this wait reported so far */
 };
 
@@ -50,7 +52,7 @@ int aeApiResize(aeEventLoop *loop, int setsize)
     if (pending == NULL)
         return -1;
     api->pending = pending;
-    memset(pending, AE_NONE, (size_t)setsize); /* only used inside aeApiPoll */
+    memset(pending, AE_NONE, (size_t)setsize); /* it is only used inside aeApiPoll */
     return 0;
 }
 
@@ -64,28 +66,29 @@ void aeApiFree(aeEventLoop *loop)
     free(api);
 }
 
-/* Adds or deletes one filter, if there is a difference in it. */
-static int change(int kq, int fd, int difference, int mask, int kind)
+/* Adds or deletes one filter. Adding one that exists changes nothing; but if fd was closed, its
+ * filters are deleted, and its number may be in use again. */
+static int change(int kq, int fd, int from, int to, int kind)
 {
     struct kevent ke;
 
-    if ((difference & kind) == 0)
+    if (((from | to) & kind) == 0)
         return 0;
     EV_SET(&ke, (uintptr_t)fd, kind == AE_READABLE ? EVFILT_READ : EVFILT_WRITE,
-           (mask & kind) ? EV_ADD : EV_DELETE, 0, 0, NULL);
+           (to & kind) ? EV_ADD : EV_DELETE, 0, 0, NULL);
     return kevent(kq, &ke, 1, NULL, 0, NULL);
 }
 
 int aeApiWatch(aeEventLoop *loop, int fd, int old, int mask)
 {
-    int kq = ((struct apidata *)loop->apidata)->kq, difference = old ^ mask;
+    int kq = ((struct apidata *)loop->apidata)->kq;
 
-    if (change(kq, fd, difference, mask, AE_READABLE) == -1)
+    if (change(kq, fd, old, mask, AE_READABLE) == -1)
         return -1;
-    if (change(kq, fd, difference, mask, AE_WRITABLE) == -1) {
+    if (change(kq, fd, old, mask, AE_WRITABLE) == -1) {
         int reason = errno;
 
-        (void)change(kq, fd, difference, old, AE_READABLE);
+        (void)change(kq, fd, mask, old, AE_READABLE);
         errno = reason;
         return -1;
     }
@@ -99,8 +102,7 @@ int aeApiPoll(aeEventLoop *loop, int timeout)
     int n = kevent(api->kq, NULL, 0, api->events, 2 * loop->setsize, timeout < 0 ? NULL : &ts);
     int fired = 0;
 
-    /* A descriptor with both filters ready is in the list twice, anywhere: make it one entry.
-     */
+    /* If both filters of a descriptor are ready, it is in the list twice: make it one entry. */
     for (int i = 0; i < n; i++) {
         int fd = (int)api->events[i].ident;
 

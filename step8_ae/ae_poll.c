@@ -1,4 +1,5 @@
-/* ae_poll.c - the back-end for anywhere: we keep the list, the kernel walks all of it. */
+/* ae_poll.c - the back-end for any system: we keep the list, and the kernel walks all of it. */
+#define _POSIX_C_SOURCE 200809L /* NOLINT(bugprone-reserved-identifier,cert-dcl*) */
 #include "ae_backend.h"
 
 #include <errno.h>
@@ -6,7 +7,7 @@
 #include <poll.h>
 #include <stdlib.h>
 
-enum { NAP_MS = 10 };
+enum { INTERVAL_MS = 10 };
 
 /* poll wants a list without gaps, and we want to find a descriptor in it. */
 struct apidata {
@@ -51,11 +52,10 @@ int aeApiWatch(aeEventLoop *loop, int fd, int old, int mask)
 {
     struct apidata *api = loop->apidata;
 
-    if (old == AE_NONE) {
-        if (fcntl(fd, F_GETFD) == -1)
-            return -1;
+    if ((old & ~mask) == 0 && fcntl(fd, F_GETFD) == -1)
+        return -1;
+    if (old == AE_NONE)
         api->slot[fd] = api->n++;
-    }
 
     struct pollfd *place = &api->list[api->slot[fd]];
 
@@ -70,16 +70,16 @@ int aeApiWatch(aeEventLoop *loop, int fd, int old, int mask)
     return 0;
 }
 
-/* poll refuses more descriptors than RLIMIT_NOFILE allows, though all are open: somebody may
- * have lowered the limit since. */
+/* poll fails for more descriptors than RLIMIT_NOFILE allows, even if all are open: the limit
+ * may have been lowered since. So this asks for one at a time. */
 static int pollOneByOne(struct apidata *api, int timeout)
 {
     int ready = 0;
 
     if (timeout != 0)
-        poll(NULL, 0, NAP_MS);
+        poll(NULL, 0, INTERVAL_MS);
     for (int i = 0; i < api->n; i++) {
-        api->list[i].revents = api->list[i].events; /* if even one is too many */
+        api->list[i].revents = api->list[i].events; /* in case even one is too many */
         poll(&api->list[i], 1, 0);
         ready += api->list[i].revents != 0;
     }

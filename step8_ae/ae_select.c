@@ -1,4 +1,5 @@
 /* ae_select.c - the oldest back-end: two bit sets, and no descriptor beyond FD_SETSIZE. */
+#define _POSIX_C_SOURCE 200809L /* NOLINT(bugprone-reserved-identifier,cert-dcl*) */
 #include "ae_backend.h"
 
 #include <errno.h>
@@ -41,7 +42,7 @@ int aeApiWatch(aeEventLoop *loop, int fd, int old, int mask)
         errno = ERANGE;
         return -1;
     }
-    if (old == AE_NONE && fcntl(fd, F_GETFD) == -1)
+    if ((old & ~mask) == 0 && fcntl(fd, F_GETFD) == -1)
         return -1;
     FD_CLR(fd, &api->readable);
     FD_CLR(fd, &api->writable);
@@ -52,8 +53,8 @@ int aeApiWatch(aeEventLoop *loop, int fd, int old, int mask)
     return 0;
 }
 
-/* One closed descriptor and select fails for all, without saying which it was: find it, tell
- * its owner, and go on without it. */
+/* If one descriptor is closed, select fails for all and does not say which it was. This finds
+ * it, reports it as ready and takes it out of the sets. */
 static int reportClosed(aeEventLoop *loop)
 {
     struct apidata *api = loop->apidata;

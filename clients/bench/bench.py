@@ -14,13 +14,14 @@ import datetime
 import json
 import pathlib
 import statistics
-import subprocess
 import sys
 import time
 
 import lab
 import plots
 import tables
+import timers
+from lib.processes import capture, program
 
 ACTIVE = 10             # connections that talk among the idle ones
 SILENT = 100            # connections that say nothing while idle CPU is measured
@@ -173,7 +174,7 @@ def flat(report):
     """What we keep of a report of the load client, or the reason why it cannot be used."""
     made, waiting = report["connections"]["made"], report["connections"]["waiting"]
     if waiting:
-        return {"reason": "serves %d" % (made + report["connections"]["idle"])}
+        return {"reason": f"serves {made + report['connections']['idle']}"}
     if report["errors"]["total"]:
         return {"reason": "error", "detail": report["errors"]["first"]}
     if report["messages"] == 0 and not report["options"]["bulk"]:
@@ -213,10 +214,10 @@ class Progress:
             return
         spent, done = time.monotonic() - self.began, sum(self.costs[:number])
         pace = spent / done if number > 5 else 1
-        left = sum(self.costs[number:]) * pace
-        print("\r%d of %d  %-9s %6d  %-20s %2d:%02d left\033[K" % (
-            number + 1, len(self.costs), job.experiment, job.point, job.subject.name,
-            left // 60, left % 60), end="", file=sys.stderr, flush=True)
+        left = round(sum(self.costs[number:]) * pace)
+        print(f"\r{number + 1} of {len(self.costs)}  {job.experiment!s:<9} {job.point:6}  "
+              f"{job.subject.name!s:<20} {left // 60:2}:{left % 60:02} "
+              "left\033[K", end="", file=sys.stderr, flush=True)
 
     @staticmethod
     def clear():
@@ -286,10 +287,10 @@ def parse(arguments):
     try:
         settings.steps = {int(step) for step in settings.steps.split(",") if step}
     except ValueError:
-        parser.error("--steps takes numbers, such as 1,6, not %r" % settings.steps)
+        parser.error(f"--steps takes numbers, such as 1,6, not {settings.steps!r}")
     if not settings.steps <= set(range(1, 9)):
-        parser.error("--steps takes numbers from 1 to 8, not %s"
-                     % ",".join(map(str, sorted(settings.steps))))
+        parser.error("--steps takes numbers from 1 to 8, not "
+                     f"{','.join(map(str, sorted(settings.steps)))}")
     return settings
 
 
@@ -306,7 +307,9 @@ def choose(settings):
 
 def engine():
     """The protocol engine by itself: figures by the length of the messages."""
-    run = subprocess.run([str(lab.ENGINE), "--json"], stdout=subprocess.PIPE, check=True)
+    run = capture([str(lab.ENGINE), "--json"], lab.MINUTE)
+    if run.status != 0:
+        raise lab.Trouble(f"{lab.ENGINE} failed: {run.trouble or run.stderr.strip()}")
     return json.loads(run.stdout)
 
 
@@ -325,13 +328,10 @@ def main():
         began = time.monotonic()
         found = silence(subjects)
         found.update(measure(jobs, plan))
+        engine_figures = engine()
     except (lab.Trouble, OSError) as trouble:
-        print("bench.py: %s" % trouble, file=sys.stderr)
+        print(f"bench.py: {trouble}", file=sys.stderr)
         return 1
-    except KeyboardInterrupt:
-        Progress.clear()
-        print("bench.py: interrupted", file=sys.stderr)
-        return 130
     results = {
         "date": datetime.date.today().isoformat(),
         "machine": lab.machine(),
@@ -339,15 +339,17 @@ def main():
         "seconds": round(time.monotonic() - began, 1),
         "servers": [{"name": subject.name, "model": subject.model, "step": subject.step}
                     for subject in subjects],
-        "engine": engine(),
+        "timers": timers.measure(),
+        "engine": engine_figures,
         "interval_rate": INTERVAL_RATE,
         "cells": summarise(found),
     }
     (settings.output / "results.json").write_text(json.dumps(results, indent=1) + "\n")
     print(tables.terminal(results))
+    print(timers.table(results["timers"]))
     print("\n" + plots.draw(results, settings.output))
     return 0
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    program(main)

@@ -19,6 +19,8 @@ import time
 
 import lab
 import tables
+import timers
+from lib.processes import program
 
 ATTEMPTS = 3
 TURNS = 3
@@ -39,8 +41,8 @@ class Claim:
 
     def band(self):
         if self.low is not None and self.high is not None:
-            return "from %g to %g" % (self.low, self.high)
-        return "at least %g" % self.low if self.low is not None else "at most %g" % self.high
+            return f"from {self.low:g} to {self.high:g}"
+        return f"at least {self.low:g}" if self.low is not None else f"at most {self.high:g}"
 
     def attempt(self, bench):
         """Whether the median of three figures is in the band, and the figures."""
@@ -64,7 +66,7 @@ class Claim:
             medians.append(tables.three(statistics.median(figures)))
             if good:
                 break
-        return good, "%s, claimed %s" % (", then ".join(medians), self.band())
+        return good, f"{', then '.join(medians)}, claimed {self.band()}"
 
 
 def claim(sentence, *needs, low=None, high=None):
@@ -81,7 +83,8 @@ class Bench:
     def __init__(self):
         self.subjects = {subject.name: subject
                          for subject in [lab.the_floor(), *lab.find_subjects()]}
-        self.there = [*self.subjects, *(["toll"] if lab.price_of_a_call(0) else [])]
+        self.there = [*self.subjects, *(["toll"] if lab.price_of_a_call(0) else []),
+                      *(["timers"] if timers.PROGRAM.exists() else [])]
         self.many = min(8000, resource.getrlimit(resource.RLIMIT_NOFILE)[0] - 100)
 
     def run(self, name, arguments=(), toll=None, **options):
@@ -90,9 +93,9 @@ class Bench:
         with lab.Server(lab.tolled(subject, toll) if toll else subject, *arguments) as server:
             report = server.load(**options)
         if report["errors"]["total"]:
-            raise lab.Trouble("%s: %s" % (name, report["errors"]["first"]))
+            raise lab.Trouble(f"{name}: {report['errors']['first']}")
         if not report["messages_per_second"]:
-            raise lab.Trouble("%s: no time to answer a message" % name)
+            raise lab.Trouble(f"{name}: no time to answer a message")
         return report
 
     def cost(self, name, *arguments, **options):
@@ -179,6 +182,22 @@ def libuv_is_near_the_floor(bench):
     return bench.against_floor("step7", connections=100)
 
 
+@claim("a timer among 100,000 costs in ae at most three times what it costs in libuv",
+       "timers", high=3)
+def ae_timers_are_like_libuvs(bench):
+    figures = timers.by_library(timers.measure(), timers.MANY)
+    return max(figures["ae"][key] / figures["libuv"][key] for key in timers.KEYS)
+
+
+@claim("among a hundred times as many timers, one costs little more: the processor's caches "
+       "are too small", "timers", high=20)
+def ae_timers_scale(bench):
+    measured = timers.measure()
+    few = timers.by_library(measured, timers.FEW)["ae"]
+    many = timers.by_library(measured, timers.MANY)["ae"]
+    return max(many[key] / few[key] for key in timers.KEYS)
+
+
 @claim("io_uring needs few calls: where a call costs some hundred ns it beats the floor",
        "step6/io_uring", "toll", high=0.9)
 def few_calls_save(bench):
@@ -250,7 +269,7 @@ def main():
     claims = [each for each in CLAIMS
               if not only or any(part in each.name for part in only)]
     failed = 0
-    print("1..%d" % len(claims), flush=True)
+    print(f"1..{len(claims)}", flush=True)
     try:
         lab.raise_limit()
         lab.need(lab.LOAD_CLIENT, lab.FLOOR)
@@ -258,19 +277,17 @@ def main():
         for number, each in enumerate(claims, 1):
             reason = obstacle(each, bench)
             if reason:
-                print("ok %d - %s # SKIP %s" % (number, each.name, reason), flush=True)
+                print(f"ok {number} - {each.name} # SKIP {reason}", flush=True)
                 continue
             good, figures = each.test(bench)
             failed += not good
-            print("%s %d - %s\n# %s: %s" % ("ok" if good else "not ok", number, each.name,
-                                            each.sentence, figures), flush=True)
+            print(f"{'ok' if good else 'not ok'} {number} - {each.name}\n# {each.sentence}: "
+                  f"{figures}", flush=True)
     except lab.Trouble as trouble:
-        print("Bail out! %s" % trouble)
+        print(f"Bail out! {trouble}")
         return 1
-    except KeyboardInterrupt:
-        return 130
     return 1 if failed else 0
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    program(main)

@@ -38,10 +38,11 @@ def markdown(rows):
 def machine(results):
     delay = tables.disturbance(results)
     busy = "" if delay < tables.MUCH else (
-        " It was busy otherwise: the load client waited %.0f %% of the time for its CPU."
-        % (100 * delay))
-    return "Measured on %s, %s: %s.%s" % (
-        results.raw["date"], results.raw["machine"], tables.rounds(results.raw["rounds"]), busy)
+        f" It was busy otherwise: the load client waited {100 * delay:.0f} % of the time for "
+        "its CPU.")
+    raw = results.raw
+    return (f"Measured on {raw['date']}, {raw['machine']}: {tables.rounds(raw['rounds'])}."
+            f"{busy}")
 
 
 def comparison(results, variants=False):
@@ -50,7 +51,7 @@ def comparison(results, variants=False):
     most = max(results.points("idle"), default=0)
     rows = [["server", "model",
              *("CPU per message, {:,} connections".format(point) for point in busy),
-             "median latency, %d" % busy[0], "CPU per message, 10 among {:,} idle".format(most),
+             f"median latency, {busy[0]}", "CPU per message, 10 among {:,} idle".format(most),
              "memory per connection", "idle CPU", "one stream"]]
     for server in results.servers:
         name = server["name"]
@@ -66,7 +67,7 @@ def cost(cell):
     if not cell or "reason" in cell:
         return cell.get("reason", tables.NOTHING)
     text = three(cell["cpu_us"]) + " µs"
-    return text + (" (%.2fx)" % cell["cpu_us_x"] if cell.get("cpu_us_x") else "")
+    return text + (f" ({cell['cpu_us_x']:.2f}x)" if cell.get("cpu_us_x") else "")
 
 
 def latency(cell):
@@ -78,7 +79,7 @@ def idle_cost(results, point, name):
     if not cell or "reason" in cell:
         return cell.get("reason", tables.NOTHING)
     factor = results.idle_factor(point, name)
-    return three(cell["cpu_us"]) + " µs" + (" (%.2fx)" % factor if factor else "")
+    return three(cell["cpu_us"]) + " µs" + (f" ({factor:.2f}x)" if factor else "")
 
 
 def idlest_cost(results, name, most):
@@ -93,7 +94,7 @@ def others(results, name):
     each, cpu = results.per_connection(name), results.idle_cpu(name)
     stream = results.bulk(name)
     return [size(each[0]) if each else tables.NOTHING,
-            tables.NOTHING if cpu is None else "%.1f %%" % (100 * cpu),
+            tables.NOTHING if cpu is None else f"{100 * cpu:.1f} %",
             two(stream) + " MB/s" if stream else tables.NOTHING]
 
 
@@ -107,7 +108,7 @@ def idle(results):
 
 def calls(results):
     prices = results.points("call")
-    rows = [["server", *("%d ns a call" % price for price in prices)]]
+    rows = [["server", *(f"{price} ns a call" for price in prices)]]
     rows += [[server["name"], *(cost(results.cell("call", price, server["name"]))
                                 for price in prices)]
              for server in results.servers if results.curve("call", server["name"], "cpu_us")]
@@ -117,7 +118,7 @@ def calls(results):
 def sentence(results, name):
     """What one server costs."""
     if name not in {server["name"] for server in results.servers}:
-        raise Unknown("no results for %s" % name)
+        raise Unknown(f"no results for {name}")
     parts = []
     for point in results.points("load"):
         cell = results.cell("load", point, name)
@@ -127,19 +128,19 @@ def sentence(results, name):
     if results.idlest(name):
         point, among = results.idlest(name)
         factor = results.idle_factor(point, name)
-        parts.append(("%.2f x as much" % factor if factor else three(among) + " µs") +
+        parts.append((f"{factor:.2f} x as much" if factor else three(among) + " µs") +
                      " with {:,} silent connections beside ten that talk".format(point))
     start, each = results.start_memory(name), results.per_connection(name)
     if start:
         parts.append(size(start) + " of memory" + (
-            ", and %s for each silent connection" % size(each[0]) if each else ""))
+            f", and {size(each[0])} for each silent connection" if each else ""))
     if results.idle_cpu(name) is not None:
-        parts.append("%.1f %% of a CPU while 100 clients are silent"
-                     % (100 * results.idle_cpu(name)))
+        parts.append(f"{100 * results.idle_cpu(name):.1f} % of a CPU while 100 clients are "
+                     "silent")
     if results.bulk(name):
-        parts.append("one stream passes at %s MB/s" % two(results.bulk(name)))
-    return "Measured on %s ([where](../README.md#what-they-cost)): %s." % (
-        results.raw["date"], "; ".join(parts))
+        parts.append(f"one stream passes at {two(results.bulk(name))} MB/s")
+    return (f"Measured on {results.raw['date']} ([where](../README.md#what-they-cost)): "
+            f"{'; '.join(parts)}.")
 
 
 def server_takes_one(results, name):
@@ -154,7 +155,7 @@ def block(name, results):
     if name.startswith("cost-"):
         return sentence(results, name[len("cost-"):])
     if name not in BLOCKS:
-        raise Unknown("nothing is called bench:%s" % name)
+        raise Unknown(f"nothing is called bench:{name}")
     return BLOCKS[name](results)
 
 
@@ -187,12 +188,12 @@ def main():
             try:
                 filled = fill(text, results)
             except Unknown as trouble:
-                raise lab.Trouble("%s: %s" % (path, trouble)) from None
+                raise lab.Trouble(f"{path}: {trouble}") from None
             if filled != text:
                 path.write_text(filled)
-                print("%s: %d filled in" % (path, len(MARKED.findall(text))))
+                print(f"{path}: {len(MARKED.findall(text))} filled in")
     except (OSError, ValueError, lab.Trouble) as trouble:
-        print("insert.py: %s" % trouble, file=sys.stderr)
+        print(f"insert.py: {trouble}", file=sys.stderr)
         return 1
     return 0
 

@@ -1,5 +1,5 @@
-"""The laboratory of the benchmark: servers under test, each on a CPU of its own, and the load
-client on another. What is measured, when and how often, is decided by bench.py and check.py."""
+"""What the benchmark runs: servers under test, each on a CPU of its own, and the load client on
+another. bench.py and check.py decide what is measured, when and how often."""
 
 import contextlib
 import copy
@@ -10,14 +10,16 @@ import re
 import resource
 import select
 import shutil
-import signal
 import socket
-import subprocess
 import sys
-import tempfile
-import time
 
 TREE = pathlib.Path(__file__).resolve().parents[2]
+sys.path.insert(0, str(TREE / "clients"))
+
+from lib import figures, servers, tree      # noqa: E402
+from lib.processes import capture           # noqa: E402
+from lib.servers import Trouble             # noqa: E402
+
 LOAD_CLIENT = TREE / "clients/load-client"
 FLOOR = TREE / "clients/build/bench/floor"
 ENGINE = TREE / "clients/build/bench/engine"
@@ -25,10 +27,6 @@ TOLL = TREE / "clients/build/bench/toll"
 PATIENCE = 10       # seconds for a server to start, or to end
 MINUTE = 60         # no run takes longer
 DESCRIPTORS = 20000
-
-
-class Trouble(Exception):
-    """Something that makes measuring impossible; its text is for people."""
 
 
 class Subject:
@@ -52,7 +50,7 @@ class Subject:
         if self.capacity == 1 and connections > 1:
             return "one at a time"
         if self.capacity and connections > self.capacity:
-            return "max %d" % self.capacity
+            return f"max {self.capacity}"
         return None
 
 
@@ -77,37 +75,23 @@ def tolled(subject, divisions):
 
 
 def price_of_a_call(divisions):
-    """What a system call costs with such a toll, in ns to the nearest ten; None where none can
-    be levied."""
+    """What a system call costs when slowed down so much, in ns to the nearest ten; None where
+    calls cannot be slowed down."""
     try:
-        runs = [subprocess.run([str(TOLL), str(divisions)], stdout=subprocess.PIPE,
-                               stderr=subprocess.DEVNULL, preexec_fn=on_cpu(cpus()[0]))
+        runs = [capture([str(TOLL), str(divisions)], MINUTE, prepare=on_cpu(cpus()[0]))
                 for _ in range(3)]
     except OSError:
         return None
-    if any(run.returncode for run in runs):
+    if any(run.status != 0 for run in runs):
         return None
     return round(min(int(run.stdout) for run in runs), -1)
 
 
-def free_port():
-    """For a server that cannot find one itself."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return probe.getsockname()[1]
-
-
 def find_subjects(steps=()):
     """Every step and variant that is built, in order; only of `steps` if given."""
-    for area in sorted(TREE.glob("step*_*")):
-        number, _, model = area.name[len("step"):].partition("_")
-        if steps and int(number) not in steps:
-            continue
-        for source in [area / "server.c", *sorted(area.glob("variants/*.c"))]:
-            variant = "" if source.stem == "server" else source.stem
-            server = area / "build/variants" / variant if variant else area / "server"
-            if os.access(server, os.X_OK) and not stand_in(variant):
-                yield describe(area, server, int(number), model.replace("_", " "), variant)
+    for server in tree.servers(TREE, steps):
+        if tree.is_program(server.path) and not stand_in(server.variant):
+            yield describe(server)
 
 
 def stand_in(variant):
@@ -115,16 +99,14 @@ def stand_in(variant):
     return variant == "kqueue" and sys.platform == "linux"
 
 
-def describe(area, server, number, model, variant):
-    """How many clients a server takes is said in its Makefile, for the suite."""
-    said = subprocess.run(
-        ["make", "-s", "--no-print-directory", "-C", str(area), "print-suite-args"]
-        + (["VARIANT=" + variant] if variant else []),
-        stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, encoding="utf-8").stdout
-    limit = re.search(r"--capacity[ =](\d+)", said)
-    capacity = 1 if "--serial" in said else int(limit.group(1)) if limit else None
-    name = "step%d" % number + ("/" + variant if variant else "")
-    return Subject(name, [str(server), "--quiet"], variant or model, number,
+def describe(server):
+    """Its Makefile says, for the suite, how many clients a server takes."""
+    arguments = tree.suite_arguments(server)[0]
+    limit = re.search(r"--capacity[ =](\d+)", " ".join(arguments))
+    capacity = 1 if "--serial" in arguments else int(limit.group(1)) if limit else None
+    model = server.area.name.partition("_")[2].replace("_", " ")
+    name = f"step{server.step}" + (f"/{server.variant}" if server.variant else "")
+    return Subject(name, [str(server.path), "--quiet"], server.variant or model, server.step,
                    capacity=capacity)
 
 
@@ -148,82 +130,31 @@ def on_cpu(cpu):
     return prepare
 
 
-class Server:
-    """A running server: `with Server(subject) as server`."""
+class Server(servers.Server):
+    """A running server: `with Server(subject) as server`. The end of one takes time, for its
+    memory and its connections: fork has a process for each."""
 
     def __init__(self, subject, *arguments):
         self.subject = subject
-        self.port = free_port() if subject.mode == "redis" else None
-        command = subject.command + [*arguments, str(self.port or 0)]
-        self.log = tempfile.TemporaryFile()
-        self.process = subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=self.log,
-                                        stderr=subprocess.STDOUT, preexec_fn=on_cpu(cpus()[0]))
-        try:
-            self.await_port()
-        except BaseException:
-            self.__exit__()
-            raise
-
-    def __enter__(self):
-        return self
-
-    def __exit__(self, *_):
-        """Its memory and its connections take time to go: for fork, a process each."""
-        self.process.send_signal(signal.SIGTERM)
-        try:
-            self.process.wait(PATIENCE)
-        except subprocess.TimeoutExpired:
-            self.process.kill()
-            self.process.wait()
-        self.log.close()
-
-    def output(self):
-        self.log.seek(0)
-        return self.log.read().decode("utf-8", "replace")
-
-    def await_port(self):
-        """Ours say where they listen once they do; redis is asked until it answers."""
-        deadline = time.monotonic() + PATIENCE
-        while time.monotonic() < deadline and self.process.poll() is None:
-            if self.port:
-                with contextlib.suppress(OSError):
-                    socket.create_connection(("127.0.0.1", self.port)).close()
-                    return
-            found = re.search(r"^Listening on .*:(\d+)\n", self.output(), re.MULTILINE)
-            if found:
-                self.port = int(found.group(1))
-                return
-            time.sleep(0.005)
-        raise Trouble("%s does not start: %s" % (self.subject.name,
-                                                 self.output().partition("\n")[0]))
+        super().__init__([*subject.command, *arguments], patience=PATIENCE,
+                         port=servers.free_port() if subject.mode == "redis" else 0,
+                         prepare=on_cpu(cpus()[0]))
 
     def cpu_seconds(self):
-        """User and system so far, by the CPU clocks of the process and of those it forked:
-        they count nanoseconds."""
-        pid, children = self.process.pid, ""
-        with contextlib.suppress(OSError):
-            children = pathlib.Path("/proc/%d/task/%d/children" % (pid, pid)).read_text()
-        total = 0
-        for each in [pid, *map(int, children.split())]:
-            with contextlib.suppress(OSError):      # it may just have ended
-                total += time.clock_gettime((~each << 3) | 2)
-        return total
+        return figures.cpu_seconds_with_children(self.pid)
 
     def load(self, **options):
         """Runs the load client against it and returns its report."""
-        options = {"mode": self.subject.mode, "server_pid": self.process.pid, "json": "-",
-                   **options}
+        options = {"mode": self.subject.mode, "server_pid": self.pid, "json": "-", **options}
         command = [str(LOAD_CLIENT)]
         for name, value in options.items():
             command += ["--" + name.replace("_", "-"), str(value)]
-        try:
-            client = subprocess.run(command + ["127.0.0.1", str(self.port)], timeout=MINUTE,
-                                    stdout=subprocess.PIPE, stderr=subprocess.PIPE,
-                                    preexec_fn=on_cpu(cpus()[1]), encoding="utf-8")
-        except subprocess.TimeoutExpired:
-            raise Trouble("%s: still not done after a minute" % self.subject.name) from None
+        client = capture([*command, "127.0.0.1", str(self.port)], MINUTE,
+                         prepare=on_cpu(cpus()[1]))
+        if client.trouble:
+            raise Trouble(f"{self.subject.name}: the load client failed: {client.trouble}")
         if not client.stdout:
-            raise Trouble("%s: %s" % (self.subject.name, client.stderr.strip()))
+            raise Trouble(f"{self.subject.name}: {client.stderr.strip()}")
         return json.loads(client.stdout)
 
 
@@ -266,9 +197,9 @@ def machine():
                           re.MULTILINE)
         model = found.group(1) if found else model
     system = os.uname()
-    return "%s, %d CPU%s, %s %s" % (
-        model, os.cpu_count(), "s"[:os.cpu_count() - 1], system.sysname,
-        re.match(r"[\d.]*", system.release)[0].rstrip("."))
+    release = re.match(r"[\d.]*", system.release)[0].rstrip(".")
+    return (f"{model}, {os.cpu_count()} CPU{'s'[:os.cpu_count() - 1]}, {system.sysname} "
+            f"{release}")
 
 
 def sanitized():
@@ -280,4 +211,4 @@ def need(*programs):
     """Fails with a clear message when something was not built."""
     for program in programs:
         if not os.access(program, os.X_OK):
-            raise Trouble("%s is not built: run make first" % program.relative_to(TREE))
+            raise Trouble(f"{program.relative_to(TREE)} is not built: run make first")

@@ -42,25 +42,24 @@ class Panel:
         late = [(height, name) for height, end, name in ends if self.x.share(end[0]) >= 0.99]
         for (x, y), name in early:
             highest = all(dict(points).get(x, y) <= y for _, points in self.lines)
-            yield name, "first %r, first %r offset character 0.6, character %s" % (
-                x, y, 0.8 if highest else -0.8)
+            yield name, f"first {x!r}, first {y!r} offset character 0.6, character {0.8 if highest else -0.8}"
         heights = spread_out([height for height, _ in late])
         for (_, name), height in zip(late, heights):
-            yield name, "graph 1.02, graph %.4f" % height
+            yield name, f"graph 1.02, graph {height:.4f}"
 
     def script(self, data):
-        commands = ["unset label", "set title %s" % quoted(self.title),
-                    "set xlabel %s" % quoted(self.xlabel),
+        commands = ["unset label", f"set title {quoted(self.title)}",
+                    f"set xlabel {quoted(self.xlabel)}",
                     self.x.scale + " x", self.y.scale + " y",
-                    "set xrange [%r:%r]" % (self.x.low * 0.9999, self.x.high),
-                    "set yrange [%r:%r]" % (self.y.low, self.y.high),
-                    "set xtics (%s)" % self.x.tics(), "set ytics (%s)" % self.y.tics()]
-        commands += ["set label %s at %s left textcolor rgb '%s'"
-                     % (quoted(NAMES.get(name, name)), place, style(name)[2])
+                    f"set xrange [{self.x.low * 0.9999!r}:{self.x.high!r}]",
+                    f"set yrange [{self.y.low!r}:{self.y.high!r}]",
+                    f"set xtics ({self.x.tics()})", f"set ytics ({self.y.tics()})"]
+        commands += [f"set label {quoted(NAMES.get(name, name))} at {place} left textcolor "
+                     f"rgb '{style(name)[2]}'"
                      for name, place in self.labels()]
         parts = []
         for name, points in self.lines:
-            block = "$line%d" % len(data)
+            block = f"$line{len(data)}"
             data.append("%s << END\n%s\nEND" % (
                 block, "\n".join("%r %r" % pair for pair in points)))
             parts.append("%s with linespoints pt %d dt %d lc rgb '%s' lw 1.6 ps 0.8 notitle"
@@ -87,7 +86,7 @@ class Axis:
     def tics(self):
         """Powers of ten; where those would be few, also 2 and 5 times those."""
         steps = self.ROUND if self.high / self.low < 300 else self.ROUND[::3]
-        return ", ".join('"%s" %r' % ("{:,.10g}".format(each), each)
+        return ", ".join(f'"{"{:,.10g}".format(each)}" {each!r}'
                          for each in steps if self.low <= each <= self.high)
 
 
@@ -98,8 +97,8 @@ class NapAxis(Axis):
 
     def tics(self):
         steps = [each for each in (1, 2, 5, 10, 20, 50, 100, 200) if each <= self.high]
-        return ", ".join(['"0" %r' % self.NOUGHT] * (self.low == self.NOUGHT) +
-                         ['"%d" %d' % (each, each) for each in steps])
+        return ", ".join([f'"0" {self.NOUGHT!r}'] * (self.low == self.NOUGHT) +
+                         [f'"{each}" {each}' for each in steps])
 
 
 class LinearAxis:
@@ -117,7 +116,7 @@ class LinearAxis:
         return value / self.high
 
     def tics(self):
-        return ", ".join('"%s" %r' % ("{:,.10g}".format(self.step * i), self.step * i)
+        return ", ".join(f'"{"{:,.10g}".format(self.step * i)}" {self.step * i!r}'
                          for i in range(math.floor(self.high / self.step + 1e-9) + 1))
 
 
@@ -185,8 +184,8 @@ def pictures(results):
               "what a system call costs, ns", curves(results, "call", "cpu_us", fast),
               LinearAxis, LinearAxis)]
     yield "interval", [
-        Panel("Step 4: %% of a CPU, with 100 connections and %d messages a second"
-              % results.raw["interval_rate"], "nap, ms",
+        Panel(f"Step 4: % of a CPU, with 100 connections and {results.raw['interval_rate']} "
+              "messages a second", "nap, ms",
               naps(results, "cpu_share", 100), None, NapAxis),
         Panel("Step 4: median latency, ms", "nap, ms",
               naps(results, "p50_us", 1e-3), None, NapAxis)]
@@ -197,11 +196,11 @@ def script(panels, path):
     plots = [panel.script(data) for panel in panels]
     return "\n".join([
         "set encoding utf8",
-        "set terminal svg noenhanced size %d,460 font 'Helvetica,14' background '#ffffff'"
-        % (720 * len(panels)),
-        "set output %s" % quoted(str(path)), "set border 3",
+        f"set terminal svg noenhanced size {720 * len(panels)},460 font 'Helvetica,14' "
+        "background '#ffffff'",
+        f"set output {quoted(str(path))}", "set border 3",
         "set tics nomirror", "set grid back lc rgb '#d8d8d8' lw 1", "set rmargin 19",
-        *data, "set multiplot layout 1,%d" % len(panels), *plots, "unset multiplot", ""])
+        *data, f"set multiplot layout 1,{len(panels)}", *plots, "unset multiplot", ""])
 
 
 def draw(raw, folder):
@@ -221,4 +220,4 @@ def draw(raw, folder):
         if run.returncode:
             return "no plots: gnuplot failed: " + run.stdout.strip()
         drawn.append(path.name)
-    return "%s/: results.json %s" % (folder, " ".join(drawn))
+    return f"{folder}/: results.json {' '.join(drawn)}"

@@ -64,18 +64,18 @@ class Results:
 def three(value):
     """Three significant digits, without an exponent."""
     if value >= 999.5:
-        return "{:,.0f}".format(value)
-    return "%.*f" % (0 if value >= 99.95 else 1 if value >= 9.995 else 2, value)
+        return f"{value:,.0f}"
+    return f"{value:.{0 if value >= 99.95 else 1 if value >= 9.995 else 2}f}"
 
 
 def two(value):
     """Two significant digits, for figures that mean no more."""
-    return "{:,.10g}".format(float("%.2g" % value))
+    return "{:,.10g}".format(float(f"{value:.2g}"))
 
 
 def size(value):
     if value < 1 << 10:
-        return "%d B" % round(value)
+        return f"{round(value)} B"
     if value < 1 << 20:
         return three(value / (1 << 10)) + " KiB"
     return three(value / (1 << 20)) + " MiB"
@@ -102,16 +102,16 @@ def cost_cell(cell):
         return cell["reason"]
     spread, factor = cell.get("cpu_us_spread"), cell.get("cpu_us_x")
     return three(cell["cpu_us"]) + (
-        "" if spread is None else " ±%d%%" % round(100 * spread)) + (
-        " %.2fx" % factor if factor else "")
+        "" if spread is None else f" ±{round(100 * spread)}%") + (
+        f" {factor:.2f}x" if factor else "")
 
 
 def rounds(number):
-    return "medians of %d rounds" % number if number > 1 else "one round"
+    return f"medians of {number} rounds" if number > 1 else "one round"
 
 
 def calls(results):
-    rows = [["server"] + ["%d ns" % price for price in results.points("call")]]
+    rows = [["server"] + [f"{price} ns" for price in results.points("call")]]
     for server in results.servers:
         if results.curve("call", server["name"], "cpu_us"):
             rows.append([server["name"]] + [
@@ -158,8 +158,8 @@ def others(results):
         factor = results.bulk(name, "mb_per_second_x")
         rows.append([
             name, size(start) if start else NOTHING, size(each[0]) if each else NOTHING,
-            NOTHING if cpu is None else "%.2f %%" % (100 * cpu),
-            three(stream) if stream else NOTHING, "%.2f" % factor if factor else NOTHING,
+            NOTHING if cpu is None else f"{100 * cpu:.2f} %",
+            three(stream) if stream else NOTHING, f"{factor:.2f}" if factor else NOTHING,
             *(idle_cell(results, point, name) for point in idle)])
     return align(rows)
 
@@ -169,7 +169,7 @@ def idle_cell(results, point, name):
     if not cell or "reason" in cell:
         return cell.get("reason", NOTHING)
     factor = results.idle_factor(point, name)
-    return three(cell["cpu_us"]) + (" %.2fx" % factor if factor and point else "")
+    return three(cell["cpu_us"]) + (f" {factor:.2f}x" if factor and point else "")
 
 
 def notes(results):
@@ -189,11 +189,11 @@ def disturbance(results):
 def engine(raw):
     short = next(row for row in raw["engine"] if row["payload"] == 30)
     best = max(raw["engine"], key=lambda row: row["engine_gb_per_s"])
-    return ("The protocol engine alone: %s ns for a message of 32 bytes, %.1f x as fast as "
-            "byte by byte;\nup to %s GB/s, %.1f x as fast, when messages are long." % (
-                three(short["engine_ns"]), short["bytewise_ns"] / short["engine_ns"],
-                three(best["engine_gb_per_s"]),
-                best["engine_gb_per_s"] / best["bytewise_gb_per_s"]))
+    return (f"The protocol engine alone: {three(short['engine_ns'])} ns for a message of 32 "
+            f"bytes, {short['bytewise_ns'] / short['engine_ns']:.1f} x as fast as "
+            f"byte by byte;\nup to {three(best['engine_gb_per_s'])} GB/s, "
+            f"{best['engine_gb_per_s'] / best['bytewise_gb_per_s']:.1f} x as fast, when "
+            "messages are long.")
 
 
 TERMINAL = """\

@@ -13,14 +13,16 @@ A case is a function that takes a trial `t`, starts the server and talks to it:
             first.close()
             second.greeting().send(b"^abc$").expect(b"bcd")
 
-Leaving the `with` block checks the server's health: alive, serving, idle, no descriptor
-kept, and gone with exit status 0 within two seconds of SIGTERM. Nothing more is needed.
-What `t`, `s` and a client offer stands in trial.py, server.py and client.py.
+Leaving the `with` block checks the server's health: it is alive, serves, is idle, keeps no
+descriptor, and ends within two seconds of SIGTERM. Nothing more is needed. trial.py, server.py
+and client.py say what `t`, `s` and a client offer; `proc` is what /proc says (lib/figures.py).
 """
+
+from lib import figures as proc
 
 from .client import Client, exchange_all
 from .errors import Failure, Skip
 from .protocol import Model, naive_answer
 from .registry import case
 
-__all__ = ["Client", "Failure", "Model", "Skip", "case", "exchange_all", "naive_answer"]
+__all__ = ["Client", "Failure", "Model", "Skip", "case", "exchange_all", "naive_answer", "proc"]

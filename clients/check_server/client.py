@@ -1,4 +1,4 @@
-"""A client that remembers what it sent, knows what it is owed, and waits with a deadline."""
+"""A client that remembers what it sent, knows which answers to expect, with time limits."""
 
 import errno
 import fcntl
@@ -35,8 +35,8 @@ class Excerpt:
 
     def __str__(self):
         if self.total <= self.EDGE:
-            return "%d bytes: %r" % (self.total, self.head)
-        return "%d bytes: %r ... %r" % (self.total, self.head, self.tail)
+            return f"{self.total} bytes: {self.head!r}"
+        return f"{self.total} bytes: {self.head!r} ... {self.tail!r}"
 
 
 class Client:
@@ -51,7 +51,7 @@ class Client:
         self.model = Model()
         self.sent = Excerpt()
         self.came = Excerpt()
-        self.owed = bytearray()     # what the model answered and has not come yet
+        self.expected = bytearray()     # answers by the model that have not come yet
         self.outbox = memoryview(b"")
         family = socket.AF_INET6 if ":" in address[0] else socket.AF_INET
         self.sock = socket.socket(family, socket.SOCK_STREAM)
@@ -65,8 +65,8 @@ class Client:
         except OSError as error:
             self.sock.close()
             hint = " (is its backlog long enough?)" if isinstance(error, socket.timeout) else ""
-            raise Failure("cannot connect to %s port %d: %s%s"
-                          % (address[0], address[1], error, hint)) from error
+            raise Failure(f"cannot connect to {address[0]} port {address[1]}: "
+                          f"{error}{hint}") from error
 
     def __enter__(self):
         return self
@@ -82,38 +82,38 @@ class Client:
     def send(self, data):
         """Send it all; the server must take it without being read from meanwhile."""
         self.sent.add(data)
-        self.owed += self.model.feed(data)
+        self.expected += self.model.feed(data)
         self.sock.settimeout(self.patience)
         try:
             self.sock.sendall(data)
         except OSError as error:
-            self.fail("sending failed: %s" % error)
+            self.fail(f"sending failed: {error}")
         return self
 
     def push(self, data, until_stuck=1.0, piece=CHUNK, pause=0):
-        """Send, never reading, until all is gone or nothing moves; return how much went.
+        """Send, never reading, until all is sent or nothing moves; return how much was.
         With a pause after each piece, most pieces are received one by one."""
         rest = memoryview(data)
         self.sock.settimeout(until_stuck)
         try:
             while rest:
-                gone = self.sock.send(rest[:piece])
-                self.sent.add(rest[:gone])
-                rest = rest[gone:]
+                sent = self.sock.send(rest[:piece])
+                self.sent.add(rest[:sent])
+                rest = rest[sent:]
                 if pause:
                     time.sleep(pause)
         except OSError as error:
             if not isinstance(error, socket.timeout):
-                self.fail("sending failed: %s" % error)
+                self.fail(f"sending failed: {error}")
         taken = len(data) - len(rest)
-        self.owed += self.model.feed(data[:taken])
+        self.expected += self.model.feed(data[:taken])
         return taken
 
     def half_close(self):
         try:
             self.sock.shutdown(socket.SHUT_WR)
         except OSError as error:
-            self.fail("shutting down the sending side failed: %s" % error)
+            self.fail(f"shutting down the sending side failed: {error}")
         return self
 
     # Receiving.
@@ -126,7 +126,7 @@ class Client:
         except (socket.timeout, BlockingIOError):
             return None
         except OSError as error:
-            return self.fail("receiving failed: %s" % error)
+            return self.fail(f"receiving failed: {error}")
         self.came.add(data)
         return data
 
@@ -138,33 +138,33 @@ class Client:
             got += data or b""
             if not data or not wanted.startswith(bytes(got)):
                 self.fail(_difference(wanted, bytes(got)) + _ending(data, self.patience))
-        del self.owed[:len(wanted)]
+        del self.expected[:len(wanted)]
         return self
 
     def greeting(self):
-        """The greeting comes next. (It is not an answer: nothing is owed for it.)"""
+        """The greeting comes next. (It is no answer, so the model does not expect it.)"""
         data = self.receive(len(GREETING))
         if data != GREETING:
-            self.fail("expected the greeting %r, got %r%s"
-                      % (GREETING, data or b"", _ending(data, self.patience)))
+            self.fail(f"expected the greeting {GREETING!r}, got "
+                      f"{data or b''!r}{_ending(data, self.patience)}")
         return self
 
     def admitted(self, timeout=None):
-        """True when greeted, False when turned away: closed or reset before any byte."""
+        """True when greeted, False when rejected: closed or reset before any byte."""
         self.sock.settimeout(self.patience if timeout is None else timeout)
         try:
             data = self.sock.recv(1)
         except (ConnectionResetError, BrokenPipeError):
             return False
         except OSError as error:
-            return self.fail("neither greeted nor turned away: %s" % error)
+            return self.fail(f"neither greeted nor rejected: {error}")
         self.came.add(data)
         if data not in (GREETING, b""):
-            self.fail("expected the greeting %r or the end, got %r" % (GREETING, data))
+            self.fail(f"expected the greeting {GREETING!r} or the end, got {data!r}")
         return data == GREETING
 
     def settle(self):
-        """Everything owed comes, byte for byte."""
+        """All expected answers come, byte for byte."""
         exchange_all([(self, b"")])
         return self
 
@@ -177,31 +177,30 @@ class Client:
         """As exchange(), but pausing before every look at what has come."""
         self._begin(data)
         deadline = time.monotonic() + self.patience
-        while self.outbox or self.owed:
-            before = (len(self.outbox), len(self.owed))
+        while self.outbox or self.expected:
+            before = (len(self.outbox), len(self.expected))
             self._write_some()
             time.sleep(pause)
-            if self.owed:
+            if self.expected:
                 self._read_some()
-            if before != (len(self.outbox), len(self.owed)):
+            if before != (len(self.outbox), len(self.expected)):
                 deadline = time.monotonic() + self.patience
             elif time.monotonic() > deadline:
-                self.fail("nothing moved for %g s" % self.patience)
+                self.fail(f"nothing moved for {self.patience:g} s")
         return self
 
     def expect_silence(self, seconds=0.1):
         data = self.receive(timeout=seconds)
         if data is not None:
-            self.fail("expected silence, got %s" % (_shown(data) if data else "the end"))
+            self.fail(f"expected silence, got {_shown(data) if data else 'the end'}")
         return self
 
     def expect_end(self):
         """The server closes, in order (no reset) and without a further byte."""
         data = self.receive()
         if data != b"":
-            self.fail("expected the end of the connection, got %s"
-                      % ("nothing for %g s" % self.patience if data is None
-                         else _shown(data)))
+            came = f"nothing for {self.patience:g} s" if data is None else _shown(data)
+            self.fail(f"expected the end of the connection, got {came}")
         return self
 
     def expect_closed(self):
@@ -213,10 +212,10 @@ class Client:
                     return self
         except Failure:
             return self
-        return self.fail("still connected after %g s" % self.patience)
+        return self.fail(f"still connected after {self.patience:g} s")
 
     def finish(self):
-        """Settle, say goodbye, and see the server do the same."""
+        """Settle, close the sending side, and see the server close, too."""
         self.settle()
         self.half_close()
         self.expect_end()
@@ -226,7 +225,7 @@ class Client:
     def is_reset(self):
         """Whether a reset comes, found out without reading."""
         ready = select.poll()
-        ready.register(self.sock, 0)    # errors are always told
+        ready.register(self.sock, 0)    # errors are always reported
         return bool(ready.poll(1000 * self.patience))
 
     # Leaving.
@@ -235,7 +234,7 @@ class Client:
         self.sock.close()
 
     def reset(self):
-        """Leave by a reset instead of a goodbye."""
+        """Disconnect by a reset instead of a close."""
         try:
             self.sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
         except OSError as error:
@@ -251,39 +250,39 @@ class Client:
 
     def _begin(self, data):
         self.outbox = memoryview(data)
-        self.owed += self.model.feed(data)
+        self.expected += self.model.feed(data)
         self.sock.settimeout(0)
 
     def _write_some(self):
         try:
-            gone = self.sock.send(self.outbox[:CHUNK])
+            sent = self.sock.send(self.outbox[:CHUNK])
         except BlockingIOError:
             return
         except OSError as error:
-            self.fail("sending failed: %s" % error)
-        self.sent.add(self.outbox[:gone])
-        self.outbox = self.outbox[gone:]
+            self.fail(f"sending failed: {error}")
+        self.sent.add(self.outbox[:sent])
+        self.outbox = self.outbox[sent:]
 
     def _read_some(self):
-        data = self.receive(min(CHUNK, len(self.owed)), timeout=0)
+        data = self.receive(min(CHUNK, len(self.expected)), timeout=0)
         if data is None:
             return
-        wanted = bytes(self.owed[:len(data)])
+        wanted = bytes(self.expected[:len(data)])
         if not data:
-            self.fail("the server closed with %d answers missing" % len(self.owed))
+            self.fail(f"the server closed with {len(self.expected)} answers missing")
         if data != wanted:
-            self.fail("%d bytes came well, then: %s"
-                      % (self.came.total - len(data), _difference(wanted, data)))
-        del self.owed[:len(data)]
+            self.fail(f"{self.came.total - len(data)} bytes were right, then: "
+                      f"{_difference(wanted, data)}")
+        del self.expected[:len(data)]
 
 
 def exchange_all(work):
-    """Send every client its bytes and read all it is owed, everybody at the same time."""
+    """Send every client's bytes and read all its answers, for all clients at the same time."""
     with selectors.DefaultSelector() as selector:
         for client, data in work:
             client._begin(data)
             events = (selectors.EVENT_WRITE if data else 0) | (
-                selectors.EVENT_READ if client.owed else 0)
+                selectors.EVENT_READ if client.expected else 0)
             if events:
                 selector.register(client.sock, events, client)
         while selector.get_map():
@@ -291,8 +290,9 @@ def exchange_all(work):
             ready = selector.select(patience)
             if not ready:
                 client = next(iter(selector.get_map().values())).data
-                client.fail("%d bytes unsent and %d answers missing, and nothing moved for "
-                            "%g s" % (len(client.outbox), len(client.owed), patience))
+                client.fail(f"{len(client.outbox)} bytes unsent and {len(client.expected)} "
+                            "answers missing, and nothing moved for "
+                            f"{patience:g} s")
             for key, mask in ready:
                 client = key.data
                 if mask & selectors.EVENT_WRITE:
@@ -300,7 +300,7 @@ def exchange_all(work):
                 if mask & selectors.EVENT_READ:
                     client._read_some()
                 events = (selectors.EVENT_WRITE if client.outbox else 0) | (
-                    selectors.EVENT_READ if client.owed else 0)
+                    selectors.EVENT_READ if client.expected else 0)
                 if not events:
                     selector.unregister(client.sock)
                 elif events != key.events:
@@ -310,7 +310,7 @@ def exchange_all(work):
 class Flood:
     """`with Flood(address, 3):` processes that send without pause and read what comes."""
 
-    LIMIT = 60.0    # they end even if nobody ends them
+    LIMIT = 60.0    # seconds, after which they end by themselves
 
     def __init__(self, address, count):
         self.address = address
@@ -354,15 +354,15 @@ def _difference(wanted, got):
     """What differs, without the long part before it that does not."""
     first = next((at for at, (a, b) in enumerate(zip(wanted, got)) if a != b), len(got))
     start, end = max(0, first - 4) if len(wanted) > 40 else 0, first + 20
-    return "%sexpected %s, got %s" % ("from byte %d on " % start if start else "",
-                                      _shown(wanted[start:end]), _shown(got[start:end]))
+    where = f"from byte {start} on " if start else ""
+    return f"{where}expected {_shown(wanted[start:end])}, got {_shown(got[start:end])}"
 
 
 def _shown(data, most=60):
-    return repr(data) if len(data) <= most else "%r... (%d bytes)" % (data[:most], len(data))
+    return repr(data) if len(data) <= most else f"{data[:most]!r}... ({len(data)} bytes)"
 
 
 def _ending(data, patience):
     if data is None:
-        return " and then nothing for %g s" % patience
+        return f" and then nothing for {patience:g} s"
     return " and then the end of the connection" if data == b"" else ""

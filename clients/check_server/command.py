@@ -5,29 +5,35 @@ import importlib.util
 import os
 import re
 import resource
-import signal
 import sys
 import time
+
+from lib.reports import FAIL
 
 from . import cases     # noqa: F401  importing them registers them
 from .registry import REGISTRY
 from .reporters import All, JUnit, Lines, Tap
-from .runner import FAIL, chosen, probe, run
+from .runner import chosen, probe, run
 
 EPILOG = """\
-What a server of your own needs, in any language: it speaks the protocol (a `*` on
-connecting; between `^` and `$` every byte b answered with b+1 modulo 256; all owed answers,
-then the end, when the client shuts down its sending side); it takes the port as its last
-argument and listens there on 127.0.0.1; it outlives its clients, whatever they do; and on
-SIGTERM it exits with status 0 within two seconds. If it prints `Listening on ADDRESS:PORT`
-once it accepts, the suite starts at once; otherwise it waits until the port answers.
+What a server of your own must do, in any language:
 
-Cases about the rest of the command line are run for the options that `PATH_TO_SERVER
---help` mentions, and skipped aloud otherwise: --contract basic skips them all, --contract
-full demands them all.
+- speak the protocol: send `*` to each new client; between `^` and `$` answer every byte b with
+  b+1 modulo 256; when the client shuts down its sending side, send all answers, then close;
+- take the port as its last argument and listen there on 127.0.0.1;
+- survive its clients, whatever they do;
+- on SIGTERM exit with status 0 within two seconds.
 
-Exit status: 0 nothing failed, 1 something did, 2 the suite was called wrongly.
+If it prints `Listening on ADDRESS:PORT` once it accepts, the suite starts at once; otherwise
+the suite waits until the port answers.
+
+Cases about other options run if `PATH_TO_SERVER --help` mentions the option, and are skipped
+otherwise. --contract basic skips them all, --contract full demands them all.
+
+Exit status: 0 nothing failed, 1 something failed, 2 wrong command line, 128 + the number of the
+signal that ended it. Whatever the servers started has ended by then.
 """
+PATIENCE = 5.0      # seconds that a case waits for anything
 OUR_OPTIONS = ("--port", "--bind", "--max-clients", "--quiet", "--stats", "--help",
                "--version", "--idle-timeout")
 
@@ -41,7 +47,7 @@ def parser():
     add = parser.add_argument
     add("--serial", action="store_true", help="the server takes one client at a time")
     add("--capacity", type=natural, metavar="N",
-        help="the server takes N clients at once and refuses more (default: no limit)")
+        help="the server takes N clients at once and rejects more (default: no limit)")
     add("--contract", choices=("auto", "basic", "full"), default="auto",
         help="which options the server has (default: ask its --help)")
     add("--ephemeral", action="store_true",
@@ -53,7 +59,8 @@ def parser():
     add("--list", action="store_true", help="list the cases and end")
     level = parser.add_mutually_exclusive_group()
     level.add_argument("--quick", dest="level", action="store_const", const="quick",
-                       default="normal", help="less work, below ten seconds")
+                       default="normal",
+                       help="less work, about ten seconds, also if cases fail")
     level.add_argument("--full", dest="level", action="store_const", const="full",
                        help="more work, below two minutes")
     add("--seed", type=int, metavar="N", help="repeat a run's random choices")
@@ -61,6 +68,11 @@ def parser():
         default=os.environ.get("CHECK_SLOW", "1"),
         help="be so much more patient, for a sanitizer or valgrind (default: $CHECK_SLOW "
         "or 1)")
+    timed = parser.add_mutually_exclusive_group()
+    timed.add_argument("--timed", action="store_true", default=None,
+                       help="only the cases that measure time: nothing should run beside them")
+    timed.add_argument("--not-timed", dest="timed", action="store_false",
+                       help="only the other cases: these may run side by side")
     add("--tap", action="store_true", help="write TAP instead of lines")
     add("--junit", metavar="FILE", help="write JUnit XML as well")
     return parser
@@ -69,7 +81,7 @@ def parser():
 def natural(text):
     number = int(text)
     if number < 1:
-        raise argparse.ArgumentTypeError("must be at least 1, not %s" % text)
+        raise argparse.ArgumentTypeError(f"must be at least 1, not {text}")
     return number
 
 
@@ -79,23 +91,11 @@ def factor(text):
     except ValueError:
         number = 0.0
     if not 0.1 <= number <= 1000:
-        raise argparse.ArgumentTypeError("must be a number from 0.1 to 1000, not %r" % text)
+        raise argparse.ArgumentTypeError(f"must be a number from 0.1 to 1000, not {text!r}")
     return number
 
 
 def main(arguments=None):
-    """As check(); but when nobody reads on, as with `| head`, it ends without a word."""
-    try:
-        try:
-            return check(arguments)
-        finally:
-            print(end="", flush=True)
-    except BrokenPipeError:
-        os.dup2(os.open(os.devnull, os.O_WRONLY), 1)    # for what is still unwritten
-        return 1
-
-
-def check(arguments):
     arguments = sys.argv[1:] if arguments is None else arguments
     cut = arguments.index("--") if "--" in arguments else len(arguments)
     command = parser()
@@ -103,35 +103,32 @@ def check(arguments):
     settings.server_args = arguments[cut + 1:]
     for path in settings.also:
         load(path, command)
-    selected = chosen(REGISTRY.cases, settings.only, settings.skip)
+    selected = chosen(REGISTRY.cases, settings.only, settings.skip, settings.timed)
     if settings.list:
         for case in selected:
-            print("%-28s %-6s  %s" % (case.name, case.level, case.promise))
+            print(f"{case.name:<28} {case.level:<6}  {case.promise}")
         return 0
     if not selected:
         command.error("no case matches")
     if settings.server is None:
         command.error("PATH_TO_SERVER is missing")
     if not (os.path.isfile(settings.server) and os.access(settings.server, os.X_OK)):
-        command.error("not an executable file: %s" % settings.server)
-    settings.server = os.path.abspath(settings.server)
+        command.error(f"not an executable file: {settings.server}")
+    settings.typed, settings.server = settings.server, os.path.abspath(settings.server)
     if settings.seed is None:
         settings.seed = int(time.time() * 1000) % 1000000
+    settings.patience = PATIENCE
     settings.most_files = raise_open_files()
-    learn_options(settings)
     reporters = [Tap() if settings.tap else Lines()]
     if settings.junit:
         reporters.append(JUnit(settings.junit, os.path.relpath(settings.server)))
-    # Ended from outside, it still ends the server it started.
-    signal.signal(signal.SIGTERM, lambda *_: sys.exit(128 + signal.SIGTERM))
     try:
-        counts = run(selected, settings, All(reporters))
-    except KeyboardInterrupt:
-        return 128 + signal.SIGINT
-    except BrokenPipeError:
-        raise
+        for reporter in reporters:
+            reporter.prepare()
     except OSError as error:
         command.error(str(error))
+    learn_options(settings)
+    counts = run(selected, settings, All(reporters))
     return 1 if counts[FAIL] else 0
 
 
@@ -147,19 +144,23 @@ def learn_options(settings):
 
 
 def load(path, command):
-    """Import a file of further cases under a name of its own."""
+    """Import a file of further cases under a name of its own. Whether they measure time, and
+    so are to run alone, is only known if they say so."""
+    ours = len(REGISTRY.cases)
     if not os.path.isfile(path):
-        command.error("no such file: %s" % path)
+        command.error(f"no such file: {path}")
     name = re.sub(r"\W", "_", os.path.abspath(path))
     spec = importlib.util.spec_from_file_location(name, path)
     try:
         spec.loader.exec_module(importlib.util.module_from_spec(spec))
     except (ValueError, SyntaxError, ImportError) as error:
-        command.error("%s: %s" % (path, error))
+        command.error(f"{path}: {error}")
+    for case in REGISTRY.cases[ours:]:
+        case.timed = case.timed is not False
 
 
 def raise_open_files():
-    """A crowd needs a descriptor per client here, too."""
+    """A client needs a descriptor here, too. Return how many there can be."""
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     if soft != hard:
         try:

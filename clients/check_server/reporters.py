@@ -1,13 +1,13 @@
-"""How a run is told: lines for people, TAP for harnesses, JUnit XML for CI."""
+"""The forms of a report: lines for people, TAP for harnesses, JUnit XML for CI."""
 
 import sys
-from xml.etree import ElementTree
 
-from .runner import FAIL, OK, SKIP
+from lib import reports
+from lib.reports import FAIL, OK, SKIP, clean
 
 
 def summary(counts):
-    return "%d passed, %d failed, %d skipped" % (counts[OK], counts[FAIL], counts[SKIP])
+    return f"{counts[OK]} passed, {counts[FAIL]} failed, {counts[SKIP]} skipped"
 
 
 class Lines:
@@ -16,26 +16,35 @@ class Lines:
     def __init__(self, out=sys.stdout):
         self.out = out
 
+    def prepare(self):
+        """Find out before the run whether its results can be written."""
+
     def start(self, cases):
         self.width = max((len(case.name) for case in cases), default=0)
+        self.not_run = {}
 
     def case(self, result):
+        if result.status == SKIP and result.reason.startswith("not run: "):
+            self.not_run[result.reason] = self.not_run.get(result.reason, 0) + 1
+            return
         promise = result.case.promise
         if result.status == SKIP:
             promise += " -- skipped: " + result.reason
-        self.say("%-4s  %-*s  %s (%.2f s)" % (
-            result.status, self.width, result.case.name, promise, result.seconds))
+        self.say(f"{result.status:<4}  {result.case.name:<{self.width}}  {promise} "
+                 f"({result.seconds:.2f} s)")
         if result.note:
             self.say("        " + result.note)
         if result.status == FAIL:
-            for line in [*result.reason.splitlines(), *result.details]:
+            for line in [*reports.lines(result.reason), *result.details]:
                 self.say("        " + line)
 
     def end(self, counts):
+        for reason, count in self.not_run.items():
+            self.say(f"{SKIP:<4}  {count} more cases are {reason}")
         self.say(summary(counts))
 
     def say(self, line):
-        print(line, file=self.out, flush=True)
+        print(clean(line), file=self.out, flush=True)
 
 
 class Tap(Lines):
@@ -44,18 +53,17 @@ class Tap(Lines):
     def start(self, cases):
         self.number = 0
         self.say("TAP version 13")
-        self.say("1..%d" % len(cases))
+        self.say(f"1..{len(cases)}")
 
     def case(self, result):
         self.number += 1
-        name = "%s: %s" % (result.case.name, result.case.promise)
-        self.say("%s %d - %s%s" % (
-            "not ok" if result.status == FAIL else "ok", self.number, name.replace("#", ""),
-            " # SKIP " + result.reason if result.status == SKIP else ""))
+        self.say(reports.tap_line(
+            result.status != FAIL, self.number, f"{result.case.name}: {result.case.promise}",
+            "SKIP " + result.reason if result.status == SKIP else ""))
         if result.note:
             self.say("# " + result.note)
         if result.status == FAIL:
-            for line in [*result.reason.splitlines(), *result.details]:
+            for line in [*reports.lines(result.reason), *result.details]:
                 self.say("# " + line)
 
     def end(self, counts):
@@ -63,37 +71,27 @@ class Tap(Lines):
 
 
 class JUnit:
-    """One <testsuite> in a file, in the form CI systems read."""
+    """One <testsuite> in a file, in the form that CI systems read."""
 
     def __init__(self, path, suite):
         self.path = path
         self.suite = suite
         self.results = []
 
-    def start(self, cases):
+    def prepare(self):
         with open(self.path, "w", encoding="utf-8"):
-            pass    # an unwritable file is found out before the run, not after it
+            pass
+
+    def start(self, cases):
+        pass
 
     def case(self, result):
-        self.results.append(result)
+        self.results.append(reports.Result(
+            result.status, result.case.name, result.seconds, result.reason,
+            [result.case.promise, *result.details]))
 
     def end(self, counts):
-        suite = ElementTree.Element(
-            "testsuite", name=self.suite, tests=str(len(self.results)),
-            failures=str(counts[FAIL]), skipped=str(counts[SKIP]), errors="0",
-            time="%.3f" % sum(result.seconds for result in self.results))
-        for result in self.results:
-            element = ElementTree.SubElement(
-                suite, "testcase", name=result.case.name, classname=self.suite,
-                time="%.3f" % result.seconds)
-            if result.status == FAIL:
-                failure = ElementTree.SubElement(
-                    element, "failure", message=_printable(result.reason))
-                failure.text = _printable("\n".join([result.case.promise, *result.details]))
-            elif result.status == SKIP:
-                ElementTree.SubElement(element, "skipped", message=_printable(result.reason))
-        ElementTree.ElementTree(suite).write(self.path, encoding="utf-8",
-                                             xml_declaration=True)
+        reports.write_junit(self.path, self.suite, self.results)
 
 
 class All:
@@ -113,8 +111,3 @@ class All:
     def end(self, counts):
         for reporter in self.reporters:
             reporter.end(counts)
-
-
-def _printable(text):
-    """XML 1.0 has no place for control characters, not even escaped."""
-    return "".join(char if char == "\n" or " " <= char <= "\ud7ff" else "?" for char in text)

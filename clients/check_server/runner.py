@@ -1,28 +1,36 @@
 """Runs cases one after another and tells a reporter how each went."""
 
+import errno
 import fnmatch
 import shlex
 import signal
-import subprocess
+import sys
 import threading
 import time
 import traceback
 from collections import namedtuple
 
-from . import proc
-from .errors import Failure, OutOfTime, Skip
+from lib import figures, processes
+from lib.reports import FAIL, OK, SKIP, quote
+
+from .errors import Failure, NeverListens, OutOfTime, Skip
 from .registry import LEVELS
+from .server import Server
 from .trial import Trial
 
-OK, FAIL, SKIP = "ok", "FAIL", "skip"
-
 STALL = 0.05    # seconds that nothing ran here: no case can tell whether the server was late
+QUICK_SECONDS = 10      # after which --quick ends a run in which something has failed
+QUICK_PATIENCE = 2.0    # seconds that --quick waits for anything once something has failed
+TURN_SECONDS = 1.0      # within which a server greets a client whose turn it is
+# What the suite may run out of on this machine: no fault of the server.
+LACKING = {errno.EMFILE, errno.ENFILE, errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EAGAIN,
+           errno.ENOMEM, errno.EADDRNOTAVAIL, errno.EAFNOSUPPORT, errno.ENOSYS}
 
 Result = namedtuple("Result", "case status seconds reason details final note")
 
 
 class StallWatch:
-    """How long at most the machine let us wait for a processor: a thread sleeps little, and
+    """How long at most the machine let us wait for a processor: a thread sleeps briefly, and
     looks for how long. What our other threads computed meanwhile does not count."""
 
     def __enter__(self):
@@ -44,30 +52,49 @@ class StallWatch:
             self.longest = max(self.longest, idle - before)
 
 
-def chosen(cases, only, skip):
-    """The cases whose names match any of `only` (all, if none) and none of `skip`."""
+class Alarm:
+    """Raises OutOfTime in the main thread after so many seconds, until it is switched off. It
+    strikes again each second, for code that swallows exceptions must not lose it."""
+
+    on = False
+
+    @classmethod
+    def install(cls):
+        signal.signal(signal.SIGALRM, cls._strike)
+
+    @classmethod
+    def _strike(cls, *_):
+        if cls.on:      # a signal that was under way when it was switched off does nothing
+            raise OutOfTime()
+
+    @classmethod
+    def set(cls, seconds):
+        cls.on = True
+        signal.setitimer(signal.ITIMER_REAL, seconds, 1)
+
+    @classmethod
+    def off(cls):
+        cls.on = False
+        signal.setitimer(signal.ITIMER_REAL, 0)
+
+
+def chosen(cases, only, skip, timed=None):
+    """The cases whose names match any of `only` (all, if none) and none of `skip`; only those
+    that measure time, or only the others, unless `timed` is None."""
     return [case for case in cases
             if (not only or any(fnmatch.fnmatch(case.name, glob) for glob in only))
-            and not any(fnmatch.fnmatch(case.name, glob) for glob in skip)]
+            and not any(fnmatch.fnmatch(case.name, glob) for glob in skip)
+            and timed in (None, bool(case.timed))]
 
 
 def probe(settings):
-    """What the server's --help says, or "" if it has none: asked once, ended if need be."""
+    """What the server's --help says, or "" if it has none."""
     try:
-        process = subprocess.Popen(
-            [settings.server, *settings.server_args, "--help"], stdin=subprocess.DEVNULL,
-            stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, encoding="utf-8",
-            errors="replace", start_new_session=True)
+        done = processes.capture([settings.server, *settings.server_args, "--help"],
+                                 timeout=2 * settings.slow_factor)
     except OSError:
         return ""
-    try:
-        text = process.communicate(timeout=2 * settings.slow_factor)[0]
-        return text if process.returncode == 0 else ""
-    except subprocess.TimeoutExpired:
-        return ""
-    finally:
-        process.kill()
-        process.communicate()
+    return done.stdout if done.status == 0 else ""
 
 
 def why_not(case, settings):
@@ -77,18 +104,17 @@ def why_not(case, settings):
     for need in case.needs:
         if need == "concurrent" and settings.serial:
             return "the server takes one client at a time"
-        if need == "linux" and not proc.AVAILABLE:
+        if need == "linux" and not figures.AVAILABLE:
             return "needs Linux's /proc"
         if need == "ours" and not settings.strict:
             return "needs the whole command line (see --contract)"
         if need.startswith("--") and need not in settings.options:
-            return "the server has no option %s" % need
+            return f"the server has no option {need}"
     if settings.capacity is not None and case.clients > settings.capacity:
-        return "needs %d clients at once, the server takes %d" % (
-            case.clients, settings.capacity)
+        return f"needs {case.clients} clients at once, the server takes {settings.capacity}"
     if case.clients + 100 > settings.most_files:
-        return "needs %d open files, the limit here is %d" % (
-            case.clients + 100, settings.most_files)
+        return (f"needs {case.clients + 100} open files, the limit here is "
+                f"{settings.most_files}")
     return None
 
 
@@ -96,22 +122,35 @@ def run(cases, settings, reporter):
     """Run them all; return how many passed, failed and were skipped."""
     counts = {OK: 0, FAIL: 0, SKIP: 0}
     reporter.start(cases)
-    signal.signal(signal.SIGALRM, _out_of_time)
+    Alarm.install()
+    began, not_run = time.monotonic(), ""
     for case in cases:
-        with StallWatch() as watch:
-            result = _run_case(case, settings)
-        if result.status == FAIL and not result.final and watch.longest > STALL:
-            result = _run_case(case, settings)._replace(
-                note="the second try, for in the first the machine stood still for %.2f s"
-                % watch.longest)
+        if not_run:
+            result = Result(case, SKIP, 0.0, f"not run: {not_run}", [], False, "")
+        else:
+            result, not_run = _judge(case, settings)
+            if result.status == FAIL and settings.level == "quick":
+                settings.patience = QUICK_PATIENCE
         counts[result.status] += 1
         reporter.case(result)
+        if (counts[FAIL] and settings.level == "quick" and not (settings.only or not_run)
+                and time.monotonic() - began > QUICK_SECONDS * settings.slow_factor):
+            not_run = f"--quick ends after {QUICK_SECONDS} s once something has failed"
     reporter.end(counts)
     return counts
 
 
-def _out_of_time(*_):
-    raise OutOfTime()
+def _judge(case, settings):
+    """The case's result, after a second try if the first is in doubt; and why the cases after
+    it need not be run, or ""."""
+    with StallWatch() as watch:
+        result, not_run = _run_case(case, settings)
+    if result.status == FAIL and not result.final and watch.longest > STALL:
+        result, not_run = _run_case(case, settings)
+        result = result._replace(
+            note="the second try, for in the first the machine stood still for "
+                 f"{watch.longest:.2f} s")
+    return result, not_run
 
 
 def _run_case(case, settings):
@@ -122,48 +161,111 @@ def _run_case(case, settings):
 
     reason = why_not(case, settings)
     if reason:
-        return result(SKIP, reason)
+        return result(SKIP, reason), ""
     trial = Trial(case, settings)
-    limit = case.limit * settings.slow_factor
-    signal.setitimer(signal.ITIMER_REAL, limit)
     try:
-        case.function(trial)
-        return result(OK)
-    except Skip as skip:
-        return result(SKIP, str(skip))
-    except OutOfTime:
-        return result(FAIL, "not done after %g s" % limit, _details(trial, None, settings))
-    except Failure as failure:
-        return result(FAIL, str(failure), _details(trial, failure.client, settings),
-                      failure.final)
-    except AssertionError as error:
-        return result(FAIL, "%s, %s" % (str(error) or "assertion failed", _place(error)),
-                      _details(trial, None, settings))
-    except Exception as error:     # a case that breaks must not take the others with it
-        return result(FAIL, "the case itself broke: %s: %s, %s" % (
-            type(error).__name__, error, _place(error)), _details(trial, None, settings))
+        error = _call(case, trial, case.limit * settings.slow_factor)
+        if error is None:
+            return result(OK), ""
+        if isinstance(error, Skip):
+            return result(SKIP, str(error)), ""
+        if isinstance(error, OSError) and error.errno in LACKING:
+            return result(SKIP, f"this machine lacks what the case needs: {error}"), ""
+        not_run, hint = _consequences(error, trial, settings)
+        client = getattr(error, "client", None)
+        return result(FAIL, _describe(error, case, settings),
+                      [*hint, *_details(trial, client, settings)],
+                      getattr(error, "final", False)), not_run
     finally:
-        signal.setitimer(signal.ITIMER_REAL, 0)
         for server in trial.servers:
             server.kill()
             server.log.close()
 
 
-def _place(error):
-    frame = traceback.extract_tb(error.__traceback__)[-1]
-    return "%s line %d" % (frame.filename, frame.lineno)
+def _call(case, trial, limit):
+    """Run the case under its time limit; return the exception it ended with, or None. The
+    limit is off when this returns, whenever it strikes."""
+    try:
+        try:
+            Alarm.set(limit)
+            case.function(trial)
+        finally:
+            Alarm.off()
+    except Exception as error:  # a case that breaks must not take the others with it
+        Alarm.off()
+        return error
+    return None
+
+
+def _describe(error, case, settings):
+    if isinstance(error, OutOfTime):
+        return f"not done after {case.limit * settings.slow_factor:g} s"
+    if isinstance(error, Failure):
+        return str(error)
+    place = traceback.extract_tb(error.__traceback__)[-1]
+    where = f"{place.filename} line {place.lineno}"
+    if isinstance(error, AssertionError):
+        return f"{str(error) or 'assertion failed'}, {where}"
+    return f"the case itself broke: {type(error).__name__}: {error}, {where}"
+
+
+def _consequences(error, trial, settings):
+    """After some failures further cases would only cost time: why they are not run, or "", and
+    lines for the report."""
+    if isinstance(error, NeverListens) and not Server.has_listened:
+        return "the server cannot be reached", []
+    client = getattr(error, "client", None)
+    if client is not None and client.came.total == 0 and _takes_turns(trial, settings):
+        hint = ["it serves one client at a time: if it is meant to, check it with --serial"]
+        return ("" if settings.only else "the server serves one client at a time"), hint
+    return "", []
+
+
+def _takes_turns(trial, settings):
+    """Whether a second client is greeted as soon as the first has left, and not before."""
+    if settings.serial:
+        return False
+    server = Trial(trial.case, settings).server()
+    seconds = TURN_SECONDS * settings.slow_factor
+    try:
+        server.start()
+        first, second = server.connect(patience=seconds), server.connect(patience=seconds)
+        first.greeting()
+        second.expect_silence(seconds)
+        first.close()
+        second.greeting()
+        return True
+    except (Failure, Skip, OSError):
+        return False
+    finally:
+        server.kill()
+        server.log.close()
 
 
 def _details(trial, client, settings):
-    """What one needs to understand a failure, and to have it again."""
+    """What one needs to understand a failure, and to repeat it."""
     if client is not None:
-        yield "client sent %s" % client.sent
-        yield "client got  %s" % client.came
+        yield f"client sent {client.sent}"
+        yield f"client got  {client.came}"
     for server in trial.servers[-1:]:
-        yield "server      %s: %s" % (shlex.join(server.command), server.describe())
+        yield f"server      {shlex.join(server.command)}: {server.describe()}"
         tail = server.log_tail()
-        yield "its log %s" % ("ends:" if tail else "is empty")
+        yield f"its log {'ends:' if tail else 'is empty'}"
         for line in tail:
-            yield "  | %s" % line
-    level = "" if settings.level == "normal" else " --" + settings.level
-    yield "again with  --only %s --seed %s%s" % (trial.case.name, settings.seed, level)
+            yield f"  | {line}"
+    yield f"again with  {again(trial.case, settings)}"
+
+
+def again(case, settings):
+    """The whole command that runs this case once more, as a shell takes it."""
+    words = [sys.argv[0], "--only", case.name, "--seed", str(settings.seed)]
+    words += ["--serial"] if settings.serial else []
+    words += ["--ephemeral"] if settings.ephemeral else []
+    words += [f"--{settings.level}"] if settings.level != "normal" else []
+    words += ["--contract", settings.contract] if settings.contract != "auto" else []
+    words += ["--capacity", str(settings.capacity)] if settings.capacity is not None else []
+    words += ["--slow-factor", f"{settings.slow_factor:g}"] if settings.slow_factor != 1 else []
+    for path in settings.also:
+        words += ["--also", path]
+    words.append(settings.typed)
+    return quote(words + (["--", *settings.server_args] if settings.server_args else []))

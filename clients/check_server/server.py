@@ -1,5 +1,6 @@
 """The server under test: started, watched, always ended."""
 
+import errno
 import os
 import re
 import resource
@@ -12,9 +13,12 @@ import time
 from collections import namedtuple
 from contextlib import contextmanager
 
-from . import proc
+from lib import figures
+from lib import processes
+from lib.servers import free_port
+
 from .client import Client
-from .errors import Failure
+from .errors import Failure, NeverListens, Skip
 from .protocol import KNOWN_EXCHANGE
 
 LISTENING = re.compile(r"^Listening on (\S+):(\d+)\s*$", re.MULTILINE)
@@ -22,16 +26,13 @@ SANITIZER = re.compile(r"ERROR: \w*Sanitizer|WARNING: ThreadSanitizer|runtime er
 STOP_SECONDS = 2.0
 IDLE_WINDOW, CALM_WINDOW = 0.02, 0.15  # seconds to watch its processor time
 POLL = 0.003
+ELSEWHERE_SECONDS = 1.0     # for a server that listens elsewhere to open the right port, too
+MIB = 1 << 20
+HEAD = 64 * 1024            # bytes of output in which the line `Listening on` must stand
+LINE_SHOWN = 300            # characters of a line, in a report
+LOG_SHOWN = 8 * MIB         # of the log, at most, is looked at
 
 Stopped = namedtuple("Stopped", "status seconds")
-
-
-def free_port(host="127.0.0.1"):
-    family = socket.AF_INET6 if ":" in host else socket.AF_INET
-    with socket.socket(family, socket.SOCK_STREAM) as probe:
-        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        probe.bind((host, 0))
-        return probe.getsockname()[1]
 
 
 class Server:
@@ -45,6 +46,7 @@ class Server:
     """
 
     prints_listening = True     # until a server is seen not to
+    has_listened = False        # whether any server of this run did
 
     def __init__(self, command, args=(), ephemeral=False, patience=5.0, slow=1.0,
                  strict=True, serial=False, port=None, host="127.0.0.1", env=None,
@@ -66,8 +68,7 @@ class Server:
         self.check_health = health
         self.silent = quiet
         self.log = tempfile.TemporaryFile()
-        self.streams = {"stdin": stdin, "stdout": stdout or self.log,
-                        "stderr": stderr or self.log}
+        self.streams = {"stdin": stdin, "stdout": stdout, "stderr": stderr}
         self.process = None
         self.clients = []
         self.stopped = None
@@ -88,7 +89,7 @@ class Server:
             if kind is None and self.stopped is None:
                 if self.check_health:
                     self.health()
-                self.stop()
+                self.stop(forgive=not self.strict)
             elif kind is not None and self.stopped is None:
                 self.eventually(lambda: not self.alive(), 0.3)  # it may be dying just now
         finally:
@@ -96,19 +97,23 @@ class Server:
 
     def start(self):
         try:
-            self.process = subprocess.Popen(
-                self.command, env=self.env, start_new_session=True, user=self.user,
-                preexec_fn=self._prepare, **self.streams)
+            self.process = processes.Process(
+                self.command, output=self.log, env=self.env, prepare=self._prepare,
+                **self.streams)
         except OSError as error:
-            raise Failure("cannot start %s: %s" % (self.command[0], error)) from error
+            if error.errno in (errno.EAGAIN, errno.ENOMEM):
+                raise Skip(f"this machine starts no further process: {error}") from error
+            raise NeverListens(f"cannot start {self.command[0]}: {error.strerror}") from error
         except subprocess.SubprocessError as error:
-            raise Failure("cannot prepare the start of %s: %s"
-                          % (self.command[0], error)) from error
+            raise Failure(f"cannot prepare the start of {self.command[0]}: {error}") from error
         self._wait_until_it_listens()
-        self.descriptors_at_start = self.fd_count() if proc.AVAILABLE else None
+        Server.has_listened = True
+        self.descriptors_at_start = self.fd_count() if figures.AVAILABLE else None
 
     def _prepare(self):
         """Runs in the child, between fork and exec."""
+        if self.user is not None:
+            os.setreuid(self.user, self.user)
         for which, value in self.rlimits.items():
             resource.setrlimit(which, value if isinstance(value, tuple) else (value, value))
         for descriptor in self.closed:
@@ -116,95 +121,115 @@ class Server:
 
     def _wait_until_it_listens(self):
         """Wait for its `Listening on` line; failing that, until it accepts."""
-        deadline = time.monotonic() + 2 * self.patience
-        probing = time.monotonic() + 0.3 * self.slow
+        began = time.monotonic()
+        deadline, probing = began + 2 * self.patience, began + 0.3 * self.slow
+        looking, elsewhere_since = began + 0.5 * self.slow, None
         while True:
-            match = LISTENING.search(self.log_text())
+            now = time.monotonic()
+            ended = self.process.poll() is not None     # asked first: the line may come before
+            match = LISTENING.search(self.process.output(HEAD))
             if match:
                 self.port = int(match.group(2))
                 return
-            if self.process.poll() is not None:
-                raise Failure("ended at its start: %s" % self.describe())
+            if ended:
+                raise NeverListens(f"ended at its start: {self.describe()}")
             if not self.ephemeral and (self.silent or not Server.prints_listening
-                                       or time.monotonic() > probing):
+                                       or now > probing):
                 if self.accepts():
                     if not self.silent:
                         Server.prints_listening = False
                     return
-            if time.monotonic() > deadline:
-                raise Failure("neither printed `Listening on ADDRESS:PORT` nor accepted "
-                              "within %g s" % (2 * self.patience))
+            if now > looking:
+                looking = now + 0.2
+                elsewhere = self.elsewhere()
+                elsewhere_since = (elsewhere_since or now) if elsewhere else None
+                if elsewhere and now - elsewhere_since > ELSEWHERE_SECONDS * self.slow:
+                    raise NeverListens(elsewhere)
+            if now > deadline:
+                raise NeverListens("neither printed `Listening on ADDRESS:PORT` nor accepted "
+                                   f"within {2 * self.patience:g} s")
             time.sleep(POLL)
 
+    def elsewhere(self):
+        """Where it listens, in words, if that is not where it was told to; else ""."""
+        if not figures.AVAILABLE:
+            return ""
+        found = figures.listens_at(self.process.members())
+        if not found or any(port == self.port and address in (self.host, "0.0.0.0", "::")
+                            for address, port in found):
+            return ""
+        where = " and ".join(f"{address} port {port}" for address, port in found)
+        if not self.port:
+            return f"listens on {where}, but does not print `Listening on ADDRESS:PORT`"
+        swapped = (self.port & 0xff) << 8 | self.port >> 8
+        hint = ("; the two bytes of the port are swapped: is htons() missing?"
+                if any(port == swapped for _, port in found) else "")
+        return f"listens on {where}, not on {self.host} port {self.port} as it was told{hint}"
+
     def accepts(self):
-        """Whether somebody who knocks now is connected, be it only by the kernel."""
+        """Whether a connection succeeds now, be it only in the kernel's backlog."""
         try:
             with socket.create_connection(self.address, timeout=self.patience):
                 return True
         except OSError:
             return False
 
-    def stop(self, signum=signal.SIGTERM, within=None):
-        """Ask it to stop; see it go in time with status 0; return (status, seconds)."""
+    def stop(self, signum=signal.SIGTERM, within=None, forgive=False):
+        """Ask it to stop; see it end in time with status 0; return (status, seconds). Where
+        the stop is not what the case is about, dying of the signal is forgiven."""
         if self.stopped is None:
             self.signal(signum)
             self.wait(STOP_SECONDS * self.slow if within is None else within,
-                      "signal %d" % signum)
-            by_our_signal = self.stopped.status == -signum and not self.strict
-            if self.stopped.status != 0 and not by_our_signal:
-                raise Failure("asked to stop by %s, it did not exit with status 0: %s"
-                              % (signal.Signals(signum).name, self.describe()))
+                      f"signal {signum}")
+            if self.stopped.status != 0 and not (forgive and self.stopped.status == -signum):
+                raise Failure(f"asked to stop by {signal.Signals(signum).name}, it did not "
+                              f"exit with status 0: {self.describe()}")
         return self.stopped
 
     def signal_and_see_it_taken(self, signum):
         """Signal, and wait until its handler runs: the same signal twice may merge into one."""
         self.signal(signum)
-        if proc.AVAILABLE:
-            self.eventually(lambda: not proc.is_pending(self.pid, signum))
+        if figures.AVAILABLE:
+            self.eventually(lambda: not figures.is_pending(self.pid, signum))
 
     def wait(self, seconds=None, why="the wait began"):
         """See it end by itself; return (status, seconds)."""
         seconds = self.patience if seconds is None else seconds
         began = time.monotonic()
-        try:
-            self.process.wait(seconds)
-        except subprocess.TimeoutExpired:
-            raise Failure("still running %g s after %s" % (seconds, why)) from None
-        self.stopped = Stopped(self.process.returncode, time.monotonic() - began)
+        status = self.process.wait(seconds)
+        if status is None:
+            raise Failure(f"still running {seconds:g} s after {why}")
+        self.stopped = Stopped(status, time.monotonic() - began)
         found = SANITIZER.search(self.log_text())
         if found:
-            raise Failure("a sanitizer complained: %s" % found.group())
-        self._leaves_nobody_behind()
+            raise Failure(f"a sanitizer complained: {found.group()}")
+        if self.process.flooded:
+            raise Failure(self.describe())
+        if self.process.left_behind(STOP_SECONDS) or processes.adopted():
+            raise Failure("it ended but left processes of its own behind: "
+                          f"{self._left_running()}")
         return self.stopped
 
-    def _leaves_nobody_behind(self):
-        deadline = time.monotonic() + STOP_SECONDS
-        while True:
-            try:
-                os.killpg(self.pid, 0)
-            except (ProcessLookupError, PermissionError):
-                return
-            if time.monotonic() > deadline:
-                raise Failure("it ended but left processes of its own behind")
-            time.sleep(POLL)
+    def _left_running(self):
+        """The commands of what runs on although it has ended, for a message."""
+        pids = {*self.process.members(), *processes.adopted()}
+        return ", ".join(f"{figures.command_line(pid)[:80]} (process {pid})"
+                         for pid in sorted(pids))
 
     def kill(self):
         """End it by force, with whatever it started, and close all our ends."""
         if self.process is not None:
             self.last_seen = self.describe()
-            try:
-                os.killpg(self.pid, signal.SIGKILL)
-            except (ProcessLookupError, PermissionError):
-                pass    # nobody is left of the group it led
-            self.process.wait()
+            self.process.end()
+            processes.end_adopted()
             self.process = None
         for client in self.clients:
             client.close()
 
     def signal(self, signum):
-        """Send a signal. A stopped clock never passes: an ended process is a failure."""
+        """Send a signal; that the server has already ended is a failure."""
         if self.process.poll() is not None:
-            raise Failure("it ended on its own: %s" % self.describe())
+            raise Failure(f"it ended on its own: {self.describe()}")
         self.process.send_signal(signum)
 
     # Talking to it.
@@ -216,7 +241,13 @@ class Server:
     def connect(self, **options):
         """A new client that has not read its greeting yet; options as Client takes them."""
         options.setdefault("patience", self.patience)
-        client = Client(self.address, **options)
+        try:
+            client = Client(self.address, **options)
+        except Failure as failure:
+            elsewhere = self.process and self.elsewhere()
+            if elsewhere:
+                raise NeverListens(f"{failure}: it {elsewhere}") from failure
+            raise
         self.clients.append(client)
         return client
 
@@ -226,7 +257,7 @@ class Server:
                 for client in group]
 
     def fill(self, count):
-        """So many newcomers: those admitted, and how many were turned away."""
+        """Connect so many clients; return those admitted, and how many were rejected."""
         admitted = [client for group in self._arrive(count)
                     for client in group if client.admitted()]
         return admitted, count - len(admitted)
@@ -237,8 +268,8 @@ class Server:
         for start in range(0, count, size):
             yield [self.connect(**options) for _ in range(min(size, count - start))]
 
-    def knock(self):
-        """A newcomer: the client if it is admitted, None if it is turned away."""
+    def try_client(self):
+        """Connect a client; return it if it is admitted, None if it is rejected."""
         client = self.connect()
         if client.admitted():
             return client
@@ -247,7 +278,7 @@ class Server:
         return None
 
     def serves(self, client=None):
-        """One correct client comes, is served to the letter, and goes."""
+        """One correct client connects, is served exactly, and leaves."""
         client = client or self.connect().greeting()
         for sent, wanted in KNOWN_EXCHANGE:
             client.send(sent).expect(wanted)
@@ -256,19 +287,19 @@ class Server:
         return True
 
     def serves_soon(self):
-        """As serves(), but it may turn clients away until it has seen others leave."""
-        client = self.eventually(self.knock)
+        """As serves(), but it may reject clients until it has seen others leave."""
+        client = self.eventually(self.try_client)
         if not client:
-            raise Failure("with all clients gone it turns a new one away")
+            raise Failure("after all clients have left it rejects a new one")
         return self.serves(client)
 
     def serves_others(self):
-        """Where it is meant to serve many at once, somebody else is served now."""
+        """Where it is meant to serve many at once, another client is served now."""
         return self.serial or self.serves()
 
     @contextmanager
     def bystander(self):
-        """Where it serves many at once: one who was here before is served on after."""
+        """Where it serves many at once: a client from before is still served afterwards."""
         client = None if self.serial else self.connect().greeting().send(b"^ab").expect(b"bc")
         yield
         if client:
@@ -284,16 +315,15 @@ class Server:
         return self.process.poll() is None
 
     def log_text(self):
-        self.log.flush()
-        size = os.fstat(self.log.fileno()).st_size
-        return os.pread(self.log.fileno(), size, 0).decode("utf-8", "replace")
+        """What it has printed; if that is very much, the beginning and the end."""
+        return processes.read_bounded(self.log, LOG_SHOWN)
 
     def wait_log(self, pattern, timeout=None):
         """Wait for a line of the log that matches; return the match."""
         match = self.eventually(lambda: re.search(pattern, self.log_text(), re.MULTILINE),
                                 timeout)
         if not match:
-            raise Failure("its log never said %r" % pattern)
+            raise Failure(f"its log has no line {pattern!r}")
         return match
 
     def eventually(self, condition, timeout=None):
@@ -306,33 +336,32 @@ class Server:
             time.sleep(POLL)
 
     def cpu_seconds(self):
-        return self._from_proc(proc.cpu_seconds)
+        return self._from_proc(figures.cpu_seconds)
 
     def delay_seconds(self):
-        return self._from_proc(proc.delay_seconds)
+        return self._from_proc(figures.delay_seconds)
 
     def threads(self):
-        return self._from_proc(proc.threads)
+        return self._from_proc(figures.threads)
 
     def fd_count(self):
-        return self._from_proc(proc.descriptors)
+        return self._from_proc(figures.descriptors)
 
     def rss(self):
-        return self._from_proc(proc.resident_bytes)
+        return self._from_proc(figures.resident_bytes)
 
     def memory(self):
         """Bytes it has written, its children's included: rss() without what is shared."""
-        return self._from_proc(proc.own_bytes)
+        return self._from_proc(figures.own_bytes)
 
     def sanitized(self):
-        return self._from_proc(proc.uses_sanitizer)
+        return self._from_proc(figures.uses_sanitizer)
 
     def _from_proc(self, fact):
         try:
             return fact(self.pid)
         except OSError as error:
-            raise Failure("it ended on its own: %s (%s)"
-                          % (self.describe(), error)) from error
+            raise Failure(f"it ended on its own: {self.describe()} ({error})") from error
 
     def cpu_share(self, seconds):
         """The part of its time that it runs, for so long from now on. Time in which others
@@ -348,12 +377,12 @@ class Server:
         return cpu / max(own, cpu, seconds)     # own is too little if several threads wait
 
     def check_calm(self):
-        """It uses next to no processor time now (where /proc tells)."""
-        if proc.AVAILABLE:
+        """It uses next to no CPU time now (where there is /proc)."""
+        if figures.AVAILABLE:
             share = self.cpu_share(CALM_WINDOW)
             if share >= 0.25:
-                raise Failure("with nothing to do it runs for %.0f %% of the time"
-                              % (100 * share), final=True)
+                raise Failure(f"with nothing to do it runs for {100 * share:.0f} % of the "
+                              "time", final=True)
 
     # Stopping its clock.
 
@@ -370,15 +399,12 @@ class Server:
             self._signal_all(signal.SIGCONT)
 
     def _all_are(self, state):
-        if proc.AVAILABLE:
-            self.eventually(lambda: proc.states(self.pid) == {state})
+        if figures.AVAILABLE:
+            self.eventually(lambda: figures.states(self.pid) == {state})
 
     def _signal_all(self, signum):
-        """The server and whatever processes it started."""
-        try:
-            os.killpg(self.pid, signum)
-        except ProcessLookupError:
-            pass    # the check-up will tell
+        """The server and whatever processes it started; the check-up notices if it ended."""
+        self.process.signal_group(signum)
 
     @contextmanager
     def storm(self, *signals):
@@ -402,31 +428,45 @@ class Server:
     # The check-up.
 
     def health(self):
-        """With all clients gone: alive, serving, idle, and no descriptor kept."""
+        """After all clients have left: alive, serving, idle, and no descriptor kept."""
         for client in self.clients:
             client.close()
         self.clients.clear()
         if not self.alive():
-            raise Failure("it ended on its own: %s" % self.describe())
+            raise Failure(f"it ended on its own: {self.describe()}")
         self.serves_soon()
-        if not proc.AVAILABLE:
+        if not figures.AVAILABLE:
             return
-        # A few more than at the start are allowed: a library opens what it needs when it does.
+        # A few more than at the start are allowed: a library may open some when it needs them.
         if not self.eventually(lambda: self.fd_count() <= self.descriptors_at_start + 4):
-            raise Failure("with all clients gone it keeps %d descriptors; it started with %d"
-                          % (self.fd_count(), self.descriptors_at_start))
+            raise Failure(f"after all clients have left it keeps {self.fd_count()} "
+                          f"descriptors; it started with {self.descriptors_at_start}")
         if not self.eventually(lambda: self.cpu_share(IDLE_WINDOW) < 0.5):
-            raise Failure("with all clients gone it keeps the processor busy", final=True)
+            raise Failure("after all clients have left it keeps the processor busy", final=True)
 
     def describe(self):
         if self.process is None:
             return self.last_seen
+        if self.process.flooded:
+            return (f"ended by the suite, because it had printed more than "
+                    f"{self.process.limit // MIB} MiB")
         status = self.process.poll()
         if status is None:
-            return "running as process %d" % self.pid
-        if status < 0:
-            return "killed by %s" % signal.Signals(-status).name
-        return "exited with status %d" % status
+            return f"running as process {self.pid}"
+        how = (f"killed by {signal_name(-status)}" if status < 0 else
+               f"exited with status {status}")
+        left = self._left_running()
+        return how + (f", but went on in the background: {left}" if left else "")
 
     def log_tail(self, lines=12):
-        return self.log_text().splitlines()[-lines:]
+        shown = self.log_text().rstrip("\n").split("\n")[-lines:]
+        return [line if len(line) <= LINE_SHOWN else line[:LINE_SHOWN] + " ..."
+                for line in shown if line]
+
+
+def signal_name(number):
+    """Real-time signals have no names of their own."""
+    try:
+        return signal.Signals(number).name
+    except ValueError:
+        return f"signal {number}"

@@ -1,18 +1,20 @@
 """What a case is handed: `t`, the one trial of one case on one server."""
 
+import contextlib
+import functools
 import json
 import os
 import random
-import subprocess
+import re
+import shutil
 import tempfile
 import time
-from collections import namedtuple
+
+from lib.processes import capture
 
 from .errors import Failure, Skip
 from .registry import LEVELS
 from .server import Server
-
-Ended = namedtuple("Ended", "status stdout stderr")
 
 
 class Trial:
@@ -24,8 +26,8 @@ class Trial:
         self.serial = settings.serial
         self.level = settings.level
         self.slow = settings.slow_factor
-        self.patience = 5.0 * self.slow
-        self.rng = random.Random("%s %s" % (settings.seed, case.name))
+        self.patience = settings.patience * self.slow
+        self.rng = random.Random(f"{settings.seed} {case.name}")
         self.servers = []
 
     def server(self, *args, **options):
@@ -36,30 +38,49 @@ class Trial:
         self.servers.append(server)
         return server
 
-    def run(self, *args, timeout=None, stdout=subprocess.PIPE, **options):
-        """Run the server with exactly these arguments, meant to end by itself."""
-        timeout = timeout or self.patience
-        try:
-            process = subprocess.run(
-                [self.settings.server, *self.settings.server_args, *args],
-                stdin=subprocess.DEVNULL, stdout=stdout, stderr=subprocess.PIPE,
-                timeout=timeout, encoding="utf-8", errors="replace", check=False, **options)
-        except OSError as error:
-            raise Failure("cannot start it: %s" % error) from error
-        except subprocess.TimeoutExpired:
-            raise Failure("with the arguments %s it was still running after %g s"
-                          % (list(args), timeout)) from None
-        return Ended(process.returncode, process.stdout, process.stderr)
+    def run(self, *args, timeout=None, stdout=None, user=None, prepare=None):
+        """Run the server with exactly these arguments, meant to end by itself.
 
-    def cost_of(self, talk):
-        """What the server counted (--stats) while talk(server) went on."""
+        prepare is called in the child before the server starts."""
+        command = [self.settings.server, *self.settings.server_args, *args]
+        if user is not None:
+            prepare = functools.partial(os.setreuid, user, user)
+        try:
+            done = capture(command, timeout or self.patience, stdout=stdout, prepare=prepare)
+        except OSError as error:
+            raise Failure(f"cannot start it: {error}") from error
+        if done.trouble:
+            raise Failure(f"with the arguments {list(args)} {done.trouble}")
+        return done
+
+    def cost_of(self, work):
+        """What the server counted (--stats) during work(server)."""
         with tempfile.TemporaryDirectory() as folder:
             path = os.path.join(folder, "stats.json")
             with self.server("--quiet", "--stats", path, health=False) as s:
-                talk(s)
+                work(s)
                 s.stop()
             with open(path, encoding="ascii") as file:
                 return json.load(file)
+
+    @contextlib.contextmanager
+    def preloaded(self, source):
+        """Environment in which the server has functions of a C source in front of libc's."""
+        compiler = shutil.which("cc")
+        if compiler is None:
+            self.skip("needs a C compiler")
+        with open(self.settings.server, "rb") as file:
+            if re.search(rb"__[at]san_init", file.read()):
+                self.skip("a sanitizer's library must come first")
+        with tempfile.TemporaryDirectory() as folder:
+            path = os.path.join(folder, "shim.c")
+            with open(path, "w", encoding="ascii") as file:
+                file.write(source)
+            library = os.path.join(folder, "shim.so")
+            done = capture([compiler, "-shared", "-fPIC", "-o", library, path], 30)
+            if done.status != 0:
+                self.skip(f"the C compiler fails: {done.stderr.strip()[:200]}")
+            yield {"LD_PRELOAD": library}
 
     def ordinary_user(self):
         """The user to run the server as where root's privileges would spoil the case."""
@@ -67,12 +88,12 @@ class Trial:
             return os.geteuid()
         path = self.settings.server
         if os.stat(path).st_mode & 0o005 != 0o005:
-            self.skip("run by root, and others may not run %s" % path)
+            self.skip(f"run by root, and others may not run {path}")
         while path != os.path.dirname(path):
             path = os.path.dirname(path)
             if not os.stat(path).st_mode & 0o001:
-                self.skip("run by root, and others may not enter %s" % path)
-        return 20000 + os.getpid() % 40000  # nobody, and nobody else's: who runs what counts
+                self.skip(f"run by root, and others may not enter {path}")
+        return 20000 + os.getpid() % 40000  # an id without processes
 
     def check(self, condition, message, client=None):
         """Fail with the message unless the condition holds."""

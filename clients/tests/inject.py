@@ -3,11 +3,12 @@
 
     inject.py PATH_TO_SERVER [-- SERVER_ARGS]
 
-strace puts an error in the place of a call, say of every second recv. Errors that only mean
-"again" must cost no client a byte; one that is fatal to a connection may cost that one client
-its connection, and nothing else. No client ever gets a wrong byte, none waits in vain, and the
-server serves on and ends with status 0. Faults in calls that the server does not make are left
-out. Writes TAP; without strace all is skipped or, with REQUIRE_ALL=1, fails.
+strace lets a call fail with an error, for example every second recv. Errors that only mean
+"again" must cost no client a byte. An error that is fatal to a connection may cost that client
+its connection, and nothing else. No client ever gets a wrong byte or waits in vain, and the
+server goes on and ends with status 0. While accept fails for good, the server must neither spin
+nor count clients as rejected that it never saw. Faults in calls that the server does not make
+are left out. Writes TAP; without strace all is skipped or, with REQUIRE_ALL=1, fails.
 """
 
 import contextlib
@@ -19,17 +20,21 @@ import select
 import shutil
 import signal
 import socket
-import subprocess
 import sys
 import tempfile
 import threading
 import time
 from collections import namedtuple
 
+sys.path.insert(0, str(pathlib.Path(__file__).resolve().parents[1]))
+
+from lib import figures, processes, servers         # noqa: E402
+from lib.reports import clean, tap_line             # noqa: E402
+
 CLIENTS = 4
 PATIENCE = 10 * float(os.environ.get("CHECK_SLOW") or 1)
-SAYS = [b"^abc$de^abte$f", b"xyz^123", b"25$^ab0000$abab", b"^" + b"a" * 100000 + b"$"]
-HEARS = b"*" + b"bcdbcuf" + b"234" + b"36bc1111" + b"b" * 100000
+SENDS = [b"^abc$de^abte$f", b"xyz^123", b"25$^ab0000$abab", b"^" + b"a" * 100000 + b"$"]
+RECEIVES = b"*" + b"bcdbcuf" + b"234" + b"36bc1111" + b"b" * 100000
 
 # What the servers call; libuv reads and writes where we receive and send.
 ACCEPT, RECV, SEND = "accept,accept4", "recvfrom,read", "sendto,write"
@@ -38,12 +43,13 @@ WAIT = ("epoll_wait,epoll_pwait,pselect6,select,poll,ppoll,clock_nanosleep,nanos
 
 # `when` is strace's, and goes for each thread: 1+2 is the first call and every second one after
 # it. `lost` is how many clients each error may cost. `unless` names traits of servers for which
-# the row makes no sense: who is told only once that a socket is ready must be able to believe
-# EAGAIN. (No kernel says EINTR on a socket that does not block.)
+# the row makes no sense: an edge-triggered server is told only once that a socket is ready, so
+# it must be able to rely on EAGAIN. EINTR is not EAGAIN, also on a socket that does not block.
 Fault = namedtuple("Fault", "calls error when lost unless")
 FAULTS = [
-    Fault(RECV, "EINTR", "1+2", 0, "edge-triggered"),
-    Fault(SEND, "EINTR", "1+2", 0, "edge-triggered"),
+    Fault(RECV, "EINTR", "1+2", 0, None),
+    Fault(RECV, "EINTR", "2+3", 0, None),
+    Fault(SEND, "EINTR", "1+2", 0, None),
     Fault(WAIT, "EINTR", "1+2", 0, None),
     Fault(RECV, "EAGAIN", "1+2", 0, "blocking edge-triggered"),
     Fault(SEND, "EAGAIN", "1+2", 0, "blocking edge-triggered"),
@@ -51,7 +57,7 @@ FAULTS = [
     Fault(ACCEPT, "ECONNABORTED", "1+2", 0, None),
     Fault(ACCEPT, "EAGAIN", "1+2", 0, "blocking"),
     Fault(ACCEPT, "ENOBUFS", "1+2", 0, None),
-    Fault(ACCEPT, "EMFILE", "1", CLIENTS, None),    # libuv shows out all who wait
+    Fault(ACCEPT, "EMFILE", "1", CLIENTS, None),    # libuv closes all that are pending
     Fault("setsockopt", "ENOPROTOOPT", "1+", 0, None),
     Fault(RECV, "ECONNRESET", "1", 1, None),
     Fault(RECV, "ETIMEDOUT", "3", 1, None),
@@ -67,12 +73,17 @@ FAULTS = [
 ]
 
 
-# Whoever is lost to these has been refused, which the server says and counts.
-REFUSING = {"fcntl", "epoll_ctl", "clone,clone3"}
+# A client lost to one of these was rejected, which the server reports and counts.
+REJECTING = {"fcntl", "epoll_ctl", "clone,clone3"}
+# With these accept fails for good: out of descriptors here or in the system, out of memory.
+LASTING = "ENOBUFS", "EMFILE", "ENFILE", "ENOMEM"
+WINDOW = 0.5        # seconds to watch a server whose accept fails for good
+MOST_CALLS = 300    # accept calls within; a server that spins makes ten thousands
+MOST_CPU = 0.5      # of the window
 
 
 class Wrong(Exception):
-    """What the server did that no fault excuses."""
+    """The server did something that no fault excuses."""
 
 
 class NoStrace(Exception):
@@ -83,20 +94,16 @@ class Server:
     """One server, and the strace that meddles with it."""
 
     def __init__(self, command, folder):
-        self.log = folder / "strace"
-        self.process = subprocess.Popen(
-            [*command, "--port", "0", "--quiet"], stdin=subprocess.DEVNULL,
-            stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, encoding="utf-8")
-        self.strace = self.reader = None
-        line = self.process.stdout.readline()
-        if not re.match(r"Listening on .*:\d+$", line):
-            self.kill()
-            raise Wrong("it does not start: %r" % line)
-        self.port = int(line.rpartition(":")[2])
+        self.log, self.strace = folder / "strace", None
+        try:
+            self.process = servers.Server([*command, "--quiet", "--port"], PATIENCE)
+        except servers.Trouble as trouble:
+            raise Wrong(str(trouble)) from None
+        self.port = self.process.port
 
     def traits(self):
-        """What `unless` may name. Asked while a client is connected, so that it is settled."""
-        proc = pathlib.Path("/proc/%d" % self.process.pid)
+        """What `unless` may name; looked up while a client is connected."""
+        proc = pathlib.Path(f"/proc/{self.process.pid}")
         found = {"libuv"} if "/libuv" in (proc / "maps").read_text() else set()
         if int((proc / "statm").read_text().split()[0]) > 1 << 28:     # pages: 1 TiB of shadow
             found.add("sanitizer")
@@ -118,72 +125,62 @@ class Server:
 
     def meddle(self, fault):
         calls = ",".join("?" + call for call in fault.calls.split(","))     # if there is such
-        self.strace = subprocess.Popen(
+        self.strace = processes.Process(
             ["strace", "-f", "-o", str(self.log), "-p", str(self.process.pid),
-             "-e", "trace=" + calls,
-             "-e", "inject=%s:error=%s:when=%s" % (calls, fault.error, fault.when)],
-            stdin=subprocess.DEVNULL, stderr=subprocess.PIPE, encoding="utf-8")
-        said = ""
-        for line in self.strace.stderr:     # until it is attached, or gives up
-            said += line
-            if "attached" in line:
-                self.reader = threading.Thread(target=self.strace.stderr.read)
-                self.reader.start()     # or it might fall silent for want of room in the pipe
-                return
-        self.must_live(0.1)     # what is dying refuses strace, too
-        raise NoStrace(said.strip().replace("\n", " "))
+             "-e", f"trace={calls}",
+             "-e", f"inject={calls}:error={fault.error}:when={fault.when}"])
+        deadline = time.monotonic() + PATIENCE
+        while "attached" not in self.strace.output():
+            if self.strace.poll() is not None or time.monotonic() > deadline:
+                self.must_live(0.1)     # a server that is ending cannot be traced either
+                raise NoStrace(clean(" ".join(self.strace.output().split())))
+            time.sleep(processes.POLL)
 
-    def leave_alone(self):
-        """Returns how many calls were made to fail."""
-        self.strace.send_signal(signal.SIGINT)
-        try:
-            self.strace.wait(2)
-        except subprocess.TimeoutExpired:   # it waits for a process that stopped at the wrong
-            self.strace.kill()              # moment; whom it leaves behind just goes on
-            self.strace.wait()
+    def hits(self):
+        """How many calls were made to fail."""
         return self.log.read_text(errors="replace").count("(INJECTED)")
 
+    def leave_alone(self):
+        """Ends strace; returns how many calls were made to fail."""
+        self.strace.send_signal(signal.SIGINT)
+        self.strace.wait(2)     # it may wait for a process that stopped at the wrong moment;
+        self.strace.end()       # when it is killed, such a process just goes on
+        return self.hits()
+
     def must_live(self, patience=0):
-        try:
-            raise Wrong("it died: status %d" % self.process.wait(patience))
-        except subprocess.TimeoutExpired:
-            pass
+        status = self.process.wait(patience)
+        if status is not None:
+            raise Wrong(f"it died: status {status}")
 
     def stop(self):
         self.must_live()
-        self.process.terminate()
-        try:
-            status = self.process.wait(PATIENCE)
-        except subprocess.TimeoutExpired:
+        status = self.process.stop(patience=PATIENCE)
+        if status is None:
             raise Wrong("SIGTERM does not end it")
         if status:
-            raise Wrong("it ended with status %d" % status)
+            raise Wrong(f"it ended with status {status}")
 
-    def must_have_refused(self, number):
+    def must_have_rejected(self, number):
         """Asked when it has ended: its log, which ends with the report, tells."""
-        log = self.process.stdout.read()
-        counted = re.search(r"; (\d+) refused", log)
-        if counted and int(counted.group(1)) != number or number and "refused: " not in log:
-            raise Wrong("%d clients were refused, but it says %r" % (number, log))
+        log = self.process.output()
+        counted = re.search(r"; (\d+) (?:rejected|refused)", log)
+        if (counted and int(counted.group(1)) != number
+                or number and not re.search(r"\b(?:rejected|refused): ", log)):
+            raise Wrong(f"{number} clients were rejected, but it says {log!r}")
 
     def kill(self):
         for process in self.strace, self.process:
             if process is not None:
-                process.kill()
-                process.wait()
-        self.process.stdout.close()
-        if self.reader is not None:
-            self.reader.join()
-        if self.strace is not None:
-            self.strace.stderr.close()
+                process.end()
+                process.output_file.close()
 
 
 def talk(port, results):
-    """One client, from greeting to goodbye. Its result: "served", "lost" or what is wrong."""
-    heard, result = b"", "lost"
+    """One client, from greeting to close. Its result: "served", "lost" or what is wrong."""
+    received, result = b"", "lost"
     try:
         with socket.create_connection(("127.0.0.1", port), PATIENCE) as connection:
-            for message in SAYS:
+            for message in SENDS:
                 connection.sendall(message)
                 time.sleep(0.005)
             connection.shutdown(socket.SHUT_WR)
@@ -191,15 +188,15 @@ def talk(port, results):
                 more = connection.recv(1 << 16)
                 if not more:
                     break
-                heard += more
-        result = "served" if heard == HEARS else "lost"
+                received += more
+        result = "served" if received == RECEIVES else "lost"
     except socket.timeout:
         result = "a client waits in vain"
     except OSError:
         pass
-    if not HEARS.startswith(heard):
-        at = len(os.path.commonprefix([heard, HEARS]))
-        result = "a client got a wrong byte, at %d: %r" % (at, heard[at:at + 20])
+    if not RECEIVES.startswith(received):
+        at = len(os.path.commonprefix([received, RECEIVES]))
+        result = f"a client got a wrong byte, at {at}: {received[at:at + 20]!r}"
     results.append(result)
 
 
@@ -227,49 +224,66 @@ def try_fault(fault, command, folder):
             if result not in ("served", "lost"):
                 raise Wrong(result)
         if lost > fault.lost * hits:
-            raise Wrong("%d of %d clients lost, for %d errors" % (lost, CLIENTS, hits))
+            raise Wrong(f"{lost} of {CLIENTS} clients lost, for {hits} errors")
         if crowd(server.port, 1) != ["served"]:
             raise Wrong("afterwards a client is not served")
         server.stop()
-        if fault.calls in REFUSING:
-            server.must_have_refused(lost)
+        if fault.calls in REJECTING:
+            server.must_have_rejected(lost)
         return hits > 0
     finally:
         server.kill()
 
 
-def try_closed_door(command, folder):
-    """While accept fails, however often it is asked, those are served who are in already, and
-    when it is over he who waits outside."""
+def try_lasting(error, command, folder, beside=True):
+    """While accept fails for good, a connected client is served and the server does not spin.
+    Afterwards the client that waited is served, and nobody was rejected. A server that takes
+    one client at a time does not accept beside one, so that it is tried once more without."""
     server = Server(command, folder)
     try:
-        with socket.create_connection(("127.0.0.1", server.port), PATIENCE) as first:
-            first.recv(1)
-            server.meddle(Fault(ACCEPT, "ENOBUFS", "1+", 0, None))
+        with contextlib.ExitStack() as stack:
+            if beside:
+                first = stack.enter_context(
+                    socket.create_connection(("127.0.0.1", server.port), PATIENCE))
+                first.recv(1)
+            server.meddle(Fault(ACCEPT, error, "1+", 0, None))
             second = threading.Thread(target=talk, args=(server.port, results := []))
             second.start()
-            for _ in range(20):
+            cpu, began = figures.cpu_seconds(server.process.pid), time.monotonic()
+            while time.monotonic() < began + WINDOW:
                 time.sleep(0.01)
-                first.sendall(b"^a$")
-                try:
-                    if first.recv(9) != b"b":
-                        raise Wrong("a client that was in already is lost")
-                except socket.timeout:
-                    raise Wrong("a client that was in already waits in vain") from None
+                if beside:
+                    exchange(first)
+            seconds = time.monotonic() - began
+            cpu = figures.cpu_seconds(server.process.pid) - cpu
             hits = server.leave_alone()
         second.join()
+        if hits > MOST_CALLS * seconds / WINDOW:
+            raise Wrong(f"it spins: {hits} accept calls in {seconds:.1f} s")
+        if cpu > MOST_CPU * seconds:
+            raise Wrong(f"it spins: {cpu:.2f} s of CPU in {seconds:.1f} s")
         if results != ["served"]:
-            raise Wrong("the newcomer: %s" % results)
+            raise Wrong(f"the client that waited: {results}")
         server.stop()
-        return hits > 0
+        server.must_have_rejected(0)
     finally:
         server.kill()
+    return hits > 0 or beside and try_lasting(error, command, folder, beside=False)
+
+
+def exchange(connection):
+    connection.sendall(b"^a$")
+    try:
+        if connection.recv(9) != b"b":
+            raise Wrong("a connected client is lost")
+    except socket.timeout:
+        raise Wrong("a connected client waits in vain") from None
 
 
 def unavailable(why):
     demanded = os.environ.get("REQUIRE_ALL", "0") != "0"
-    print("1..1\n%s 1 - faults by strace # %s" % (
-        "not ok" if demanded else "ok", why if demanded else "SKIP " + why))
+    print("1..1\n" + tap_line(not demanded, 1, "faults by strace",
+                              why if demanded else f"SKIP {why}"))
     return 1 if demanded else 0
 
 
@@ -280,30 +294,32 @@ def main():
         return 2
     command = [os.path.abspath(arguments[0]), *arguments[2:]]
     if not os.access(command[0], os.X_OK):
-        print("inject.py: not an executable file: %s" % command[0], file=sys.stderr)
+        print(f"inject.py: not an executable file: {command[0]}", file=sys.stderr)
         return 2
     if shutil.which("strace") is None:
         return unavailable("strace is not installed")
     folder = pathlib.Path(tempfile.mkdtemp(prefix="inject-"))
     number = failed = 0
     try:
-        trials = [("%s when=%s: %s" % (fault.calls, fault.when, fault.error),
+        trials = [(f"{fault.calls} when={fault.when}: {fault.error}",
                    functools.partial(try_fault, fault)) for fault in FAULTS]
-        for name, trial in [*trials, ("accept fails again and again", try_closed_door)]:
+        lasting = [(f"{ACCEPT} fails for good: {error}", functools.partial(try_lasting, error))
+                   for error in LASTING]
+        for name, trial in [*trials, *lasting]:
             try:
                 if not trial(command, folder):
                     continue
                 verdict = "ok"
             except (Wrong, OSError) as wrong:
-                verdict, name = "not ok", "%s (%s)" % (name, wrong)
+                verdict, name = "not ok", f"{name} ({wrong})"
                 failed += 1
             number += 1
-            print("%s %d - %s" % (verdict, number, name), flush=True)
-        print("1..%d" % number)
+            print(tap_line(verdict == "ok", number, name), flush=True)
+        print(f"1..{number}")
     except NoStrace as error:
         if number == 0:
             return unavailable(str(error))
-        print("Bail out! %s" % error, flush=True)   # it could be had a moment ago
+        print(f"Bail out! {error}", flush=True)   # it could be traced a moment ago
         failed += 1
     finally:
         shutil.rmtree(folder)
@@ -311,4 +327,4 @@ def main():
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    processes.program(main)

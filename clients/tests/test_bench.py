@@ -17,6 +17,7 @@ import insert       # noqa: E402
 import lab          # noqa: E402
 import plots        # noqa: E402
 import tables       # noqa: E402
+import timers       # noqa: E402
 
 
 def load_run(cost, **more):
@@ -168,8 +169,7 @@ class Readme(unittest.TestCase):
         return insert.fill(text, tables.Results(results or a_result()))
 
     def marked(self, name, content=""):
-        return "a\n<!-- bench:%s begin -->\n%s<!-- bench:%s end -->\nz\n" % (
-            name, content, name)
+        return f"a\n<!-- bench:{name} begin -->\n{content}<!-- bench:{name} end -->\nz\n"
 
     def test_replaced_between_the_markers_only(self):
         filled = self.fill(self.marked("machine", "old\n"))
@@ -280,6 +280,21 @@ class CommandLines(unittest.TestCase):
                               "/no/such/file"], stderr=subprocess.PIPE, encoding="utf-8")
         self.assertEqual(run.returncode, 1)
         self.assertRegex(run.stderr, r"^insert\.py: .*No such file")
+
+
+class Timers(unittest.TestCase):
+    def test_a_row_for_each_library_and_number(self):
+        figures = [{"library": name, "timers": count, "create_ns": 80.0, "delete_ns": 1500.0,
+                    "rearm_ns": 250.0, "idle_ns": 200.0}
+                   for name in ("ae", "libuv") for count in (1000, 100000)]
+        rows = [line.split() for line in timers.table(figures).splitlines()[-4:]]
+        self.assertEqual(rows[1], ["ae", "100,000", "0.08", "1.50", "0.25", "0.20"])
+        self.assertEqual([row[0] for row in rows], ["ae", "ae", "libuv", "libuv"])
+        self.assertEqual(timers.by_library(figures, 1000)["libuv"], figures[2])
+
+    def test_without_libuv(self):
+        with unittest.mock.patch.object(timers, "PROGRAM", pathlib.Path("/nonexistent")):
+            self.assertIn("libuv is not installed", timers.table(timers.measure()))
 
 
 if __name__ == "__main__":

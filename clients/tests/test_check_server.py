@@ -4,9 +4,12 @@
 import os
 import random
 import re
+import shutil
+import signal
 import subprocess
 import sys
 import tempfile
+import time
 import unittest
 from concurrent.futures import ThreadPoolExecutor
 from xml.etree import ElementTree
@@ -20,9 +23,10 @@ BROKEN = os.path.join(SERVERS, "broken.py")
 sys.path[:0] = [CLIENTS, SERVERS]
 
 import broken   # noqa: E402
-from check_server import Model, naive_answer, newcomers    # noqa: E402
+from check_server import Model, naive_answer, fair_accept    # noqa: E402
 from check_server.command import REGISTRY   # noqa: E402
 from check_server.protocol import random_input  # noqa: E402
+from lib import figures     # noqa: E402
 
 LEVEL = {case.name: case.level for case in REGISTRY.cases}
 
@@ -46,7 +50,7 @@ class TheSuite(unittest.TestCase):
         with ThreadPoolExecutor(2) as two_at_a_time:
             correct = [
                 two_at_a_time.submit(check_server, "--ephemeral", "--contract=full", "--also",
-                                     newcomers.__file__, REFERENCE),
+                                     fair_accept.__file__, REFERENCE),
                 two_at_a_time.submit(check_server, "--quick", "--serial", "--skip=one-byte-*",
                                      BROKEN, "--", "--bug", "serves-one-at-a-time")]
             runs = {name: two_at_a_time.submit(check_broken, name) for name in broken.BUGS}
@@ -60,9 +64,9 @@ class TheSuite(unittest.TestCase):
                 done = runs[name].result()
                 self.assertEqual(done.returncode, 1, done.stdout + done.stderr)
                 for case in server.caught_by:
-                    self.assertRegex(done.stdout, "(?m)^FAIL +%s " % re.escape(case))
-                self.assertRegex(done.stdout, r"\n0 passed, %d failed, 0 skipped\n$"
-                                 % len(server.caught_by))
+                    self.assertRegex(done.stdout, f"(?m)^FAIL +{re.escape(case)} ")
+                self.assertRegex(done.stdout, fr"\n0 passed, {len(server.caught_by)} failed, "
+                                              r"0 skipped\n$")
                 self.assertNotIn("the case itself broke", done.stdout)
 
     def test_has_for_every_case_a_server_that_fails_it(self):
@@ -101,7 +105,8 @@ class TheReports(unittest.TestCase):
                       r"got b'\xfc\xfd\xfe\xff\xff'", done.stdout)
         self.assertIn("client sent 257 bytes: ", done.stdout)
         self.assertIn("  | Listening on 127.0.0.1:", done.stdout)
-        self.assertRegex(done.stdout, r"again with  --only all-byte-values --seed \d+")
+        self.assertRegex(done.stdout, r"again with  .*check-server\.py --only all-byte-values "
+                                      r"--seed \d+ --contract full .* -- --bug off-by-one-.*\n")
         self.assertTrue(done.stdout.endswith("\n1 passed, 1 failed, 0 skipped\n"))
 
     def test_tap(self):
@@ -118,6 +123,250 @@ class TheReports(unittest.TestCase):
             suite = ElementTree.parse(path).getroot()
         self.assertEqual((suite.get("tests"), suite.get("failures")), ("2", "1"))
         self.assertEqual([len(case) for case in suite.iter("testcase")], [0, 1])
+
+
+class OtherPeoplesServers(unittest.TestCase):
+    """Start scripts, daemons, servers that print anything: nothing hangs, nothing survives, and
+    what they print stays text."""
+
+    def setUp(self):
+        folder = tempfile.TemporaryDirectory()
+        self.addCleanup(folder.cleanup)
+        self.folder = folder.name
+        self.mark = os.path.join(self.folder, "echo.py")    # on every command line of theirs
+        self.script("echo.py", ECHO)
+
+    def script(self, name, text):
+        path = os.path.join(self.folder, name)
+        with open(path, "wb") as file:
+            file.write(text if isinstance(text, bytes) else text.encode())
+        os.chmod(path, 0o755)
+        return path
+
+    def left(self):
+        return [pid for pid in figures.table() if self.folder in figures.command_line(pid)]
+
+    def check(self, server, *options, status=1, env=None):
+        """Run the suite on it; nothing of it may be left then."""
+        began = time.monotonic()
+        done = subprocess.run([sys.executable, SUITE, *options, server],
+                              stdout=subprocess.PIPE, stderr=subprocess.STDOUT, timeout=60,
+                              encoding="utf-8", env={**os.environ, **(env or {})})
+        self.seconds = time.monotonic() - began
+        self.assertEqual(done.returncode, status, done.stdout)
+        self.assertNotIn("Traceback", done.stdout)
+        if figures.AVAILABLE:
+            self.assertEqual(self.left(), [], done.stdout)
+        return done.stdout
+
+    def test_a_start_script_whose_program_takes_no_notice_of_help(self):
+        server = self.script("start.sh", f'#!/bin/sh\n{self.mark} "$@"\n')
+        self.check(server, "--only=greeting", status=1)     # the script dies, the program not
+        self.assertLess(self.seconds, 20)
+
+    def test_a_daemon(self):
+        server = self.script("daemon.py", "#!/usr/bin/env python3\nimport os, sys, time\n"
+                             "if os.fork():\n    time.sleep(0.2)\n    os._exit(0)\n"
+                             f"os.setsid()\nos.execv({self.mark!r}, ['x', *sys.argv[1:]])\n")
+        self.assertIn("in the background", self.check(server, "--only=greeting",
+                                                      "--contract=basic"))
+
+    def test_one_that_prints_without_end(self):
+        for text in "exec yes 'menu> '", "exec cat /dev/zero":
+            said = self.check(self.script("menu.sh", f"#!/bin/sh\n{text}\n"), "--only=greeting")
+            self.assertIn("printed more than", said)
+            self.assertIn("\n0 passed, 1 failed, 0 skipped\n", said)
+            self.assertLess(len(said), 10000)
+
+    NASTY = (b"\x1b[31m\xfc\xff K\xc3\xb6nig \x0c\xc2\x85not ok 9 - x\rBail out!\n"
+             b"not ok 7 - y\nok 8\n1..9\n")
+
+    def test_what_they_print_stays_text(self):
+        text = b"#!/bin/sh\ncat <<'END'\n" + self.NASTY + b"END\nexit 3\n"
+        server = self.script(os.fsdecode(b"caf\xe9 \x1b[31m"), text)
+        report = os.path.join(self.folder, "report.xml")
+        for env in {"LC_ALL": "C"}, {"PYTHONIOENCODING": "ascii"}, {"LC_ALL": "C.UTF-8"}:
+            said = self.check(server, "--only=greeting", "--only=known-exchange",
+                              "--contract=basic", "--tap", "--junit", report, env=env)
+            lines = said.splitlines()
+            self.assertTrue(all(char.isprintable() or char == "\n" for char in said), said)
+            self.assertEqual([line for line in lines if not line.startswith("#")],
+                             ["TAP version 13", "1..2", *lines[2:3], *lines[-2:-1]])
+            self.assertTrue(lines[2].startswith("not ok 1 - greeting"))
+            self.assertEqual(len(list(ElementTree.parse(report).getroot())), 2)
+
+    @unittest.skipUnless(figures.AVAILABLE, "needs Linux's /proc")
+    def test_one_that_forgot_htons_is_told_where_it_listens(self):
+        said = self.check(self.script("swapped.py", ECHO.replace(", port))", ", swapped))")))
+        self.assertRegex(said, r"listens on 127\.0\.0\.1 port \d+, not on .* htons")
+        self.assertRegex(said, r"\n0 passed, 1 failed, \d\d+ skipped\n")
+
+    def test_one_that_never_listens_ends_the_run(self):
+        said = self.check(self.script("never.sh", "#!/bin/sh\nexec sleep 60\n"),
+                          "--slow-factor=0.2")
+        self.assertRegex(said, r"\n0 passed, 1 failed, \d\d+ skipped\n")
+        self.assertLess(self.seconds, 10)
+
+    def test_one_that_takes_turns_is_told_about_serial(self):
+        done = check_server("--slow-factor=0.4", BROKEN, "--", "--bug", "serves-one-at-a-time")
+        self.assertEqual(done.returncode, 1)
+        self.assertIn("check it with --serial", done.stdout)
+        self.assertRegex(done.stdout, r"\n\d passed, 1 failed, \d\d+ skipped\n")
+
+    def test_quick_is_quick_for_servers_that_fail_too(self):
+        server = self.script("silent.py", ECHO.replace('c.sendall(b"*")', "pass"))
+        said = self.check(server, "--quick", "--contract=basic")
+        self.assertIn("not run: --quick ends after", said)
+        self.assertLess(self.seconds, 20)
+
+    def test_the_line_again_with_repeats_the_failure(self):
+        lesson = self.script("a lesson.py", LESSON)
+        done = check_server("--serial", "--contract=full", "--capacity=3", "--slow-factor=0.5",
+                            "--quick", "--ephemeral", "--also", lesson, "--only=bad-lesson",
+                            BROKEN, "--", "--bug", "off-by-one-at-the-wrap")
+        command = re.search(r"again with  (.*)", done.stdout)[1]
+        again = subprocess.run(["sh", "-c", command], stdout=subprocess.PIPE, encoding="utf-8")
+        self.assertEqual(again.returncode, 1)
+
+        def same(text):
+            return re.sub(r"\d+\.\d\d s|\d{4,}", "", text)
+
+        self.assertEqual(same(again.stdout), same(done.stdout))
+        for option in ("--serial", "--capacity 3", "--contract full", "--slow-factor 0.5",
+                       "--quick", "--ephemeral", "--also '", "-- --bug"):
+            self.assertIn(option, command)
+
+    def test_dying_of_sigterm_fails_the_cases_about_stopping_and_no_others(self):
+        said = self.check(self.script("dies.py", ECHO.replace("signal.signal", "0 and id")),
+                          "--contract=basic", "--only=greeting", "--only=stop-*")
+        self.assertRegex(said, "(?m)^ok +greeting ")
+        for case in "alone", "with-clients", "under-load", "with-a-client-that-never-reads":
+            self.assertRegex(said, f"(?m)^FAIL +stop-{case} ")
+
+    @unittest.skipUnless(figures.AVAILABLE, "needs Linux's /proc")
+    def test_signals_end_the_servers_and_the_suite(self):
+        for number in signal.SIGHUP, signal.SIGINT, signal.SIGTERM:
+            tool = subprocess.Popen([sys.executable, SUITE, "--contract=basic", "--only=stop-*",
+                                     self.mark], stdout=subprocess.DEVNULL)
+            deadline = time.monotonic() + 10
+            while len(self.left()) < 2 and time.monotonic() < deadline:
+                time.sleep(0.005)       # one is the suite, whose argument it is
+            tool.send_signal(number)
+            self.assertEqual(tool.wait(10), 128 + number)
+            self.assertEqual(self.left(), [])
+
+    @unittest.skipUnless(shutil.which("unshare") and os.geteuid() == 0, "needs root, unshare")
+    def test_processes_that_nobody_buries_are_not_left_behind(self):
+        server = self.script("forks.py", FORKS)
+        done = subprocess.run(
+            ["unshare", "-p", "-f", "--mount-proc", "--kill-child", sys.executable, SUITE,
+             "--contract=basic", "--only=stop-with-clients", server], stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT, encoding="utf-8", timeout=60)
+        if "unshare" in done.stdout:
+            self.skipTest(done.stdout.strip())
+        self.assertEqual(done.returncode, 0, done.stdout)
+
+
+class TimeLimits(unittest.TestCase):
+    def test_that_strike_late_end_one_case_only(self):
+        with tempfile.TemporaryDirectory() as folder:
+            path = os.path.join(folder, "late.py")
+            with open(path, "w", encoding="utf-8") as file:
+                file.write(LATE)
+            done = check_server("--also", path, "--only=a-late*", "--only=b-*", "--only=c-*",
+                                "--contract=basic", REFERENCE)
+        self.assertRegex(done.stdout, r"(?m)^FAIL +a-late .*\n +described slowly$")
+        self.assertRegex(done.stdout, r"(?m)^FAIL +b-endless .*\n +not done after 0\.2 s$")
+        self.assertRegex(done.stdout, r"(?m)^skip +c-lacking .*this machine lacks")
+        self.assertIn("\n0 passed, 2 failed, 1 skipped\n", done.stdout)
+
+
+LATE = """
+import errno
+import time
+from check_server import Failure, case
+
+class Slow(Failure):
+    def __str__(self):
+        time.sleep(1.5)
+        return "described slowly"
+
+@case("it fails just before its time is over", limit=0.3)
+def a_late(t):
+    raise Slow("")
+
+@case("it does not end", limit=0.2)
+def b_endless(t):
+    while True:
+        pass
+
+@case("the machine has no descriptor left")
+def c_lacking(t):
+    raise OSError(errno.EMFILE, "Too many open files")
+"""
+
+ECHO = """#!/usr/bin/env python3
+import os, signal, socket, sys, threading
+
+port = int(sys.argv[-1]) if sys.argv[-1].isdigit() else 0
+swapped = (port & 255) << 8 | port >> 8
+listener = socket.create_server(("127.0.0.1", port))
+
+def serve(c):
+    inside = False
+    with c:
+        c.sendall(b"*")
+        while True:
+            data = c.recv(65536)
+            if not data:
+                return
+            answer = bytearray()
+            for byte in data:
+                if not inside:
+                    inside = byte == 94
+                elif byte == 36:
+                    inside = False
+                else:
+                    answer.append((byte + 1) & 255)
+            c.sendall(answer)
+
+def quietly(c):
+    try:
+        serve(c)
+    except OSError:
+        pass
+
+signal.signal(signal.SIGTERM, lambda *_: os._exit(0))
+while True:
+    threading.Thread(target=quietly, args=listener.accept()[:1], daemon=True).start()
+"""
+FORKS = """#!/usr/bin/env python3
+import os, signal, socket, sys
+
+listener = socket.create_server(("127.0.0.1", int(sys.argv[-1])))
+children = []
+
+def stop(*_):
+    for pid in children:
+        os.kill(pid, signal.SIGKILL)
+    os._exit(0)
+
+signal.signal(signal.SIGTERM, stop)
+while True:
+    client, _ = listener.accept()
+    pid = os.fork()
+    if pid:
+        children.append(pid)
+        client.close()
+        continue
+    signal.signal(signal.SIGTERM, signal.SIG_DFL)
+    client.sendall(b"*")
+    while True:
+        data = client.recv(65536)
+        if not data:
+            os._exit(0)
+        client.sendall(data.strip(b"^$").translate(bytes((b + 1) % 256 for b in range(256))))
+"""
 
 
 class FurtherCases(unittest.TestCase):

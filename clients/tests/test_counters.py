@@ -47,7 +47,7 @@ def find_servers():
     for area in sorted(TREE.glob("step*_*")):
         for path in [area / "server", *sorted(area.glob("build/variants/*"))]:
             if path.is_file() and os.access(str(path), os.X_OK) and path.name != "io_uring":
-                yield "%s/%s" % (area.name, path.name), path
+                yield f"{area.name}/{path.name}", path
 
 
 class Traced:
@@ -79,7 +79,7 @@ class Traced:
         """Returns what the server counted and what strace saw."""
         self.process.send_signal(signal.SIGTERM)
         self.process.wait(PATIENCE)
-        last = re.compile(r"^%d +\+\+\+ exited" % self.process.pid, re.MULTILINE)
+        last = re.compile(fr"^{self.process.pid} +\+\+\+ exited", re.MULTILINE)
         deadline = time.monotonic() + PATIENCE
         while not last.search(self.log.read_text()) and time.monotonic() < deadline:
             time.sleep(0.01)

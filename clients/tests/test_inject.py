@@ -1,5 +1,5 @@
 #!/usr/bin/env python3
-"""inject.py can tell: the reference server passes, and broken ones fail for their own bug."""
+"""inject.py: the reference server passes, and broken ones fail for their own bug."""
 
 import importlib.util
 import pathlib
@@ -68,10 +68,29 @@ class InjectTest(unittest.TestCase):
         with self.assertRaisesRegex(inject.Wrong, "1 of 4 clients lost, for 1 errors"):
             self.fault(RESET._replace(lost=0), server="reference.py")
 
-    def test_refuses_without_a_word(self):
-        with self.assertRaisesRegex(inject.Wrong, "1 clients were refused, but it says ''"):
+    def test_rejects_without_a_line(self):
+        with self.assertRaisesRegex(inject.Wrong, "1 clients were rejected, but it says "):
             self.fault(inject.Fault("epoll_ctl", "ENOSPC", "1", 1, None),
                        server="reference.py")
+
+    def lasting(self, error, body):
+        server = self.folder / "server.py"
+        server.write_text(LASTING.format(folder=str(HERE / "servers"), body=body))
+        server.chmod(0o755)
+        return inject.try_lasting(error, [str(server)], self.folder)
+
+    def test_accept_that_fails_for_good(self):
+        for error in inject.LASTING:
+            self.assertTrue(self.lasting(error, "super().reject_by_spare()"))
+
+    def test_accept_that_fails_for_good_and_a_server_that_spins(self):
+        with self.assertRaisesRegex(inject.Wrong, "it spins: .* accept calls"):
+            self.lasting("EMFILE", "pass")
+
+    def test_accept_that_fails_for_good_and_a_server_that_counts_rejections(self):
+        with self.assertRaisesRegex(inject.Wrong, "0 clients were rejected, but it says"):
+            self.lasting("ENFILE", "super().reject_by_spare(); "
+                         "self.say('1 clients served; 3 rejected')")
 
     def test_does_not_end(self):
         self.addCleanup(setattr, inject, "PATIENCE", inject.PATIENCE)
@@ -84,6 +103,19 @@ class InjectTest(unittest.TestCase):
         inject.PATIENCE = 2
         with self.assertRaisesRegex(inject.Wrong, "waits in vain"):
             self.fault(RESET, "--bug", "never-closes")
+
+
+LASTING = """#!/usr/bin/env python3
+import sys
+sys.path.insert(0, {folder!r})
+import reference
+
+class Server(reference.Server):
+    def reject_by_spare(self):
+        {body}
+
+sys.exit(reference.main(Server))
+"""
 
 
 class CommandLineTest(unittest.TestCase):

@@ -1,73 +1,84 @@
 #!/usr/bin/env python3
 """Runs every test of the tree, once it is built, and sums them up: what `make check` calls.
 
-Each part is a program that speaks TAP on its standard output:
+Each part is a program that writes TAP to its standard output:
 
     */tests/test_*.c    cmocka tests, built to build/tests/test_*
     */tests/fuzz_*.c    fuzz targets, which replay their corpus: build/tests/replay_*
     */tests/test_*.py   unittest tests
     */tests/check-*.py  checks of the tree itself
     clients/bench/check.py
-                        what the course claims about cost; unless steps were chosen
-    step*/server        through check-server.py, with the lesson in tests/lesson.py; so are the
-                        variants in build/variants/, with tests/lesson_NAME.py, but
-                        with --quick unless --full is asked for; and all of them through
-                        common/tests/faults.c, in build/tests/faults_*, and through inject.py
+                        what the course claims about cost; not if steps were chosen
+    step*/server        through check-server.py, with the step's own cases in tests/lesson.py:
+                        first the cases that only wait, then alone those that measure time
+    build/variants/*    the same with tests/lesson_NAME.py, and --quick unless --full is given
+    both of them        through common/tests/faults.c (build/tests/faults_*), and inject.py
 
-A part fails by what it reports, by reporting nothing or less than it planned, by its exit
-status, by a crash, by taking too long, by leaving processes behind, and by what a sanitizer
-said of any of its processes, whoever waited for it and whatever its exit status. The others
-go on. The whole output of each part is kept in build/check/. Exit status: 0 nothing failed, 1
-something did, 2 called wrongly.
+A part fails if it reports a failure, reports nothing or less than it planned, exits with
+another status than 0, crashes, takes or prints too much, leaves processes behind, or if a
+sanitizer complains about any of its processes. The other parts go on. The whole output of each
+part is kept in build/check/. Parts that only wait run side by side; parts that measure time run
+alone.
+
+Exit status: 0 nothing failed, 1 something failed, 2 wrong command line, 128 + the number of the
+signal that ended it. Whatever was started has ended by then.
 """
 
 import argparse
 import concurrent.futures
-import contextlib
+import json
 import os
 import pathlib
 import re
-import shlex
+import shutil
 import signal
-import subprocess
 import sys
-import threading
 import time
 from collections import Counter
-from xml.etree import ElementTree
 
 HERE = pathlib.Path(__file__).resolve().parent
-OK, FAIL, SKIP = "ok", "FAIL", "skip"
+sys.path.insert(0, str(HERE.parents[1] / "clients"))
+
+from lib import figures, processes, reports, tree   # noqa: E402
+from lib.reports import FAIL, OK, SKIP, clean       # noqa: E402
+
 LINE = re.compile(r"(ok|not ok)\b[ \t]*(?:\d+)?[ \t]*(?:- )?(.*)")
 SHOWN = 40      # lines of output per failure
+READ = 8 << 20  # bytes of a part's output that are looked at
+GRACE = 3       # seconds that parts have to end what they started
+REPORT_EVERY = 30   # seconds between two lines about what is running, without a terminal
 SANITIZERS = "ASAN_OPTIONS", "LSAN_OPTIONS", "TSAN_OPTIONS", "UBSAN_OPTIONS"
 
 
 class Part:
-    """One program to run, and what came of it."""
+    """One program to run, and its results."""
 
-    def __init__(self, area, name, command, limit, alone=False):
+    def __init__(self, area, name, command, limit, alone=False, expected=2.0, in_c=False):
         self.area, self.name, self.command = area, name, command
         self.limit, self.alone = limit, alone
+        self.expected = expected    # seconds, as a guess, until a run has shown it
+        self.in_c = in_c            # cmocka writes its TAP to both streams
         self.results = []           # (status, name, lines that belong to it)
-        self.output = []
-        self.seconds = 0.0
+        self.output, self.errors = [], []
+        self.began, self.seconds = None, 0.0
 
     def __str__(self):
-        return "%s/%s" % (self.area, self.name)
+        return f"{self.area}/{self.name}"
 
     def count(self):
         return Counter(status for status, _, _ in self.results)
 
     def failed(self, why, lines=None):
-        self.results.append((FAIL, why, self.output[-SHOWN:] if lines is None else lines))
+        if lines is None:
+            lines = [*self.output, *self.errors][-SHOWN:]
+        self.results.append((FAIL, why, lines))
 
     def judge(self, ended):
-        """Take the results from the output, which is TAP. A plan is demanded, and kept;
-        several groups, each with a plan, may follow one another. `ended` says how the program
-        ended, if not well."""
+        """Take the results from the output, which is TAP. A plan is required. Several groups,
+        each with a plan, may follow one another. `ended` says how the program ended, if it
+        did not end well."""
         planned, seen = None, 0
-        for line in self.output:
+        for line in self.output + (self.errors if self.in_c else []):
             plan, result = re.match(r"1\.\.(\d+)", line), LINE.match(line)
             if plan:
                 planned = (planned or 0) + int(plan.group(1))
@@ -83,7 +94,7 @@ class Part:
         elif planned is None:
             self.failed(ended or "no plan: it ended early")
         elif seen < planned:
-            self.failed(ended or "%d of %d tests never reported" % (planned - seen, planned))
+            self.failed(ended or f"{planned - seen} of {planned} tests never reported")
         elif ended and not (ended.startswith("exit") and self.count()[FAIL]):
             self.failed(ended)
 
@@ -97,61 +108,55 @@ class Part:
 
 
 class Runner:
-    """Runs parts, some at a time, and can end what it started."""
+    """Runs parts, some at a time."""
 
-    def __init__(self, tree, slow):
-        self.tree, self.slow = tree, slow
-        self.logs = tree / "build" / "check"
+    def __init__(self, root, slow):
+        self.root, self.slow = root, slow
+        self.logs = root / "build" / "check"
         self.logs.mkdir(parents=True, exist_ok=True)
-        self.running, self.lock, self.stopped = set(), threading.Lock(), False
 
     def run(self, part):
         log = self.logs / str(part).replace("/", "-")
-        mark = "%s:%d" % (part, os.getpid())
-        environment = dict(os.environ, CMOCKA_MESSAGE_OUTPUT="TAP", CHECK_PART=mark)
+        environment = dict(os.environ, CMOCKA_MESSAGE_OUTPUT="TAP")
         for name in SANITIZERS:     # they write to LOG.sanitizer.PID
-            environment[name] = "%s:log_path='%s.sanitizer'" % (environment.get(name, ""), log)
+            environment[name] = f"{environment.get(name, '')}:log_path='{log}.sanitizer'"
         for old in log.parent.glob(log.name + ".sanitizer.*"):
             old.unlink()
-        began = time.monotonic()
-        # Apart, because cmocka writes to both, and a buffered half-line must not meet another.
-        with open("%s.out" % log, "w+b") as out, open("%s.err" % log, "w+b") as err:
-            with self.lock:
-                if self.stopped:
-                    return part
-                try:
-                    process = subprocess.Popen(
-                        part.command, cwd=self.tree, env=environment, stdout=out, stderr=err,
-                        stdin=subprocess.DEVNULL, start_new_session=True)
-                except OSError as error:        # most likely it was not built
-                    part.failed(str(error))
-                    return part
-                self.running.add(process)
+        part.began = time.monotonic()
+        # Two files: half a line on one stream must not meet a line of the other.
+        with open(f"{log}.out", "w+b") as out, open(f"{log}.err", "w+b") as err:
             try:
-                ended = how_it_ended(process.wait(part.limit * self.slow))
-            except subprocess.TimeoutExpired:
-                end(process)
-                ended = "not done after %g s" % (part.limit * self.slow)
-            self.running.discard(process)
-            part.seconds = time.monotonic() - began
-            for stream in out, err:
-                stream.seek(0)
-                part.output += stream.read().decode("utf-8", "replace").splitlines()
+                process = processes.Process(part.command, output=out, stderr=err,
+                                            cwd=str(self.root), env=environment)
+            except OSError as error:        # most likely it was not built
+                part.failed(str(error))
+                return part
+            ended = self.wait(part, process)
+            left = [figures.command_line(pid) for pid in process.left_behind(1)]
+            process.end()
+            part.seconds = time.monotonic() - part.began
+            part.output = reports.lines(processes.read_bounded(out, READ))
+            part.errors = reports.lines(processes.read_bounded(err, READ))
         part.judge(ended)
-        for complaint in complaints(log):
-            part.failed("a sanitizer complained: see %s" % complaint,
-                        complaint.read_text(errors="replace").splitlines())
-        orphans = left_behind(mark)
-        if orphans:
-            part.failed("left processes behind: " + ", ".join(orphans))
+        found = complaints(log)
+        if found:
+            others = f"; {len(found) - 1} more in {log}.sanitizer.*" if found[1:] else ""
+            part.failed(f"a sanitizer complained {len(found)} times: see {found[0]}{others}",
+                        reports.lines(head(found[0])))
+        if left:
+            part.failed("left processes behind: " + ", ".join(left))
         return part
 
-    def stop(self):
-        with self.lock:
-            self.stopped = True
-            running = list(self.running)
-        for process in running:
-            end(process)
+    def wait(self, part, process):
+        """Until it has ended; return how, if not well."""
+        limit = part.limit * self.slow
+        status = process.wait(limit)
+        if process.flooded:
+            return f"ended because it printed more than {process.limit >> 20} MiB"
+        if status is None:
+            process.end(GRACE)
+            return f"not done after {limit:g} s"
+        return how_it_ended(status)
 
 
 def complaints(log):
@@ -160,121 +165,92 @@ def complaints(log):
             if b"ERROR" in path.read_bytes() or b"under ptrace" not in path.read_bytes()]
 
 
+def head(path):
+    with open(path, encoding="utf-8", errors="replace") as file:
+        return file.read(1 << 16)
+
+
 def how_it_ended(status):
     if status < 0:
-        return "killed by signal %d (%s)" % (-status, signal.Signals(-status).name)
-    return "exit status %d" % status if status else ""
-
-
-def end(process):
-    """SIGTERM first: check-server.py then ends the servers it started."""
-    for number, patience in (signal.SIGTERM, 5), (signal.SIGKILL, 5):
         try:
-            os.killpg(process.pid, number)
-            process.wait(patience)
-        except (ProcessLookupError, PermissionError, subprocess.TimeoutExpired):
-            pass
+            name = signal.Signals(-status).name
+        except ValueError:      # real-time signals have no names
+            name = "a real-time signal"
+        return f"killed by signal {-status} ({name})"
+    return f"exit status {status}" if status else ""
 
 
-def left_behind(mark):
-    """What still runs with the part's mark in its environment (where there is a /proc)
-    although the part has ended; it is killed. A process that is just ending is given time."""
-    mark = b"CHECK_PART=" + mark.encode()
-
-    def alive():
-        for entry in pathlib.Path("/proc").glob("[0-9]*"):
-            try:
-                if mark in (entry / "environ").read_bytes().split(b"\0"):
-                    words = (entry / "cmdline").read_bytes().replace(b"\0", b" ").decode()
-                    yield int(entry.name), words.strip()
-            except (OSError, UnicodeDecodeError):
-                pass
-
-    deadline = time.monotonic() + 1
-    while list(alive()) and time.monotonic() < deadline:
-        time.sleep(0.02)
-    found = list(alive())
-    for pid, _ in found:
-        with contextlib.suppress(ProcessLookupError):
-            os.kill(pid, signal.SIGKILL)
-    return [words for _, words in found]
-
-
-def find_parts(tree, steps, level):
+def find_parts(root, steps, level):
     """All the parts there are in the tree, or only those of some steps."""
-    step_areas = [area for area in sorted(tree.glob("step*_*"))
-                  if not steps or int(re.findall(r"\d+", area.name)[0]) in steps]
-    for area in ([] if steps else [tree / "common", tree / "clients"]) + step_areas:
+    step_areas = [area for _, area in tree.steps(root, steps)]
+    for area in ([] if steps else [root / "common", root / "clients"]) + step_areas:
         for folder in "tests", "load/tests":
             yield from unit_tests(area, folder)
         for path in sorted([*area.glob("tests/test_*.py"), *area.glob("load/tests/test_*.py")]):
             yield Part(area.name, path.name,
-                       [sys.executable, str(HERE / "unittest_tap.py"),
-                        str(path)], 300)
+                       [sys.executable, str(HERE / "unittest_tap.py"), str(path)], 300,
+                       expected=100 if path.name == "test_check_server.py" else 8)
         for path in sorted(area.glob("tests/check-*.py")):
-            if path.name == "check-all.py":     # this program
-                continue
-            yield Part(area.name, path.name, [sys.executable, str(path)], 60)
-    claims = tree / "clients/bench/check.py"
+            if path.name != "check-all.py":     # this program
+                yield Part(area.name, path.name, [sys.executable, str(path)], 60)
+    claims = root / "clients/bench/check.py"
     if claims.is_file() and not steps:
-        yield Part("clients", "bench/check.py", [sys.executable, str(claims)], 120, alone=True)
-    for area in step_areas:
-        for server in [area / "server", *sorted(area.glob("build/variants/*"))]:
-            if server.name == "server" or runnable(server):
-                yield from suites(tree, area, server, level)
-
-
-def runnable(path):
-    return path.is_file() and os.access(path, os.X_OK)
+        yield Part("clients", "bench/check.py", [sys.executable, str(claims)], 120, alone=True,
+                   expected=60)
+    for server in tree.servers(root, steps):
+        yield from suites(root, server, level)
 
 
 def unit_tests(area, folder):
     """The programs built from the test sources. A source without a program is a part too, and
-    fails; a program without a source is a leftover. One source may make several programs,
-    test_ae.c for one test_ae_epoll and test_ae_select. Fuzz targets replay their corpus."""
+    fails; a program without a source is left over from an earlier build. One source may make
+    several programs, such as test_ae_epoll and test_ae_select. Fuzz targets replay their
+    corpus."""
     stems = [path.stem for path in sorted((area / folder).glob("test_*.c"))]
     stems += [path.stem.replace("fuzz", "replay") for path in (area / folder).glob("fuzz_*.c")]
     for stem in stems:
-        built = [path for path in sorted((area / "build" / folder).glob("%s*" % stem))
-                 if runnable(path) and stem == max(
+        built = [path for path in sorted((area / "build" / folder).glob(f"{stem}*"))
+                 if tree.is_program(path) and stem == max(
                      (other for other in stems if path.name.startswith(other)), key=len)]
         for program in built or [area / "build" / folder / stem]:
-            yield Part(area.name, program.name, [str(program)], 120)
+            yield Part(area.name, program.name, [str(program)], 120, in_c=True)
 
 
-def suites(tree, area, server, level):
-    """The suite, and the same server while its calls fail: ours, and the kernel's."""
-    variant = "" if server.name == "server" else server.name
-    flags = subprocess.run(
-        ["make", "-s", "--no-print-directory", "-C", str(area), "print-suite-args"]
-        + (["VARIANT=" + variant] if variant else []),
-        stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, encoding="utf-8")
-    options = shlex.split(flags.stdout)
-    split = options.index("--") if "--" in options else len(options)
-    command = [sys.executable, str(tree / "clients/check-server.py"), "--contract", "full",
-               "--tap", "--ephemeral", *options[:split]]
-    if level or variant:        # so that a run of all variants stays below ten minutes
-        command.append(level or "--quick")
-    lesson = area / "tests" / ("lesson_%s.py" % variant if variant else "lesson.py")
-    if lesson.is_file():
-        command += ["--also", str(lesson)]
-    yield Part(area.name, server.name, [*command, str(server), *options[split:]],
-               600 if level == "--full" else 180, alone="--quick" not in command)
-    if (tree / "common/tests/faults.c").is_file():
-        faults = area / "build/tests" / ("faults_" + server.name)
-        yield Part(area.name, faults.name, [str(faults), *options[split + 1:]], 120)
-    yield Part(area.name, server.name + " under faults",
-               [sys.executable, str(tree / "clients/tests/inject.py"), str(server),
-                *options[split:]], 120)
+def suites(root, server, level):
+    """The suite, and the same server while its calls fail: by faults.c, and by the kernel."""
+    options, arguments = tree.suite_arguments(server)
+    name, path = server.variant or "server", str(server.path)
+    tail = [path, *(["--", *arguments] if arguments else [])]
+    command = [sys.executable, str(root / "clients/check-server.py"), "--contract", "full",
+               "--tap", "--ephemeral", *options]
+    level = level or ("--quick" if server.variant else "")  # all variants at length take long
+    lesson = server.area / "tests" / (
+        f"lesson_{server.variant}.py" if server.variant else "lesson.py")
+    also = ["--also", str(lesson)] if lesson.is_file() else []
+    if level == "--quick":
+        yield Part(server.area.name, name, [*command, level, *also, *tail], 180, expected=12)
+    else:
+        command += [level] if level else []
+        limit = 600 if level else 180
+        yield Part(server.area.name, name, [*command, "--not-timed", *also, *tail], limit,
+                   expected=35)
+        yield Part(server.area.name, f"{name} timed", [*command, "--timed", *also, *tail],
+                   limit, alone=True, expected=8)
+    if (root / "common/tests/faults.c").is_file():
+        faults = server.area / f"build/tests/faults_{name}"
+        yield Part(server.area.name, faults.name, [str(faults), *arguments], 120, in_c=True)
+    yield Part(server.area.name, f"{name} under faults",
+               [sys.executable, str(root / "clients/tests/inject.py"), *tail], 120,
+               expected=15)
 
 
 def tell(part):
     count = part.count()
     verdict = FAIL if count[FAIL] else OK
-    figures = ["%d passed" % count[OK]]
-    figures += ["%d failed" % count[FAIL]] if count[FAIL] else []
-    figures += ["%d skipped" % count[SKIP]] if count[SKIP] else []
-    print("%-4s  %-44s %-34s %6.1f s" % (verdict, part, ", ".join(figures), part.seconds))
+    numbers = [f"{count[OK]} passed"]
+    numbers += [f"{count[FAIL]} failed"] if count[FAIL] else []
+    numbers += [f"{count[SKIP]} skipped"] if count[SKIP] else []
+    print(f"{verdict:<4}  {part!s:<44} {', '.join(numbers):<34} {part.seconds:6.1f} s")
     if count[FAIL]:
         tell_failures(part)
         print()
@@ -284,72 +260,124 @@ def tell(part):
 def tell_failures(part):
     for status, name, lines in part.results:
         if status == FAIL:
-            print("\nFAIL  %s: %s" % (part, name))
+            print(f"\nFAIL  {part}: {clean(name)}")
             for line in lines[:SHOWN]:
-                print("      " + line)
+                print("      " + clean(line))
             if len(lines) > SHOWN:
-                print("      ... %d lines more in build/check/" % (len(lines) - SHOWN))
+                print(f"      ... {len(lines) - SHOWN} lines more in build/check/")
+
+
+class Progress:
+    """What is running and about how long is left: on a terminal a line that is drawn again and
+    again, elsewhere a line now and then. Estimates come from the last run."""
+
+    def __init__(self, parts, jobs, file):
+        self.parts, self.jobs, self.file = parts, jobs, file
+        self.terminal = sys.stdout.isatty() and os.environ.get("TERM", "dumb") != "dumb"
+        self.said = time.monotonic()
+        self.expected = {}
+        try:
+            known = json.loads(file.read_text(encoding="utf-8"))
+            self.expected = {name: float(seconds) for name, seconds in known.items()}
+        except (OSError, ValueError, AttributeError, TypeError):
+            pass    # the first run, or a file that was cut short
+
+    def estimate(self, part):
+        return self.expected.get(str(part), part.expected)
+
+    def left(self, done):
+        """Seconds."""
+        now, side_by_side, alone = time.monotonic(), 0.0, 0.0
+        for part in self.parts:
+            if part not in done:
+                spent = now - part.began if part.began else 0.0
+                left = max(1.0, self.estimate(part) - spent)
+                if part.alone:
+                    alone += left
+                else:
+                    side_by_side += left
+        return side_by_side / self.jobs + alone
+
+    def line(self, done):
+        running = [str(part) for part in self.parts if part.began and part not in done]
+        minutes, seconds = divmod(round(self.left(done)), 60)
+        return (f"{len(done)} of {len(self.parts)} parts done, about {minutes}:{seconds:02} "
+                f"left; running: {', '.join(running)}")
+
+    def show(self, done):
+        if self.terminal:
+            width = shutil.get_terminal_size().columns - 1
+            print(f"\r\033[K{self.line(done)[:width]}", end="", flush=True)
+        elif time.monotonic() - self.said > REPORT_EVERY:
+            self.said = time.monotonic()
+            print(f"      {self.line(done)}", flush=True)
+
+    def clear(self):
+        self.said = time.monotonic()
+        if self.terminal:
+            print("\r\033[K", end="", flush=True)
+
+    def save(self):
+        known = {**self.expected, **{str(part): round(part.seconds, 1) for part in self.parts}}
+        self.file.write_text(json.dumps(known, indent=1), encoding="utf-8")
 
 
 def run_all(parts, runner, jobs):
-    """Those that bear company first, then one by one those that measure time."""
+    """Side by side those that only wait, the longest first; then one by one the others."""
+    progress = Progress(parts, jobs, runner.logs / "seconds.json")
+    done = []
     with concurrent.futures.ThreadPoolExecutor(jobs) as pool:
-        try:
-            waiting = [pool.submit(runner.run, part) for part in parts if not part.alone]
-            for done in concurrent.futures.as_completed(waiting):
-                tell(done.result())
-            for part in parts:
-                if part.alone:
-                    tell(pool.submit(runner.run, part).result())
-        except BaseException:
-            runner.stop()
-            raise
+        def run(batch):
+            waiting = {pool.submit(runner.run, part) for part in batch}
+            while waiting:
+                ended, waiting = concurrent.futures.wait(
+                    waiting, 0.5, concurrent.futures.FIRST_COMPLETED)
+                if ended:
+                    progress.clear()
+                for each in ended:
+                    done.append(each.result())
+                    tell(each.result())
+                if waiting:
+                    progress.show(done)
+
+        run(sorted((part for part in parts if not part.alone), key=progress.estimate,
+                   reverse=True))
+        for part in parts:
+            if part.alone:
+                run([part])
+    progress.save()
 
 
 def summarise(parts, seconds):
-    print("\n%-26s %7s %7s %7s %9s" % ("", "passed", "failed", "skipped", "seconds"))
+    print(f"\n{'':<26} {'passed':>7} {'failed':>7} {'skipped':>7} {'seconds':>9}")
     for area in dict.fromkeys(part.area for part in parts):
         mine = [part for part in parts if part.area == area]
         count = sum((part.count() for part in mine), Counter())
         red = ", ".join(part.name for part in mine if part.count()[FAIL])
-        print("%-26s %7d %7d %7d %9.1f%s" % (
-            area, count[OK], count[FAIL], count[SKIP], sum(part.seconds for part in mine),
-            "   FAILED: " + red if red else ""))
-    print("%-26s %36.1f" % ("whole run", seconds))
+        print(f"{area:<26} {count[OK]:7} {count[FAIL]:7} {count[SKIP]:7} "
+              f"{sum(part.seconds for part in mine):9.1f}"
+              f"{'   FAILED: ' + red if red else ''}")
+    print(f"{'whole run':<26} {seconds:33.1f}")
     reasons = Counter(lines[0] for part in parts for status, _, lines in part.results
                       if status == SKIP)
     if reasons:
         print("\nskipped:")
         for reason, times in reasons.most_common():
-            print("%5d  %s" % (times, reason or "(no reason given)"))
+            print(f"{times:5}  {clean(reason) or '(no reason given)'}")
     for part in parts:
         tell_failures(part)
     count = sum((part.count() for part in parts), Counter())
-    print("\n%d passed, %d failed, %d skipped" % (count[OK], count[FAIL], count[SKIP]))
+    print(f"\n{count[OK]} passed, {count[FAIL]} failed, {count[SKIP]} skipped")
     return count[FAIL]
 
 
 def write_junit(folder, parts):
     """One file per part, in the form CI systems read."""
-    def printable(text):    # XML 1.0 has no place for control characters, not even escaped
-        return "".join(c if c == "\n" or " " <= c <= "\ud7ff" else "?" for c in text)
-
     folder.mkdir(parents=True, exist_ok=True)
     for part in parts:
-        count = part.count()
-        suite = ElementTree.Element(
-            "testsuite", name=str(part), tests=str(len(part.results)), errors="0",
-            failures=str(count[FAIL]), skipped=str(count[SKIP]), time="%.3f" % part.seconds)
-        for status, name, lines in part.results:
-            case = ElementTree.SubElement(suite, "testcase", classname=str(part),
-                                          name=printable(name))
-            if status == FAIL:
-                failure = ElementTree.SubElement(case, "failure", message=printable(name))
-                failure.text = printable("\n".join(lines))
-            elif status == SKIP:
-                ElementTree.SubElement(case, "skipped", message=printable(lines[0]))
-        ElementTree.ElementTree(suite).write(
-            str(folder / (str(part).replace("/", "-") + ".xml")), "utf-8", True)
+        results = [reports.Result(status, name, 0.0, (lines or [""])[0] if status == SKIP
+                                  else name, lines) for status, name, lines in part.results]
+        reports.write_junit(folder / f"{str(part).replace('/', '-')}.xml", str(part), results)
 
 
 def parse(arguments):
@@ -360,8 +388,9 @@ def parse(arguments):
     add = parser.add_argument
     add("only", metavar="PART", nargs="*", help="only the parts with this in their name")
     add("--steps", metavar="N,...", default="", help="only the parts of these steps")
-    add("--jobs", type=int, default=2, metavar="N",
-        help="how many parts that measure no time run at once (default: 2)")
+    add("--jobs", type=int, default=max(3, (os.cpu_count() or 1) + 1), metavar="N",
+        help="how many parts that measure no time run at once (default: one more than there "
+        "are processors, at least 3)")
     add("--junit", type=pathlib.Path, metavar="DIR", help="write JUnit XML, a file per part")
     add("--list", action="store_true", help="list the parts and end")
     add("--tree", type=pathlib.Path, default=HERE.parents[1], help=argparse.SUPPRESS)
@@ -371,7 +400,7 @@ def parse(arguments):
                            help="passed on to check-server.py")
     settings = parser.parse_args(arguments)
     if not re.fullmatch(r"(\d+(,\d+)*)?", settings.steps):
-        parser.error("--steps takes numbers, such as 1,6, not %r" % settings.steps)
+        parser.error(f"--steps takes numbers, such as 1,6, not {settings.steps!r}")
     settings.steps = {int(number) for number in re.findall(r"\d+", settings.steps)}
     if settings.jobs < 1:
         parser.error("--jobs must be at least 1")
@@ -391,15 +420,10 @@ def main(arguments=None):
         parser.error("there is no such part")
     if settings.list:
         for part in parts:
-            print("%-44s %s" % (part, shlex.join(part.command)))
+            print(f"{part!s:<44} {reports.quote(part.command)}")
         return 0
-    signal.signal(signal.SIGTERM, lambda *_: sys.exit(128 + signal.SIGTERM))
     began = time.monotonic()
-    runner = Runner(settings.tree, settings.slow)
-    try:
-        run_all(parts, runner, settings.jobs)
-    except KeyboardInterrupt:
-        return 128 + signal.SIGINT
+    run_all(parts, Runner(settings.tree, settings.slow), settings.jobs)
     failed = summarise(parts, time.monotonic() - began)
     if settings.junit:
         write_junit(settings.junit, parts)
@@ -407,4 +431,4 @@ def main(arguments=None):
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    processes.program(main, grace=GRACE)

@@ -4,13 +4,19 @@ with a part must be counted, named, and reflected in the exit status."""
 
 import pathlib
 import shutil
+import signal
 import subprocess
 import sys
 import tempfile
+import time
 import unittest
 from xml.etree import ElementTree
 
 CHECK_ALL = pathlib.Path(__file__).resolve().parent / "check-all.py"
+sys.path.insert(0, str(CHECK_ALL.parents[2] / "clients"))
+
+from lib import figures     # noqa: E402
+
 SERVER = """
 import sys
 print("# " + " ".join(sys.argv[1:]))
@@ -29,23 +35,23 @@ class CheckAllTest(unittest.TestCase):
     def put(self, path, text=""):
         path = self.tree / path
         path.parent.mkdir(parents=True, exist_ok=True)
-        path.write_text(text)
+        path.write_text(text, encoding="utf-8")
         path.chmod(0o755)
 
     def program(self, name, *output, then="", area="common"):
         """A test program, "built" from its source: prints lines, then does something."""
-        self.put("%s/tests/%s.c" % (area, name))
-        self.put("%s/build/tests/%s" % (area, name),
+        self.put(f"{area}/tests/{name}.c")
+        self.put(f"{area}/build/tests/{name}",
                  "#!/bin/sh\ncat <<END\n%s\nEND\n%s\n" % ("\n".join(output), then))
 
     def step(self, number, flags=""):
-        folder = "step%d_x" % number
+        folder = f"step{number}_x"
         self.put("clients/check-server.py", SERVER)
         self.put("clients/tests/inject.py", INJECT)
         self.put(folder + "/server")
         self.put(folder + "/tests/lesson.py")
         self.put(folder + "/Makefile", "print-suite-args:\n\t@echo $(FLAGS$(VARIANT))\n"
-                 "FLAGS = %s\nFLAGSpool = --capacity 4\n" % flags)
+                 f"FLAGS = {flags}\nFLAGSpool = --capacity 4\n")
 
     def run_it(self, *arguments, **environment):
         done = subprocess.run(
@@ -117,13 +123,60 @@ class CheckAllTest(unittest.TestCase):
         self.program("test_a", "1..1", "ok 1", then="setsid sleep 61 &")
         self.expect(1, "1 passed, 1 failed, 0 skipped", "left processes behind: sleep 61")
 
+    def test_output_without_end(self):
+        self.program("test_a", "1..1", "ok 1", then="exec yes")
+        said = self.expect(1, "1 passed, 1 failed, 0 skipped", "printed more than 32 MiB")
+        self.assertLess(len(said), 10000)
+        self.assertLess((self.tree / "build/check/common-test_a.out").stat().st_size, 1 << 28)
+
+    def test_what_looks_like_a_result_and_is_none(self):
+        self.program("test_a", "1..1", "ok 1 - a", "# b\x0cnot ok 2 - b\r# \u2028not ok 3 - c")
+        self.put("clients/tests/test_b.py", "import os, unittest\n"
+                 "class T(unittest.TestCase):\n"
+                 "    def test_a(self): os.system('echo not ok 5 - x; echo 1..9')\n")
+        self.expect(0, "2 passed, 0 failed, 0 skipped")
+
+    def test_output_that_no_terminal_and_no_xml_may_see(self):
+        self.put("common/tests/test_a.c")
+        self.put("common/build/tests/test_a", "#!/bin/sh\n"
+                 "printf 'not ok 1 - \\374ber \\033[31m\\n# \\377\\000\\n1..1\\n'; exit 1\n")
+        said = self.expect(1, "0 passed, 1 failed, 0 skipped", "\\x1b[31m",
+                           arguments=("--junit", str(self.tree / "junit")),
+                           LC_ALL="C", PYTHONIOENCODING="ascii")
+        self.assertTrue(all(char == "\n" or char.isprintable() for char in said))
+        ElementTree.parse(str(self.tree / "junit/common-test_a.xml"))
+
+    @unittest.skipUnless(figures.AVAILABLE, "needs Linux's /proc")
+    def test_signals_end_what_was_started(self):
+        self.program("test_a", "1..1", "ok 1", then="setsid sleep 62 & sleep 62")
+        for number in signal.SIGHUP, signal.SIGINT, signal.SIGTERM:
+            run = subprocess.Popen([sys.executable, str(CHECK_ALL), "--tree", str(self.tree)],
+                                   stdout=subprocess.DEVNULL)
+            deadline = time.monotonic() + 10
+            while self.sleepers() < 2 and time.monotonic() < deadline:
+                time.sleep(0.01)
+            run.send_signal(number)
+            self.assertEqual(run.wait(15), 128 + number)
+            self.assertEqual(self.sleepers(), 0)
+
+    @staticmethod
+    def sleepers():
+        return sum(figures.command_line(pid) == "sleep 62" for pid in figures.table())
+
+    def test_many_reports_of_a_sanitizer_are_one_failure(self):
+        self.program("test_a", "1..1", "ok 1", then="for i in 1 2 3; do echo ERROR $i > "
+                     "build/check/common-test_a.sanitizer.$i; done")
+        said = self.expect(1, "1 passed, 1 failed, 0 skipped", "a sanitizer complained 3 times",
+                           "2 more in", "ERROR 1")
+        self.assertNotIn("ERROR 2", said)
+
     @unittest.skipUnless(shutil.which("gcc"), "needs gcc")
     def test_what_a_sanitizer_says_of_a_process_nobody_looks_at(self):
         self.program("test_a", "1..1", "ok 1 - a", then="build/leaks 2>/dev/null || true")
         self.program("test_b", "1..1", "ok 1 - b", then="build/ends")
         (self.tree / "build").mkdir()
         for name, body in ("leaks", "volatile char *p = malloc(9); p = 0"), ("ends", "exit(0)"):
-            source = "#include <stdlib.h>\nint main(void) { %s; }" % body
+            source = f"#include <stdlib.h>\nint main(void) {{ {body}; }}"
             if subprocess.run(["gcc", "-fsanitize=address", "-w", "-x", "c", "-", "-o",
                                str(self.tree / "build" / name)],
                               input=source, encoding="utf-8").returncode:
@@ -148,7 +201,7 @@ class CheckAllTest(unittest.TestCase):
         self.step(1)
         self.put("step8_ae/server")
         self.put("step8_ae/Makefile", "print-suite-args:\n")
-        self.expect(0, "6 passed, 0 failed, 2 skipped")
+        self.expect(0, "8 passed, 0 failed, 4 skipped")
 
     def test_cmocka_s_own_dialect(self):
         self.program("test_a", "1..2", "not ok 1 # SKIP b", "ok 2 - a", "# ok - g")
@@ -168,20 +221,21 @@ class CheckAllTest(unittest.TestCase):
         self.put("step2_x/build/variants/pool", "")
         said = self.run_it("--list", "--full")[1]
         self.assertEqual(said.count("inject.py"), 3)
+        self.assertEqual(said.count(" --timed "), said.count(" --not-timed "))
         lines = [line.replace(str(self.tree) + "/", "") for line in said.splitlines()
-                 if "inject.py" not in line]
+                 if "inject.py" not in line and " --timed " not in line]
         self.assertEqual([line.partition(" --tap --ephemeral ")[2] for line in lines], [
-            "--serial --full --also step1_x/tests/lesson.py step1_x/server",
-            "--full --also step2_x/tests/lesson.py step2_x/server",
-            "--capacity 4 --full step2_x/build/variants/pool"])
+            "--serial --full --not-timed --also step1_x/tests/lesson.py step1_x/server",
+            "--full --not-timed --also step2_x/tests/lesson.py step2_x/server",
+            "--capacity 4 --full --not-timed step2_x/build/variants/pool"])
         self.assertIn("--capacity 4 --quick", self.run_it("--list")[1])
-        self.expect(0, "6 passed, 0 failed, 3 skipped", "3  one at a time")
+        self.expect(0, "8 passed, 0 failed, 5 skipped", "5  one at a time")
 
     def test_steps(self):
         for number in 1, 2, 3:
             self.step(number)
         self.program("test_a", "1..1", "ok 1")
-        said = self.expect(0, "4 passed, 0 failed, 2 skipped", arguments=("--steps", "1,3"))
+        said = self.expect(0, "6 passed, 0 failed, 4 skipped", arguments=("--steps", "1,3"))
         self.assertNotIn("step2_x", said)
 
     def test_a_server_that_was_not_built(self):
@@ -189,7 +243,7 @@ class CheckAllTest(unittest.TestCase):
         self.step(1)
         (self.tree / "step1_x/server").unlink()
         self.put("clients/check-server.py", "import sys\nsys.exit('not an executable file')\n")
-        self.expect(1, "1 passed, 1 failed, 0 skipped", "not an executable file")
+        self.expect(1, "1 passed, 2 failed, 0 skipped", "not an executable file")
 
     def test_junit(self):
         self.program("test_a", "1..2", "ok 2", "not ok 1 - a<b", "# \001")

@@ -9,8 +9,8 @@ import subprocess
 import tempfile
 import unittest
 
-HERE = pathlib.Path(__file__).resolve().parent
-SPEC = importlib.util.spec_from_file_location("memcheck", str(HERE.parent / "tools/memcheck.py"))
+TOOL = pathlib.Path(__file__).resolve().parents[1] / "tools/memcheck.py"
+SPEC = importlib.util.spec_from_file_location("memcheck", str(TOOL))
 memcheck = importlib.util.module_from_spec(SPEC)
 SPEC.loader.exec_module(memcheck)
 

@@ -10,13 +10,18 @@ import pathlib
 import sys
 import unittest
 
+sys.path.insert(0, str(pathlib.Path(__file__).resolve().parents[2] / "clients"))
+
+from lib.processes import program           # noqa: E402
+from lib.reports import tap_comment, tap_line   # noqa: E402
+
 
 class Tap(unittest.TestResult):
     """One line per test; what went wrong follows it as comment lines."""
 
-    def __init__(self, module):
+    def __init__(self, module, out):
         super().__init__()
-        self.module = module
+        self.module, self.out = module, out
         self.count = self.failed = 0
         self.clear()
 
@@ -33,11 +38,10 @@ class Tap(unittest.TestResult):
         self.count += 1
         self.failed += bool(self.wrong)
         name = test.id().replace(self.module + ".", "", 1)
-        skip = "" if self.skipped_because is None else " # SKIP " + self.skipped_because
-        print("%s %d - %s%s" % ("not ok" if self.wrong else "ok", self.count, name, skip))
-        for line in "\n".join(self.wrong).splitlines():
-            print("# " + line)
-        sys.stdout.flush()
+        skip = "" if self.skipped_because is None else f"SKIP {self.skipped_because}"
+        self.out.write(tap_line(not self.wrong, self.count, name, skip) + "\n")
+        self.out.write(tap_comment("\n".join(self.wrong)) if self.wrong else "")
+        self.out.flush()
 
     def addError(self, test, error):
         self.wrong.append(self._exc_info_to_string(error, test))
@@ -49,8 +53,8 @@ class Tap(unittest.TestResult):
 
     def addSubTest(self, test, subtest, error):
         if error is not None:
-            self.wrong.append("%s\n%s" % (subtest._subDescription(),
-                                          self._exc_info_to_string(error, test)))
+            self.wrong.append(subtest._subDescription())
+            self.wrong.append(self._exc_info_to_string(error, test))
 
     def addSkip(self, test, reason):
         self.skipped_because = reason.replace("\n", " ")
@@ -66,16 +70,19 @@ def main():
     if len(sys.argv) != 2 or not os.path.isfile(sys.argv[1]):
         print("usage: unittest_tap.py FILE.py", file=sys.stderr)
         return 2
+    # What tests and their programs print must not be taken for results.
+    out = os.fdopen(os.dup(1), "w", encoding="utf-8")
+    os.dup2(2, 1)
     path = pathlib.Path(sys.argv[1]).resolve()
     sys.path[0] = str(path.parent)
     spec = importlib.util.spec_from_file_location(path.stem, path)
     module = sys.modules[path.stem] = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(module)
-    result = Tap(path.stem)
+    result = Tap(path.stem, out)
     unittest.defaultTestLoader.loadTestsFromModule(module).run(result)
-    print("1..%d" % result.count)
+    print(f"1..{result.count}", file=out, flush=True)
     return 1 if result.failed else 0
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    program(main)

@@ -20,6 +20,11 @@ import subprocess
 import sys
 
 TREE = pathlib.Path(__file__).resolve().parents[2]
+sys.path.insert(0, str(TREE / "clients"))
+
+from lib.processes import Process, program  # noqa: E402
+from lib.reports import unavailable     # noqa: E402
+
 COPY = TREE / "build" / "coverage"
 FLAGS = "-O0 -g --coverage -fprofile-update=atomic"
 EXIT = """/* Counts are written by exit, and now also by _exit, which ends forked children; but
@@ -77,7 +82,7 @@ def ranges(numbers):
             spans[-1][1] = number
         else:
             spans.append([number, number])
-    return " ".join("%d" % a if a == b else "%d-%d" % (a, b) for a, b in spans)
+    return " ".join(f"{a}" if a == b else f"{a}-{b}" for a, b in spans)
 
 
 def limit_of(name):
@@ -106,16 +111,15 @@ def collect():
 def report(counts):
     """Prints the table; returns the names of the files that fall short."""
     short = []
-    print("\n%-36s %6s %8s   %s" % ("", "lines", "reached", "not reached"))
+    print(f"\n{'':<36} {'lines':>6} {'reached':>8}   {'not reached'}")
     for name, lines in sorted(counts.items()):
         limit = limit_of(name)
         if limit is None or not lines:
             continue
         missed = [number for number, count in sorted(lines.items()) if not count]
         share = 100 * (len(lines) - len(missed)) / len(lines)
-        print("%-36s %6d %7.1f%%   %s%s" % (
-            name, len(lines), share, ranges(missed),
-            "   BELOW %d %%" % limit if share < limit else ""))
+        print(f"{name!s:<36} {len(lines):6} {share:7.1f}%   "
+              f"{ranges(missed)}{f'   BELOW {limit} %' if share < limit else ''}")
         if share < limit:
             short.append(name)
     return short
@@ -132,23 +136,22 @@ def main():
     if sys.platform == "darwin":
         absent = ["gcc is clang on this system"]
     if absent:
-        demanded = os.environ.get("REQUIRE_ALL", "0") != "0"
-        print("%s  coverage: %s" % ("FAIL" if demanded else "skip", ", ".join(absent)))
-        return 1 if demanded else 0
+        return unavailable("coverage", ", ".join(absent))
     os.umask(0)     # servers that gave up their rights are to add to the counts as well
     if not settings.keep:
         copy_tree()
         if not build():
             print("FAIL  coverage: the build failed")
             return 1
-    subprocess.run(
-        [sys.executable, str(COPY / "common/tests/check-all.py"), "--quick", *settings.parts],
-        env={**os.environ, "CHECK_SLOW": os.environ.get("CHECK_SLOW", "2")})
+    command = [sys.executable, str(COPY / "common/tests/check-all.py"), "--quick"]
+    environment = {**os.environ, "CHECK_SLOW": os.environ.get("CHECK_SLOW", "2")}
+    with Process([*command, *settings.parts], stdout=1, stderr=2, env=environment) as tests:
+        tests.wait(None)
     short = report(collect())
-    print("\n%s" % ("below the limit: " + ", ".join(short) if short else
-                    "every file reaches its limit"))
+    print("\nbelow the limit: " + ", ".join(short) if short else
+          "\nevery file reaches its limit")
     return 1 if short else 0
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    program(main, grace=5)

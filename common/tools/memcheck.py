@@ -3,29 +3,34 @@
 
     memcheck.py [PART...]       only programs with this in their path
 
-Looks for memory errors, leaks, and descriptors that are still open at the end. Whether the
-tests pass is `make check`'s business: some of them ask for limits that valgrind does not keep.
-What valgrind said is kept in build/memcheck/. Exit status 1 if anything was found.
+Looks for memory errors, leaks, and descriptors that are still open at the end. `make check`
+tells whether the tests pass: some of them set limits that valgrind does not keep. What valgrind
+reports is kept in build/memcheck/. Exit status 1 if it reported anything.
 """
 
-import os
 import pathlib
 import re
 import shlex
 import shutil
-import subprocess
 import sys
 
 TREE = pathlib.Path(__file__).resolve().parents[2]
+sys.path.insert(0, str(TREE / "clients"))
+
+from lib import tree                                # noqa: E402
+from lib.processes import Process, capture, program     # noqa: E402
+from lib.reports import clean, unavailable          # noqa: E402
+
 LOGS = TREE / "build" / "memcheck"
 FOUND = 99      # valgrind's exit status for a finding
 SLOW = "5"      # how much more patience the suite is asked to have
 LIMIT = 300     # seconds, for one unit test
-UNKNOWN = ["io_uring"]      # to valgrind 3.19: its server there never hears of a client
-# Opened by whoever started the program; or by a server, to have it as long as it lives.
+SUITE_LIMIT = 1800
+UNKNOWN = ["io_uring"]      # to valgrind 3.19: there the server is never told of a client
+# Opened by the program's parent; or by a server that keeps it as long as it lives.
 OPEN_TO_THE_END = re.compile(r"^Open .*(<inherited|\b(cli_wakeup_fd|cli_start) )", re.S)
-CASES = """known-exchange many-messages-in-one-packet half-close-with-answers-owed late-reader
-    random-fragments reset-* vanish-in-mid-send never-reading-client events-of-one-lap
+CASES = """known-exchange many-messages-in-one-packet half-close-with-unsent-answers late-reader
+    random-fragments reset-* disconnect-in-mid-send never-reading-client reused-descriptors
     interrupted max-clients idle-timeout help-and-version wrong-command-lines
     stats-file stop-with-clients stop-alone stop-under-load""".split()
 
@@ -33,8 +38,8 @@ CASES = """known-exchange many-messages-in-one-packet half-close-with-answers-ow
 def valgrind(name, program):
     """The command that runs a program; each process of it gets a log of its own."""
     return ["valgrind", "--quiet", "--leak-check=full", "--track-fds=yes",
-            "--suppressions=%s" % (TREE / "common/tools/valgrind.supp"),
-            "--error-exitcode=%d" % FOUND, "--log-file=%s/%s.%%p.log" % (LOGS, name), program]
+            f"--suppressions={TREE / 'common/tools/valgrind.supp'}",
+            f"--error-exitcode={FOUND}", f"--log-file={LOGS}/{name}.%p.log", program]
 
 
 def findings(pattern):
@@ -47,64 +52,56 @@ def findings(pattern):
                 yield paragraph.strip()
 
 
-def unit_test(program):
-    """Descriptors are the main process's affair, and only if every test cleared up."""
-    name = program.name
-    with subprocess.Popen(valgrind(name, str(program)), stdin=subprocess.DEVNULL,
-                          stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL) as process:
-        try:
-            status = process.wait(LIMIT)
-        except subprocess.TimeoutExpired:
-            process.kill()
-            return ["not done after %d s" % LIMIT]
-    found = [text for text in findings(name + ".*.log") if not text.startswith("Open ")]
+def unit_test(path):
+    """Only the main process must have closed its descriptors, and only if every test passed."""
+    with Process(valgrind(path.name, str(path))) as process:
+        status = process.wait(LIMIT)
+        if process.flooded:
+            return ["it printed without end"]
+        if status is None:
+            return [f"not done after {LIMIT} s"]
+    if not list(LOGS.glob(f"{path.name}.{process.pid}.log")):
+        return ["valgrind wrote no log: was it run at all?"]
+    found = [text for text in findings(f"{path.name}.*.log") if not text.startswith("Open ")]
     if status == 0:
-        found += [text for text in findings("%s.%d.log" % (name, process.pid))
+        found += [text for text in findings(f"{path.name}.{process.pid}.log")
                   if text.startswith("Open ")]
     return found
 
 
-def server(program):
-    """The suite's verdict counts for this much: a server with a finding ends with FOUND."""
-    name = "%s-%s" % (program.relative_to(TREE).parts[0], program.name)
+def server(path):
+    """A server with a finding ends with status FOUND, by which the suite notices it."""
+    name = f"{path.relative_to(TREE).parts[0]}-{path.name}"
     wrapper = LOGS / name
-    wrapper.write_text("#!/bin/sh\nexec %s \"$@\"\n" % " ".join(
-        shlex.quote(word) for word in valgrind(name, str(program))))
+    command = " ".join(shlex.quote(word) for word in valgrind(name, str(path)))
+    wrapper.write_text(f"#!/bin/sh\nexec {command} \"$@\"\n")
     wrapper.chmod(0o755)
-    step, variant = program.parent, []
-    if program.name != "server":
-        step, variant = program.parents[2], ["VARIANT=" + program.name]
-    told = subprocess.run(["make", "-s", "--no-print-directory", "-C", str(step),
-                           "print-suite-args", *variant],
-                          stdout=subprocess.PIPE, encoding="utf-8")
-    options = shlex.split(told.stdout)
-    cut = options.index("--") if "--" in options else len(options)
+    subject = next(each for each in tree.servers(TREE) if each.path == path)
+    options, arguments = tree.suite_arguments(subject)
     only = [word for case in CASES for word in ("--only", case)]
-    done = subprocess.run(
+    done = capture(
         [sys.executable, str(TREE / "clients/check-server.py"), "--quick", "--ephemeral",
-         "--slow-factor", SLOW, *only, *options[:cut], str(wrapper), *options[cut:]],
-        stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, encoding="utf-8")
-    (LOGS / (name + ".suite")).write_text(done.stdout)
-    if " 0 passed" in "\n" + done.stdout or done.returncode not in (0, 1):
-        return ["the suite tested nothing: %s" % done.stdout[-500:]]
+         "--slow-factor", SLOW, *only, *options, str(wrapper),
+         *(["--", *arguments] if arguments else [])], SUITE_LIMIT)
+    (LOGS / (name + ".suite")).write_text(done.stdout + done.stderr, encoding="utf-8")
+    if done.status not in (0, 1) or not re.search(r"^[1-9]\d* passed", done.stdout, re.M):
+        return [f"the suite tested nothing: {done.trouble} {done.stdout[-500:]}"]
     return list(findings(name + ".*.log"))
 
 
 def programs():
     for path in sorted([*TREE.glob("*/build/tests/*"), *TREE.glob("*/build/load/tests/*")]):
-        if path.name.startswith(("test_", "replay_")) and path.is_file() \
-                and os.access(str(path), os.X_OK):
+        if path.name.startswith(("test_", "replay_")) and tree.is_program(path):
             yield path, unit_test
-    for path in sorted([*TREE.glob("step*_*/server"), *TREE.glob("step*_*/build/variants/*")]):
-        if path.is_file() and os.access(str(path), os.X_OK):
-            yield path, None if path.name in UNKNOWN else server
+    for subject in tree.servers(TREE):
+        if tree.is_program(subject.path):
+            yield subject.path, None if subject.path.name in UNKNOWN else server
 
 
-def main(only):
+def main():
+    only = sys.argv[1:]
     if shutil.which("valgrind") is None:
-        demanded = os.environ.get("REQUIRE_ALL", "0") != "0"
-        print("%s  memcheck: valgrind is not installed" % ("FAIL" if demanded else "skip"))
-        return 1 if demanded else 0
+        return unavailable("memcheck", "valgrind is not installed")
     shutil.rmtree(str(LOGS), ignore_errors=True)
     LOGS.mkdir(parents=True)
     failed = ran = 0
@@ -113,19 +110,20 @@ def main(only):
         if only and not any(word in name for word in only):
             continue
         if run is None:
-            print("skip  %s: under valgrind its system calls do nothing" % name)
+            print(f"skip  {name}: under valgrind its system calls do nothing")
             continue
         found = run(path)
         ran += 1
         failed += bool(found)
-        print("%-5s %s" % ("FAIL" if found else "ok", name), flush=True)
+        print(f"{'FAIL' if found else 'ok':<5} {name}", flush=True)
         for paragraph in found[:5]:
-            print("      " + paragraph.replace("\n", "\n      "))
+            for line in paragraph.split("\n"):
+                print("      " + clean(line))
         if len(found) > 5:
-            print("      ... and %d more in build/memcheck/" % (len(found) - 5))
-    print("memcheck: %d programs, %d with findings" % (ran, failed))
+            print(f"      ... and {len(found) - 5} more in build/memcheck/")
+    print(f"memcheck: {ran} programs, {failed} with findings")
     return 1 if failed or not ran else 0
 
 
 if __name__ == "__main__":
-    sys.exit(main(sys.argv[1:]))
+    program(main)

@@ -3,17 +3,22 @@
 
 Watch, from row to row, the virtual memory: what a stack reserves depends on who chose its
 size. Watch how little of it becomes resident: nobody pays for a page before touching it. Then
-watch silent clients take all the room there is, and --max-clients and --idle-timeout deal
-with them. Needs Linux's /proc.
+watch idle clients take all the room there is, and --max-clients and --idle-timeout deal with
+them. Needs Linux's /proc.
 """
 
 import argparse
 import os
+import pathlib
 import resource
 import socket
-import subprocess
 import sys
 import time
+
+sys.path.insert(0, str(pathlib.Path(__file__).resolve().parents[2] / "clients"))
+
+from lib import figures, servers            # noqa: E402
+from lib.processes import program           # noqa: E402
 
 HERE = os.path.dirname(os.path.abspath(__file__))
 STEP2 = os.path.join(HERE, "..", "server")
@@ -22,45 +27,25 @@ STEP6 = os.path.join(HERE, "..", "..", "step6_epoll", "server")
 PATIENCE = 60
 
 
-class Server:
+class Server(servers.Server):
     """A running server: `with Server(PROGRAM, OPTION...) as server`."""
 
     def __init__(self, *command):
-        self.process = subprocess.Popen([*command, "--quiet", "0"], stdout=subprocess.PIPE,
-                                        encoding="utf-8")
-        words = self.process.stdout.readline().rpartition(":")
-        if not words[2].strip().isdigit():
-            raise OSError("%s does not start" % command[0])
-        self.port = int(words[2])
-
-    def __enter__(self):
-        return self
-
-    def __exit__(self, *_):
-        self.process.terminate()
-        self.process.stdout.read()
-        self.process.stdout.close()
-        self.process.wait()
-
-    def connect(self):
-        return socket.create_connection(("127.0.0.1", self.port), PATIENCE)
+        super().__init__([*command, "--quiet"])
 
     def crowd(self, count):
-        """So many clients who were greeted, and are silent."""
-        clients = [self.connect() for _ in range(count)]
+        """So many clients that were greeted, and are idle."""
+        clients = [self.connect(PATIENCE) for _ in range(count)]
         for client in clients:
             if client.recv(1) != b"*":
                 raise OSError("a client was not greeted")
         return clients
 
     def status(self):
-        """The number of threads, and memory in KiB: /proc/PID/status, but what is resident from
-        smaps_rollup, which counts the pages, where VmRSS lags behind by some."""
-        lines = {}
-        for name in "status", "smaps_rollup":
-            with open("/proc/%d/%s" % (self.process.pid, name), encoding="ascii") as file:
-                lines.update(line.split(":", 1) for line in file if ":" in line)
-        return [int(lines[key].split()[0]) for key in ("Threads", "VmSize", "Rss", "VmPTE")]
+        """The number of threads, and memory in KiB: reserved, resident, page tables."""
+        return [figures.threads(self.pid)] + [
+            figure(self.pid) // 1024 for figure in (
+                figures.virtual_bytes, figures.resident_bytes, figures.page_table_bytes)]
 
     def settle(self, threads):
         """Wait until no more threads than that are left: each closes its client, then ends.
@@ -85,32 +70,34 @@ def cost_row(name, program, count):
         after = server.status()
         close_all(clients)
     memory = [(b - a) / count for a, b in zip(before[1:], after[1:])]
-    print("  %-34s %7d %10.1f KiB %9.1f KiB %9.1f KiB" % (name, after[0], *memory), flush=True)
+    reserved, resident, tables = memory
+    print(f"  {name:<34} {after[0]:7} {reserved:10.1f} KiB {resident:9.1f} KiB "
+          f"{tables:9.1f} KiB", flush=True)
 
 
 def cost_table(count):
-    print("%d idle connections:\n" % count)
-    print("  %-34s %7s %14s %13s %13s" % ("", "threads", "reserved", "resident", "page tables"))
-    print("  %-34s %7s %14s %13s %13s" % ("", "", "each", "each", "each"))
-    for name, program in (("step 2, stacks by default", DEFAULT_STACKS),
-                          ("step 2, stacks of 256 KiB", STEP2), ("step 6, no thread", STEP6)):
-        if os.access(program, os.X_OK):
-            cost_row(name, program, count)
+    print(f"{count} idle connections:\n")
+    print(f"  {'':<34} {'threads':>7} {'reserved':>14} {'resident':>13} {'page tables':>13}")
+    print(f"  {'':<34} {'':>7} {'each':>14} {'each':>13} {'each':>13}")
+    for name, server in (("step 2, stacks by default", DEFAULT_STACKS),
+                         ("step 2, stacks of 256 KiB", STEP2), ("step 6, no thread", STEP6)):
+        if os.access(server, os.X_OK):
+            cost_row(name, server, count)
         else:
-            print("  %-34s is not built" % name)
+            print(f"  {name!s:<34} is not built")
 
 
 def attack(most, seconds):
-    print("\nSilent clients against step 2 with --max-clients %d --idle-timeout %d:\n"
-          % (most, seconds))
+    print(f"\nSilent clients against step 2 with --max-clients {most} --idle-timeout "
+          f"{seconds}:\n")
     with Server(STEP2, "--max-clients", str(most), "--idle-timeout", str(seconds)) as server:
         def tell(what, reason=""):
-            print(("  %-36s %4d threads   %s" % (what, server.status()[0], reason)).rstrip(),
+            print((f"  {what!s:<36} {server.status()[0]:4} threads   {reason}").rstrip(),
                   flush=True)
 
         began, alone = time.monotonic(), server.status()[0]
         silent = server.crowd(most)
-        tell("%d are in, and never say a word" % most)
+        tell(f"{most} are in, and never say a word")
         with server.connect() as client:
             tell("the next is " + ("in" if client.recv(1) else "turned away"),
                  "<- --max-clients")
@@ -119,7 +106,7 @@ def attack(most, seconds):
                 raise OSError("a silent client was sent something")
         gone = time.monotonic() - began
         server.settle(alone)
-        tell("after %.1f s all of them are dropped" % gone, "<- --idle-timeout")
+        tell(f"after {gone:.1f} s all of them are dropped", "<- --idle-timeout")
         close_all(silent)
         with server.connect() as client:
             client.recv(1)
@@ -132,7 +119,7 @@ def allow_descriptors(count):
     """For us and the servers, which inherit it."""
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     if hard != resource.RLIM_INFINITY and hard < count:
-        raise OSError("%d connections need more descriptors than ulimit -Hn allows" % count)
+        raise OSError(f"{count} connections need more descriptors than ulimit -Hn allows")
     if soft != resource.RLIM_INFINITY and soft < count:
         resource.setrlimit(resource.RLIMIT_NOFILE, (count, hard))
 
@@ -151,9 +138,4 @@ def main():
 
 
 if __name__ == "__main__":
-    try:
-        main()
-    except KeyboardInterrupt:
-        sys.exit(130)
-    except OSError as problem:
-        sys.exit("idle_threads: %s" % problem)
+    program(main, "idle_threads")

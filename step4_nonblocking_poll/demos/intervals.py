@@ -9,14 +9,19 @@ bad. Nearly every recv call is in vain, and select's row shows that none of them
 import argparse
 import json
 import os
+import pathlib
 import random
 import socket
 import statistics
-import subprocess
 import sys
 import tempfile
 import threading
 import time
+
+sys.path.insert(0, str(pathlib.Path(__file__).resolve().parents[2] / "clients"))
+
+from lib.processes import program           # noqa: E402
+from lib.servers import Server          # noqa: E402
 
 ROOT = os.path.join(os.path.dirname(os.path.abspath(__file__)), "..", "..")
 POLLING = os.path.join(ROOT, "step4_nonblocking_poll", "server")
@@ -69,15 +74,8 @@ def measure(command, clients, seconds):
     """Run a server for the crowd. Return its costs and the answer times."""
     with tempfile.TemporaryDirectory() as folder:
         costs = os.path.join(folder, "stats.json")
-        server = subprocess.Popen([*command, "--quiet", "--stats", costs, "0"],
-                                  stdout=subprocess.PIPE, encoding="utf-8")
-        with server:
-            try:
-                host, _, port = server.stdout.readline().split()[-1].rpartition(":")
-                times = crowd((host.strip("[]"), int(port)), clients, seconds)
-            finally:
-                server.terminate()
-                server.stdout.read()
+        with Server([*command, "--quiet", "--stats", costs]) as server:
+            times = crowd(server.address, clients, seconds)
         with open(costs, encoding="ascii") as file:
             return json.load(file), times
 
@@ -85,9 +83,20 @@ def measure(command, clients, seconds):
 def row(name, cost, times, seconds):
     cpu = cost["cpu_user_seconds"] + cost["cpu_system_seconds"]
     in_vain = 100 * cost["recv_again"] / max(1, cost["recv_calls"])
-    return "%-16s %6.0f ms %4.0f %% %12d %8.1f %% %13.2f ms" % (
-        name, 1000 * cpu, 100 * cpu / seconds, cost["recv_calls"], in_vain,
-        1000 * statistics.median(times))
+    return (f"{name:<16} {1000 * cpu:6.0f} ms {100 * cpu / seconds:4.0f} % "
+            f"{cost['recv_calls']:12} {in_vain:8.1f} % "
+            f"{1000 * statistics.median(times):13.2f} ms")
+
+
+def compare(clients, seconds, intervals):
+    print(f"{clients} clients, each with a message every {1000 * PAUSE[0]:.0f} to "
+          f"{1000 * PAUSE[1]:.0f} ms, for {seconds:g} s:\n")
+    print(f"{'':<16} {'CPU time used':>16} {'recv calls':>12} {'EAGAIN':>10} "
+          f"{'median answer':>16}")
+    commands = [(f"interval {ms} ms", [POLLING, "--interval-ms", str(ms)])
+                for ms in intervals] + [("select (step 5)", [SELECT])]
+    for name, command in commands:
+        print(row(name, *measure(command, clients, seconds), seconds), flush=True)
 
 
 def main():
@@ -102,21 +111,8 @@ def main():
             and all(0 <= ms <= 10000 for ms in options.intervals)):
         parser.error("1 to 500 clients, 1 to 600 seconds, intervals from 0 to 10000 ms")
 
-    print("%d clients, each with a message every %d to %d ms, for %g s:\n" % (
-        options.clients, 1000 * PAUSE[0], 1000 * PAUSE[1], options.seconds))
-    print("%-16s %16s %12s %10s %16s" % ("", "CPU time used", "recv calls", "EAGAIN",
-                                         "median answer"))
-    servers = [("interval %d ms" % ms, [POLLING, "--interval-ms", str(ms)])
-               for ms in options.intervals] + [("select (step 5)", [SELECT])]
-    for name, command in servers:
-        print(row(name, *measure(command, options.clients, options.seconds), options.seconds),
-              flush=True)
+    compare(options.clients, options.seconds, options.intervals)
 
 
 if __name__ == "__main__":
-    try:
-        main()
-    except KeyboardInterrupt:
-        raise SystemExit(130)
-    except (OSError, IndexError, ValueError) as problem:
-        sys.exit("intervals: %s (are steps 4 and 5 built?)" % problem)
+    program(main, "intervals")

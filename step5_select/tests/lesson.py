@@ -2,7 +2,7 @@
 
 import os
 
-import check_server.newcomers   # noqa: F401  a case for this server, too
+import check_server.fair_accept   # noqa: F401  a case for this server, too
 from check_server import case
 
 FD_SETSIZE = 1024
@@ -16,7 +16,7 @@ def beyond_fd_setsize(t):
         first = s.connect().greeting()
         seated = [first]
         while len(seated) <= FD_SETSIZE:
-            client = s.knock()
+            client = s.try_client()
             if client is None:
                 break
             seated.append(client)
@@ -26,7 +26,7 @@ def beyond_fd_setsize(t):
         first.send(b"^abc").expect(b"bcd")
         seated[-1].send(b"^abc").expect(b"bcd")
         first.close()
-        t.check(s.eventually(s.knock), "there is room again, but nobody is let in")
+        t.check(s.eventually(s.try_client), "there is room again, but nobody is let in")
 
 
 @case("started with more descriptors open than the sets have places, it says so and ends")
@@ -35,7 +35,7 @@ def started_beyond_fd_setsize(t):
         for fd in range(3, FD_SETSIZE + 1):
             os.dup2(0, fd)
 
-    done = t.run("0", preexec_fn=open_many, close_fds=False)
+    done = t.run("0", prepare=open_many)
     t.check(done.status == 1, "exit status %d" % done.status)
     t.check(not done.stdout and "select" in done.stderr, "it says %r and %r"
             % (done.stdout, done.stderr))

@@ -15,8 +15,8 @@ def connect(address):
     try:
         return socket.create_connection(address, 10)
     except OSError as error:
-        raise OSError("cannot connect to %s port %d: %s"
-                      % (*address, error.strerror or error)) from error
+        raise OSError(f"cannot connect to {address[0]} port {address[1]}: "
+                      f"{error.strerror or error}") from error
 
 
 def receive(sock, owed):
@@ -55,14 +55,14 @@ def main():
         sock.sendall(b"^" + b"a" * (options.bytes - 1))
         owed = options.bytes - 1    # the ^ is not answered
         came = receive(sock, owed)
-        print("sent %d bytes, %d came back of %d" % (options.bytes, len(came), owed), end="")
+        print(f"sent {options.bytes} bytes, {len(came)} came back of {owed}", end="")
         stalled = len(came) < owed
-        print(", then nothing for %g s" % options.silence if stalled else "")
+        print(f", then nothing for {options.silence:g} s" if stalled else "")
         if stalled:
             sock.sendall(b"a")
             more = receive(sock, owed + 1 - len(came))
-            print("sent 1 byte more, %d came back; still missing: %d"
-                  % (len(more), owed + 1 - len(came) - len(more)))
+            print(f"sent 1 byte more, {len(more)} came back; still missing: "
+                  f"{owed + 1 - len(came) - len(more)}")
     return 1 if stalled else 0
 
 
@@ -72,4 +72,4 @@ if __name__ == "__main__":
     except KeyboardInterrupt:
         sys.exit(130)
     except OSError as problem:
-        sys.exit("edge_client: %s" % (problem.strerror or problem))
+        sys.exit(f"edge_client: {problem.strerror or problem}")

@@ -1,6 +1,6 @@
 """The lesson of step 6: the silent cost nothing."""
 
-import check_server.newcomers   # noqa: F401  a case for this server, too
+import check_server.fair_accept   # noqa: F401  a case for this server, too
 from check_server import case
 
 

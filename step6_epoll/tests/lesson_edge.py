@@ -2,7 +2,7 @@
 
 import time
 
-import check_server.newcomers   # noqa: F401  a case for this server, too
+import check_server.fair_accept   # noqa: F401  a case for this server, too
 from check_server import case
 from check_server.client import Flood
 from check_server.protocol import message

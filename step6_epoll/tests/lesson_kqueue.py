@@ -1,6 +1,6 @@
 """The lesson of kqueue: the silent cost nothing, and a client has one filter at a time."""
 
-import check_server.newcomers   # noqa: F401  a case for this server, too
+import check_server.fair_accept   # noqa: F401  a case for this server, too
 from check_server import case
 from check_server.protocol import message
 

@@ -1,14 +1,14 @@
-/* file_read - an echo server that has a large file to read.
+/* file_read - an echo server that reads a large file.
  *
  *     file_read [--mebibytes N]
  *
  *     first    read() until the end, in a callback      the loop waits for the disk
  *     then     uv_fs_read, piece by piece               a thread of the pool waits for it
  *
- * No loop can ask whether a file is ready: it always is, epoll will not have it, and read
- * sleeps when the bytes are not in memory (step 3's read_anything). So libuv reads files in its
- * pool. Watch the longest stall, the longest time the loop did not get round to a timer of one
- * millisecond; and what it means to an echo client, who sends small messages meanwhile.
+ * A loop cannot wait until a file is ready: poll says that it always is, epoll does not accept
+ * it, and read sleeps when the bytes are not in memory (step 3's read_anything). So libuv reads
+ * files in its pool of threads. Watch the longest stall: the longest time in which a timer of
+ * one millisecond was not called. An echo client sends small messages and measures the answers.
  */
 #include "echo.h"
 
@@ -26,23 +26,25 @@
 enum {
     PIECE_SIZE = 1024 * 1024,
     SCRATCH_SIZE = 4096,
-    LEAD_MS = 50, /* the client talks for so long before the reading begins, and after it */
+    LEAD_MS = 50, /* the client also sends for this time before and after the reading */
+    MEBIBYTES_MAX = 16 * 1024,
     USAGE = 2,
 };
 
 static uv_loop_t *loop;
 static struct sockaddr_in address; /* the echo server's */
-static char piece[PIECE_SIZE];     /* where the file is read to */
+static char piece[PIECE_SIZE];     /* the file is read into this */
 static int file;
 static size_t file_size;
 
-/* The loop's thread only. */
+/* Used by the loop's thread only. */
 static uv_timer_t heartbeat, schedule;
 static uint64_t last_beat, longest_stall, began, took;
 static size_t bytes_read;
 static void (*start_reading)(void);
 
-/* The client's thread: written by it, read when it has ended; finish tells it to end. */
+/* The client's thread writes the results; the loop reads them when the thread has ended. finish
+ * tells the thread to end. */
 static uv_thread_t client_thread;
 static uv_async_t client_ended;
 static uint64_t worst_answer;
@@ -66,7 +68,7 @@ static void end_client(uv_timer_t *timer)
 static void reading_done(void)
 {
     took = uv_hrtime() - began;
-    uv_update_time(loop); /* it has not looked at the clock since before the reading */
+    uv_update_time(loop); /* the loop last read the clock before the reading */
     uv_timer_start(&schedule, end_client, LEAD_MS, 0);
 }
 
@@ -117,7 +119,7 @@ static void connection_closed(uv_handle_t *handle)
     free(handle);
 }
 
-static void lend_scratch(uv_handle_t *handle, size_t suggested, uv_buf_t *buffer)
+static void give_buffer(uv_handle_t *handle, size_t suggested, uv_buf_t *buffer)
 {
     static char scratch[SCRATCH_SIZE];
 
@@ -126,7 +128,7 @@ static void lend_scratch(uv_handle_t *handle, size_t suggested, uv_buf_t *buffer
     *buffer = uv_buf_init(scratch, sizeof scratch);
 }
 
-static void bytes_came(uv_stream_t *stream, ssize_t n, const uv_buf_t *buffer)
+static void input_read(uv_stream_t *stream, ssize_t n, const uv_buf_t *buffer)
 {
     struct connection *c = (struct connection *)stream;
 
@@ -134,7 +136,7 @@ static void bytes_came(uv_stream_t *stream, ssize_t n, const uv_buf_t *buffer)
         size_t size = echo_feed(&c->echo, (unsigned char *)buffer->base, (size_t)n);
         uv_buf_t answer = uv_buf_init(buffer->base, (unsigned)size);
         if (size > 0 && uv_try_write(stream, &answer, 1) != (int)size)
-            fail("uv_try_write", "our client takes less than we owe"); /* so little never */
+            fail("uv_try_write", "not all was sent"); /* a few bytes always fit */
     } else if (n < 0) {
         uv_close((uv_handle_t *)stream, connection_closed);
     }
@@ -151,7 +153,7 @@ static void accept_client(uv_stream_t *listener, int status)
     uv_tcp_nodelay(&c->tcp, 1);
     echo_init(&c->echo);
     uv_try_write((uv_stream_t *)&c->tcp, &greeting, 1);
-    uv_read_start((uv_stream_t *)&c->tcp, lend_scratch, bytes_came);
+    uv_read_start((uv_stream_t *)&c->tcp, give_buffer, input_read);
 }
 
 /* ---------------------------------------------------------------- its client */
@@ -164,7 +166,7 @@ static void receive(int fd, size_t n)
         fail("recv", strerror(errno));
 }
 
-static void talk(void *unused)
+static void send_messages(void *unused)
 {
     int fd = socket(AF_INET, SOCK_STREAM, 0);
 
@@ -173,11 +175,11 @@ static void talk(void *unused)
         fail("connect", strerror(errno));
     receive(fd, strlen(ECHO_GREETING));
     while (!finish) {
-        uint64_t asked = uv_hrtime();
+        uint64_t sent = uv_hrtime();
         if (send(fd, "^abc$", 5, 0) != 5)
             fail("send", strerror(errno));
         receive(fd, 3);
-        uint64_t waited = uv_hrtime() - asked;
+        uint64_t waited = uv_hrtime() - sent;
         worst_answer = waited > worst_answer ? waited : worst_answer;
         answers++;
         uv_sleep(1);
@@ -212,12 +214,12 @@ static void start_run(void (*how)(void))
     finish = false;
     lseek(file, 0, SEEK_SET);
 #ifdef POSIX_FADV_DONTNEED
-    posix_fadvise(file, 0, 0, POSIX_FADV_DONTNEED); /* let it come from the disk, if it can */
+    posix_fadvise(file, 0, 0, POSIX_FADV_DONTNEED); /* read it from the disk, if possible */
 #endif
     uv_update_time(loop);
     last_beat = uv_hrtime();
     uv_timer_start(&schedule, begin_reading, LEAD_MS, 0);
-    if (uv_thread_create(&client_thread, talk, NULL) != 0)
+    if (uv_thread_create(&client_thread, send_messages, NULL) != 0)
         fail("uv_thread_create", "failed");
 }
 
@@ -225,7 +227,7 @@ static void run_ended(uv_async_t *async)
 {
     uv_thread_join(&client_thread);
     if (bytes_read != file_size)
-        fail("the file", "is not what was written");
+        fail("the file", "its size has changed");
     printf("  %-20s %6.0f ms %10.1f ms %10d %10.1f ms\n",
            start_reading == read_in_the_loop ? "read() in the loop" : "uv_fs_read",
            (double)took / 1e6, (double)longest_stall / 1e6, answers,
@@ -243,15 +245,15 @@ static void make_file(size_t size)
     size_t length = sizeof directory;
 
     if (uv_os_tmpdir(directory, &length) != 0)
-        fail("temporary directory", "none");
+        fail("temporary directory", "there is none");
     snprintf(name, sizeof name, "%s/file_read.XXXXXX", directory);
     if ((file = mkstemp(name)) == -1)
         fail(name, strerror(errno));
-    unlink(name); /* gone when it is closed */
+    unlink(name); /* it is deleted when the descriptor is closed, however we end */
     for (file_size = 0; file_size < size; file_size += sizeof piece)
         if (write(file, piece, sizeof piece) != (ssize_t)sizeof piece)
             fail("write", strerror(errno));
-    fsync(file); /* what is not on the disk cannot be dropped from memory */
+    fsync(file); /* only pages that are on the disk can be dropped from memory */
 }
 
 static void start_server(uv_tcp_t *listener)
@@ -277,8 +279,13 @@ int main(int argc, char **argv)
 
     if (argc == 3 && strcmp(argv[1], "--mebibytes") == 0)
         mebibytes = strtol(argv[2], &end, 10);
-    if (argc != 1 && (end == NULL || *end != '\0' || mebibytes < 1 || mebibytes > 1 << 20)) {
+    if (argc != 1 &&
+        (end == NULL || *end != '\0' || mebibytes < 1 || mebibytes > MEBIBYTES_MAX)) {
         bool help = argc == 2 && strcmp(argv[1], "--help") == 0;
+        if (end != NULL)
+            fprintf(stderr,
+                    "file_read: --mebibytes '%s': expected a whole number from 1 to %d\n",
+                    argv[2], MEBIBYTES_MAX);
         fprintf(help ? stdout : stderr, "usage: file_read [--mebibytes N]\n");
         return help ? EXIT_SUCCESS : USAGE;
     }

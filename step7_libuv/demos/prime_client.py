@@ -1,19 +1,24 @@
 #!/usr/bin/env python3
-"""Asks prime_server small numbers all the time, while others ask it large ones.
+"""Sends small numbers to prime_server all the time, while other clients send large ones.
 
 Without a port it starts the server itself, once in each mode. Watch the worst answer time of
-the small requests: in block mode it is that of all large ones together, and a single one is
-enough; in pool mode large ones do no harm, until they are as many as the pool has threads.
+the small requests. In block mode it is the time of all large requests together. In pool mode
+large requests delay nobody else until there are as many as the pool has threads.
 """
 
 import argparse
 import os
+import pathlib
 import socket
 import statistics
-import subprocess
 import sys
 import threading
 import time
+
+sys.path.insert(0, str(pathlib.Path(__file__).resolve().parents[2] / "clients"))
+
+from lib.processes import program           # noqa: E402
+from lib.servers import Server          # noqa: E402
 
 SERVER = os.path.join(os.path.dirname(os.path.abspath(__file__)), "..", "build", "demos",
                       "prime_server")
@@ -27,8 +32,8 @@ def connect(address, patience):
     try:
         return socket.create_connection(address, patience)
     except OSError as error:
-        raise OSError("cannot connect to %s port %d: %s"
-                      % (*address, error.strerror or error)) from error
+        raise OSError(f"cannot connect to {address[0]} port {address[1]}: "
+                      f"{error.strerror or error}") from error
 
 
 class Asker:
@@ -41,7 +46,7 @@ class Asker:
         self.sock.sendall(b"%d\n" % number)
         answer = self.file.readline()
         if answer != expected + "\n":
-            raise ValueError("%d should be %s, not %r" % (number, expected, answer))
+            raise ValueError(f"{number} should be {expected}, not {answer!r}")
 
     def __enter__(self):
         return self
@@ -52,8 +57,8 @@ class Asker:
 
 
 def small_requests(address, crowd, large, patience):
-    """Ask 7 and 9 until the large requests are answered. Return the answer times of the small
-    ones and of the large ones."""
+    """Sends 7 and 9 until the large requests are answered. Returns the answer times of the
+    small requests and of the large ones."""
     times, large_times, errors = [], [], []
 
     def ask_large(asker):
@@ -64,11 +69,11 @@ def small_requests(address, crowd, large, patience):
         except (OSError, ValueError) as error:
             errors.append(error)
 
-    # All are connected before the first large number is sent: a busy server accepts nobody.
+    # All clients connect before the first large number is sent: a busy server accepts none.
     askers = [Asker(address, patience) for _ in range(crowd + 1)]
     threads = [threading.Thread(target=ask_large, args=(asker,)) for asker in askers[1:]]
     with askers[0] as small:
-        for number in 7, 9:     # now it has accepted us all
+        for number in 7, 9:     # now the server has accepted all of them
             small.ask(number, "prime" if number == 7 else "composite")
         for thread in threads:
             thread.start()
@@ -90,32 +95,28 @@ def small_requests(address, crowd, large, patience):
 
 
 def table(address, large, patience):
-    with Asker(address, patience):      # where nobody is there is nothing to be headed
+    with Asker(address, patience):      # without a server there should be no heading
         pass
     print("  large requests   the last after   small requests: answered    median     worst")
     for crowd in CROWDS:
         times, large_times = small_requests(address, crowd, large, patience)
-        print("  %14d %13s ms %26d %7.1f ms %6.0f ms" % (
-            crowd, "%.0f" % (1000 * max(large_times)) if large_times else "-", len(times),
-            1000 * statistics.median(times), 1000 * max(times)), flush=True)
+        print(f"  {crowd:14} "
+              f"{(f'{1000 * max(large_times):.0f}' if large_times else '-')!s:>13} ms "
+              f"{len(times):26} {1000 * statistics.median(times):7.1f} ms "
+              f"{1000 * max(times):6.0f} ms", flush=True)
 
 
 def run_server(mode, large, patience):
-    with subprocess.Popen([SERVER, "--mode", mode, "0"], stdout=subprocess.PIPE,
-                          encoding="ascii") as server:
-        try:
-            port = int(server.stdout.readline().rpartition(":")[2])
-            print("prime_server --mode %s" % mode)
-            table(("127.0.0.1", port), large, patience)
-        finally:
-            server.kill()
+    with Server([SERVER, "--mode", mode]) as server:
+        print(f"prime_server --mode {mode}", flush=True)
+        table(server.address, large, patience)
 
 
 def main():
     parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
     add = parser.add_argument
     add("--large", type=int, default=LARGE, metavar="PRIME",
-        help="the large number (default %d)" % LARGE)
+        help=f"the large number (default {LARGE})")
     add("--patience", type=float, default=120, metavar="SECONDS",
         help="the most an answer may take (default 120)")
     add("host", metavar="HOST", nargs="?", default="127.0.0.1")
@@ -135,9 +136,4 @@ def main():
 
 
 if __name__ == "__main__":
-    try:
-        main()
-    except KeyboardInterrupt:
-        sys.exit(130)
-    except (OSError, ValueError) as problem:
-        sys.exit("prime_client: %s" % (getattr(problem, "strerror", None) or problem))
+    program(main, "prime_client")

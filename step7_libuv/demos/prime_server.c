@@ -2,22 +2,23 @@
  *
  *     prime_server [--mode block|pool] [--threads N] [PORT]
  *
- * Each line holds a decimal number below 2^64; the answer is `prime` or `composite`, found by
- * trial division, or `error: ...`. Watch demos/prime_client.py ask small numbers while others
- * ask large ones:
+ * A client sends one decimal number below 2^64 per line. The answer is `prime` or `composite`,
+ * found by trial division, or `error: ...`. demos/prime_client.py sends small numbers while
+ * other clients send large ones. There are two modes:
  *
- *     block    the loop divides: nobody is served, or even accepted, until it is done
- *     pool     uv_queue_work: the loop goes on, and one of N threads (4 unless told) divides.
- *              When all N are busy the next number queues, however small it is.
+ *     block    The loop divides. No client is served or accepted until it has finished.
+ *     pool     uv_queue_work: the loop goes on, and one of N threads (default 4) divides. When
+ *              all N are busy, the next number waits in a queue, however small it is.
  *
- * A client belongs to exactly one of three at any time: to uv_read_start, while its next line
- * is not complete; to the pool, while its number is tested; to uv_write, while its answer is
- * sent. So its answers keep their order, nobody gets ahead of what he reads, and nothing is
- * freed that another thread still uses.
+ * At any time a client is in exactly one of three states: uv_read_start, while its next line
+ * is incomplete; uv_queue_work, while its number is tested; uv_write, while its answer is
+ * sent. So answers keep their order, a client that does not read gets no further answers, and
+ * no memory is freed that another thread still uses.
  */
 #include <getopt.h>
 #include <inttypes.h>
 #include <signal.h>
+#include <stdarg.h>
 #include <stdbool.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -30,12 +31,12 @@ struct client {
     uv_tcp_t tcp; /* first: a pointer to it is one to the client */
     uv_work_t work;
     uv_write_t write;
-    char in[LINE_SIZE]; /* what came and is not yet answered */
+    char in[LINE_SIZE]; /* input that is not answered yet */
     size_t used;
-    bool too_long; /* the rest of a line that did not fit is skipped */
-    bool ended;    /* no more will come */
+    bool too_long; /* the line did not fit: skip the rest of it */
+    bool ended;    /* the client has closed its sending side */
     uint64_t number;
-    bool prime; /* is it? */
+    bool prime; /* the result of the test */
 };
 
 static bool pool; /* --mode pool */
@@ -74,7 +75,7 @@ static void client_closed(uv_handle_t *handle)
     free(handle); /* the client: its handle comes first */
 }
 
-static void drop_client(struct client *c)
+static void close_client(struct client *c)
 {
     uv_close((uv_handle_t *)&c->tcp, client_closed);
 }
@@ -84,21 +85,22 @@ static void answer_sent(uv_write_t *request, int status)
     struct client *c = (struct client *)request->handle;
 
     if (status < 0)
-        drop_client(c);
+        close_client(c);
     else
         next_line(c);
 }
 
-/* The text must outlive the sending: it is static. */
+/* The text must be static: libuv uses it until answer_sent. */
 static void send_answer(struct client *c, const char *text)
 {
     uv_buf_t buffer = uv_buf_init((char *)text, (unsigned)strlen(text));
 
     if (uv_write(&c->write, (uv_stream_t *)&c->tcp, &buffer, 1, answer_sent) < 0)
-        drop_client(c);
+        close_client(c);
 }
 
-static void test_number(uv_work_t *work) /* the only function another thread runs */
+/* The only function here that runs in another thread. */
+static void test_number(uv_work_t *work)
 {
     struct client *c = work->data;
 
@@ -109,7 +111,7 @@ static void number_tested(uv_work_t *work, int status)
 {
     struct client *c = work->data;
 
-    (void)status; /* only uv_cancel, which nobody calls, makes it an error */
+    (void)status; /* an error only after uv_cancel, which is not used here */
     send_answer(c, c->prime ? "prime\n" : "composite\n");
 }
 
@@ -128,11 +130,11 @@ static void answer_line(struct client *c, const char *line, size_t length)
         test_number(&c->work);
         number_tested(&c->work, 0);
     } else if (uv_queue_work(c->tcp.loop, &c->work, test_number, number_tested) < 0) {
-        drop_client(c);
+        close_client(c);
     }
 }
 
-static void lend_room(uv_handle_t *handle, size_t suggested, uv_buf_t *buffer)
+static void give_buffer(uv_handle_t *handle, size_t suggested, uv_buf_t *buffer)
 {
     struct client *c = (struct client *)handle;
 
@@ -140,13 +142,13 @@ static void lend_room(uv_handle_t *handle, size_t suggested, uv_buf_t *buffer)
     *buffer = uv_buf_init(c->in + c->used, (unsigned)(sizeof c->in - c->used));
 }
 
-static void bytes_came(uv_stream_t *stream, ssize_t n, const uv_buf_t *buffer)
+static void input_read(uv_stream_t *stream, ssize_t n, const uv_buf_t *buffer)
 {
     struct client *c = (struct client *)stream;
 
     (void)buffer; /* it is c->in */
     if (n < 0 && n != UV_EOF) {
-        drop_client(c);
+        close_client(c);
         return;
     }
     c->used += n > 0 ? (size_t)n : 0;
@@ -155,7 +157,8 @@ static void bytes_came(uv_stream_t *stream, ssize_t n, const uv_buf_t *buffer)
     next_line(c);
 }
 
-/* Answers the next line; or reads on, if it is not complete; or drops a client who is done. */
+/* Answers the next line. Reads on if the line is incomplete. Closes the client if it has
+ * finished. */
 static void next_line(struct client *c)
 {
     const char *end = memchr(c->in, '\n', c->used);
@@ -166,16 +169,16 @@ static void next_line(struct client *c)
         c->used = 0;
     }
     if (end == NULL && !c->ended) {
-        if (uv_read_start((uv_stream_t *)&c->tcp, lend_room, bytes_came) < 0)
-            drop_client(c);
+        if (uv_read_start((uv_stream_t *)&c->tcp, give_buffer, input_read) < 0)
+            close_client(c);
         return;
     }
     if (end == NULL && c->used == 0 && !c->too_long) {
-        drop_client(c);
+        close_client(c);
         return;
     }
     size_t length =
-        end != NULL ? (size_t)(end - c->in) : c->used; /* the last may lack its \n */
+        end != NULL ? (size_t)(end - c->in) : c->used; /* the last line may have no \n */
     size_t taken = end != NULL ? length + 1 : length;
     memcpy(line, c->in, length);
     memmove(c->in, c->in + taken, c->used - taken);
@@ -190,13 +193,13 @@ static void accept_client(uv_stream_t *listener, int status)
     if (status < 0)
         return;
     struct client *c = calloc(1, sizeof *c);
-    if (c == NULL) { /* to return without uv_accept would end all accepting, silently */
+    if (c == NULL) { /* without a call of uv_accept libuv would accept no other client */
         fprintf(stderr, "prime_server: out of memory\n");
         exit(EXIT_FAILURE);
     }
     uv_tcp_init(listener->loop, &c->tcp);
     if (uv_accept(listener, (uv_stream_t *)&c->tcp) < 0) {
-        drop_client(c);
+        close_client(c);
         return;
     }
     uv_tcp_nodelay(&c->tcp, 1);
@@ -206,19 +209,25 @@ static void accept_client(uv_stream_t *listener, int status)
 static const char usage_line[] =
     "usage: prime_server [--mode block|pool] [--threads N] [PORT]\n";
 
-static _Noreturn void usage(const char *what, const char *value)
+__attribute__((format(printf, 1, 2))) static _Noreturn void usage(const char *format, ...)
 {
-    fprintf(stderr, "prime_server: %s%s\n%s", what, value, usage_line);
+    va_list arguments;
+
+    va_start(arguments, format);
+    fputs("prime_server: ", stderr);
+    vfprintf(stderr, format, arguments);
+    fprintf(stderr, "\n%s", usage_line);
+    va_end(arguments);
     exit(USAGE);
 }
 
-static int whole_number(const char *text, int min, int max)
+static int whole_number(const char *name, const char *text, int min, int max)
 {
     char *end;
     long n = strtol(text, &end, 10);
 
     if (end == text || *end != '\0' || n < min || n > max)
-        usage("bad number: ", text);
+        usage("%s '%s': expected a whole number from %d to %d", name, text, min, max);
     return (int)n;
 }
 
@@ -239,21 +248,21 @@ static int parse_options(int argc, char **argv)
         case 'm':
             pool = strcmp(optarg, "pool") == 0;
             if (!pool && strcmp(optarg, "block") != 0)
-                usage("no such mode: ", optarg);
+                usage("--mode '%s': expected block or pool", optarg);
             break;
-        case 't': /* libuv reads it when the first work is queued */
-            whole_number(optarg, 1, 1024);
+        case 't': /* libuv reads the variable when it queues the first work */
+            whole_number("--threads", optarg, 1, 1024);
             setenv("UV_THREADPOOL_SIZE", optarg, 1);
             break;
         case 'h':
             fputs(usage_line, stdout);
             exit(EXIT_SUCCESS);
         default:
-            usage("bad option: ", argv[optind - 1]);
+            usage("unknown option, or no value: '%s'", argv[optind - 1]);
         }
     if (argc - optind > 1)
-        usage("one port only, not also ", argv[optind + 1]);
-    return optind < argc ? whole_number(argv[optind], 0, 65535) : 8080;
+        usage("unexpected argument '%s' after the port", argv[optind + 1]);
+    return optind < argc ? whole_number("port", argv[optind], 0, 65535) : 8080;
 }
 
 int main(int argc, char **argv)

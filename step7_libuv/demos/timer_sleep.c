@@ -1,12 +1,12 @@
-/* timer_sleep - a callback that sleeps stops the clock for everybody.
+/* timer_sleep - a callback that sleeps stops all timers.
  *
  *     timer_sleep [--time-scale X]
  *
- * A timer ticks once a second. Every third tick calls heavy_work, which takes three seconds, in
- * the callback: it sleeps, but to the loop computing would be the same. Watch the gap after it.
- * The ticks that were due meanwhile are lost, and the next is later still, because the loop
- * reckons its own sleep with the time it had before the callback (uv_update_time tells it). A
- * client's bytes would wait as long. Then `diff demos/timer_sleep.c demos/timer_work.c`.
+ * A timer ticks once a second. Every third tick calls heavy_work in its callback, which takes
+ * three seconds. It sleeps, but a computation would stop the loop as well. Watch the gap after
+ * it. The ticks that were due in that time are lost. The next tick is even later, because the
+ * loop computes its own sleep from the time before the callback (uv_update_time corrects that).
+ * Bytes from a client would wait as long. The cure: diff demos/timer_sleep.c demos/timer_work.c
  */
 #include <stdbool.h>
 #include <stdio.h>
@@ -59,8 +59,11 @@ int main(int argc, char **argv)
     if (argc != 1 &&
         (end == NULL || *end != '\0' || !(time_scale >= 0.01 && time_scale <= 100))) {
         bool help = argc == 2 && strcmp(argv[1], "--help") == 0;
-        fprintf(help ? stdout : stderr,
-                "usage: timer_sleep [--time-scale X]   (X from 0.01 to 100)\n");
+        if (end != NULL)
+            fprintf(stderr,
+                    "timer_sleep: --time-scale '%s': expected a number from 0.01 to 100\n",
+                    argv[2]);
+        fprintf(help ? stdout : stderr, "usage: timer_sleep [--time-scale X]\n");
         return help ? EXIT_SUCCESS : USAGE;
     }
     uint64_t period = (uint64_t)(TICK_MS * time_scale);

@@ -1,11 +1,11 @@
-/* timer_work - the same work, in another thread: the clock goes on.
+/* timer_work - the same work, in another thread: the timer goes on.
  *
  *     timer_work [--time-scale X]
  *
- * timer_sleep with a cure: every third tick hands heavy_work to libuv's pool of threads with
- * uv_queue_work, and returns. Watch the ticks come every second while the work goes on.
- * heavy_work runs in a thread of the pool and may touch nothing of the loop's; work_done is
- * called by the loop, like any callback, and may.
+ * The cure for timer_sleep: every third tick gives heavy_work to libuv's pool of threads
+ * (uv_queue_work) and returns. The ticks come every second while the work goes on. heavy_work
+ * runs in a thread of the pool, so it must not use the loop or its handles. work_done is called
+ * by the loop, like any other callback, so it may use them.
  */
 #include <stdbool.h>
 #include <stdio.h>
@@ -29,14 +29,14 @@ static void heavy_work(uv_work_t *work)
 static void work_done(uv_work_t *work, int status)
 {
     (void)work;
-    (void)status; /* only uv_cancel makes it an error */
+    (void)status; /* an error only after uv_cancel, which is not used here */
     printf("    heavy work is done\n");
     fflush(stdout);
 }
 
 static void tick(uv_timer_t *timer)
 {
-    static uv_work_t works[TICKS / EVERY]; /* each its own: one may last longer than a gap */
+    static uv_work_t works[TICKS / EVERY]; /* one each: two may run at the same time */
     uint64_t now = uv_hrtime();
     double gap = (double)(now - last_tick) / 1e9;
 
@@ -66,8 +66,11 @@ int main(int argc, char **argv)
     if (argc != 1 &&
         (end == NULL || *end != '\0' || !(time_scale >= 0.01 && time_scale <= 100))) {
         bool help = argc == 2 && strcmp(argv[1], "--help") == 0;
-        fprintf(help ? stdout : stderr,
-                "usage: timer_work [--time-scale X]   (X from 0.01 to 100)\n");
+        if (end != NULL)
+            fprintf(stderr,
+                    "timer_work: --time-scale '%s': expected a number from 0.01 to 100\n",
+                    argv[2]);
+        fprintf(help ? stdout : stderr, "usage: timer_work [--time-scale X]\n");
         return help ? EXIT_SUCCESS : USAGE;
     }
     uint64_t period = (uint64_t)(TICK_MS * time_scale);

@@ -1,4 +1,4 @@
-"""The demonstrations in demos/ show what they claim to show."""
+"""The demonstrations in demos/ show what their README says."""
 
 import os
 import re
@@ -39,7 +39,7 @@ def prime_server(*options):
 
 
 def ask(port, *pieces):
-    """Send the pieces, then the end; return all lines that come."""
+    """Sends the pieces and closes the sending side. Returns all lines of the answer."""
     with socket.create_connection(("127.0.0.1", port), 20) as sock:
         for piece in pieces:
             sock.sendall(piece)
@@ -63,7 +63,7 @@ class PrimeServer(unittest.TestCase):
         for port in self.both_modes():
             self.assertEqual(ask(port, b"".join(b"%d\n" % n for n in numbers)), expected)
 
-    def test_bad_lines_get_an_error_not_a_guess(self):
+    def test_bad_lines_get_an_error(self):
         for port in self.both_modes():
             for line in (b"", b"-7", b"+7", b" 7", b"7 ", b"7.0", b"0x7", b"abc", b"7\0", b"0",
                          b"1", b"18446744073709551616", b"9" * 30, b"7" * 64, b"7" * 1000):
@@ -71,7 +71,7 @@ class PrimeServer(unittest.TestCase):
                 self.assertEqual((line, len(answers), answers[-1]), (line, 2, "prime"))
                 self.assertRegex(answers[0], "^error: [a-z0-9 ]+$")
 
-    def test_lines_come_in_any_pieces(self):
+    def test_lines_may_be_split_anywhere(self):
         for port in self.both_modes():
             for size in range(1, 70):
                 seven = b"7".rjust(size, b"0")
@@ -85,74 +85,76 @@ class PrimeServer(unittest.TestCase):
     def test_usage(self):
         for options in (["--mode", "fast"], ["--threads", "0"], ["--threads"], ["--what"],
                         ["http"], ["1", "2"], ["65536"]):
-            self.assertEqual(demo("prime_server", *options)[:2], (2, ""), options)
+            status, stdout, stderr = demo("prime_server", *options)
+            self.assertEqual((status, stdout), (2, ""), options)
+            self.assertIn(f"'{options[-1]}'", stderr)
 
 
 class PrimeClient(unittest.TestCase):
     LARGE = 9999999999999937        # a third of the default's divisions
 
     def rows(self, *arguments):
-        """For each server, for each crowd: when the last large number was answered and the
-        worst answer time of the small ones, in milliseconds."""
-        status, said, wrong = script("prime_client.py", "--large", self.LARGE, *arguments)
-        self.assertEqual((status, wrong), (0, ""))
+        """For each server and each number of large requests: when the last large request was
+        answered, and the worst answer time of the small ones, in milliseconds."""
+        status, stdout, stderr = script("prime_client.py", "--large", self.LARGE, *arguments)
+        self.assertEqual((status, stderr), (0, ""))
         rows = [(int(crowd), float(last.replace("-", "0")), float(worst)) for crowd, last, worst
-                in re.findall(r"^ +(\d) +(\d+|-) ms +\d+ +[\d.]+ ms +(\d+) ms$", said, re.M)]
+                in re.findall(r"^ +(\d) +(\d+|-) ms +\d+ +[\d.]+ ms +(\d+) ms$", stdout, re.M)]
         self.assertEqual([row[0] for row in rows[:5]], [0, 1, 2, 4, 5])
         return [{crowd: rest for crowd, *rest in rows[i:i + 5]}
                 for i in range(0, len(rows), 5)]
 
-    def test_frozen_by_one_in_block_mode_and_by_four_in_pool_mode(self):
+    def test_one_large_number_stops_block_mode_and_four_stop_pool_mode(self):
         block, pool = self.rows()
         for crowd in 1, 2, 4, 5:
             last, worst = block[crowd]
-            self.assertGreater(worst, 0.6 * last, "block, %d" % crowd)
+            self.assertGreater(worst, 0.6 * last, f"block, {crowd}")
         for crowd in 1, 2:
             last, worst = pool[crowd]
-            self.assertLess(worst, 0.6 * last, "pool, %d" % crowd)
+            self.assertLess(worst, 0.6 * last, f"pool, {crowd}")
         for crowd in 4, 5:
             last, worst = pool[crowd]
-            self.assertGreater(worst, 0.3 * last, "pool, %d" % crowd)
+            self.assertGreater(worst, 0.3 * last, f"pool, {crowd}")
 
-    def test_a_smaller_pool_is_full_sooner(self):
+    def test_a_smaller_pool_is_busy_sooner(self):
         with prime_server("--mode", "pool", "--threads", "1") as port:
             (small,) = self.rows("127.0.0.1", port)
         last, worst = small[1]
         self.assertGreater(worst, 0.6 * last)
 
-    def test_complaints(self):
+    def test_clear_errors(self):
         self.assertEqual(script("prime_client.py", "127.0.0.1", "http")[0], 2)
         self.assertEqual(script("prime_client.py", 65536)[0], 2)
         self.assertEqual(script("prime_client.py", "--patience", "nan")[0], 2)
         with prime_server() as port:
             pass
-        status, said, wrong = script("prime_client.py", port)
+        status, stdout, stderr = script("prime_client.py", port)
         self.assertEqual(status, 1)
-        self.assertRegex(wrong, r"^prime_client: [^\n]+\n$")
+        self.assertRegex(stderr, r"^prime_client: [^\n]+\n$")
 
 
 class Timers(unittest.TestCase):
     SCALE = 0.2
 
     def gaps(self, name):
-        """Between the ticks, in units of the period; and whether the work ended in a gap."""
-        status, said, wrong = demo(name, "--time-scale", self.SCALE)
-        self.assertEqual((status, wrong), (0, ""))
-        parts = re.split(r"tick \d+, ([\d.]+) s.*\n", said)
+        """The gaps between ticks, in units of the period; and what was printed in each."""
+        status, stdout, stderr = demo(name, "--time-scale", self.SCALE)
+        self.assertEqual((status, stderr), (0, ""))
+        parts = re.split(r"tick \d+, ([\d.]+) s.*\n", stdout)
         gaps = [float(gap) / self.SCALE for gap in parts[1::2]]
         self.assertEqual(len(gaps), 9)
-        self.assertEqual(said.count("work begins"), 2)
-        self.assertEqual(said.count("work is done"), 2)
-        longest = float(re.search(r"longest gap .*: ([\d.]+) s\n$", said).group(1))
+        self.assertEqual(stdout.count("work begins"), 2)
+        self.assertEqual(stdout.count("work is done"), 2)
+        longest = float(re.search(r"longest gap .*: ([\d.]+) s\n$", stdout).group(1))
         self.assertAlmostEqual(longest / self.SCALE, max(gaps), 1)
         return gaps, parts[2::2]
 
-    def test_a_callback_that_sleeps_stops_the_clock(self):
+    def test_a_callback_that_sleeps_stops_the_timer(self):
         gaps, _ = self.gaps("timer_sleep")
         self.assertGreater(min(gaps[3], gaps[6]), 2.9)
         self.assertLess(max(gaps[:3] + gaps[4:6] + gaps[7:]), 2)
 
-    def test_the_pool_lets_it_tick_on(self):
+    def test_with_the_pool_the_timer_goes_on(self):
         gaps, between = self.gaps("timer_work")
         self.assertLess(max(gaps), 2)
         self.assertIn("work begins", between[3 - 1])
@@ -163,20 +165,23 @@ class Timers(unittest.TestCase):
     def test_usage(self):
         for options in ["1"], ["--time-scale"], ["--time-scale", "0"], ["--time-scale", "1x"]:
             for name in "timer_sleep", "timer_work":
-                self.assertEqual(demo(name, *options)[:2], (2, ""), options)
+                status, stdout, stderr = demo(name, *options)
+                self.assertEqual((status, stdout), (2, ""), options)
+                if len(options) == 2:
+                    self.assertIn(f"--time-scale '{options[1]}': expected", stderr)
 
 
 class FileRead(unittest.TestCase):
     def rows(self):
-        """Of both ways to read: what it took, longest stall, answers, worst answer."""
-        status, said, wrong = demo("file_read", "--mebibytes", 128)
-        self.assertEqual((status, wrong), (0, ""))
+        """For both ways to read: time taken, longest stall, answers, worst answer."""
+        status, stdout, stderr = demo("file_read", "--mebibytes", 128)
+        self.assertEqual((status, stderr), (0, ""))
         return [list(map(float, re.search(
-            "  " + name + r" +(\d+) ms +([\d.]+) ms +(\d+) +([\d.]+) ms\n", said).groups()))
+            "  " + name + r" +(\d+) ms +([\d.]+) ms +(\d+) +([\d.]+) ms\n", stdout).groups()))
             for name in (r"read\(\) in the loop", "uv_fs_read")]
 
-    def test_only_the_pool_keeps_the_loop_going(self):
-        for _ in range(3):      # a busy machine may hold up any loop
+    def test_only_with_the_pool_the_loop_goes_on(self):
+        for _ in range(3):      # on a busy machine any loop may stall
             (took, stall, answers, worst), (pool_took, pool_stall, _, pool_worst) = self.rows()
             self.assertGreater(stall, 0.9 * took)
             self.assertGreater(worst, 0.7 * took)
@@ -188,6 +193,8 @@ class FileRead(unittest.TestCase):
     def test_usage(self):
         for options in ["1"], ["--mebibytes"], ["--mebibytes", "0"], ["--mebibytes", "many"]:
             self.assertEqual(demo("file_read", *options)[:2], (2, ""), options)
+        stderr = demo("file_read", "--mebibytes", "many")[2]
+        self.assertIn("--mebibytes 'many': expected", stderr)
 
 
 if __name__ == "__main__":

@@ -8,25 +8,31 @@ connects: that always succeeds at once, since the kernel does it; watch when it 
 
 import argparse
 import os
+import pathlib
 import socket
-import subprocess
 import sys
 import threading
 import time
+
+sys.path.insert(0, str(pathlib.Path(__file__).resolve().parents[2] / "clients"))
+
+from lib.processes import program           # noqa: E402
+from lib.servers import Server          # noqa: E402
 
 SERVER = os.path.join(os.path.dirname(os.path.abspath(__file__)), "..", "build", "demos",
                       "slow_command")
 PAUSE = 0.02        # seconds between two lines of the bystander
 LEAD = 0.3          # seconds of peace before the command, and after it
 PATIENCE = 120
+BYSTANDER = "a bystander's worst answer time"
 
 
 def connect(address):
     try:
         return socket.create_connection(address, PATIENCE)
     except OSError as error:
-        raise OSError("cannot connect to %s port %d: %s"
-                      % (*address, error.strerror or error)) from error
+        raise OSError(f"cannot connect to {address[0]} port {address[1]}: "
+                      f"{error.strerror or error}") from error
 
 
 class Client:
@@ -41,7 +47,7 @@ class Client:
     def read_line(self, expected):
         line = self.file.readline()
         if line != expected + "\n":
-            raise ValueError("expected %r, got %r" % (expected, line))
+            raise ValueError(f"expected {expected!r}, got {line!r}")
 
     def ask(self, line, expected):
         """Return how long the answer took."""
@@ -85,7 +91,7 @@ def measure(address, ms):
 
     def command():
         try:
-            slow_took.append(slow.ask("SLOW %d" % ms, "done"))
+            slow_took.append(slow.ask(f"SLOW {ms}", "done"))
         except (OSError, ValueError) as error:
             errors.append(error)
 
@@ -119,25 +125,20 @@ def measure(address, ms):
 
 
 def print_heading(ms):
-    print("%-8s%39s%26s%14s" % ("", "a bystander's worst answer time", "a newcomer meanwhile",
-                                "SLOW %d" % ms))
-    print("%-8s%13s%13s%13s%14s%13s%14s" % ("", "before", "during", "after", "connected",
-                                            "greeted", "took"))
+    print(f"{'':<8}{BYSTANDER:>39}{'a new client meanwhile':>26}{f'SLOW {ms}':>14}")
+    columns = [("before", 13), ("during", 13), ("after", 13), ("connected", 14),
+               ("greeted", 13), ("took", 14)]
+    print(" " * 8 + "".join(f"{name:>{width}}" for name, width in columns))
 
 
 def print_row(name, times):
-    print("%-8s" % name + "%10.1f ms%10.1f ms%10.1f ms%11.1f ms%10.1f ms%11.1f ms"
+    print(f"{name!s:<8}" + "%10.1f ms%10.1f ms%10.1f ms%11.1f ms%10.1f ms%11.1f ms"
           % tuple(1000 * seconds for seconds in times), flush=True)
 
 
 def run_server(mode, ms):
-    with subprocess.Popen([SERVER, "--mode", mode, "0"], stdout=subprocess.PIPE,
-                          encoding="ascii") as server:
-        try:
-            port = int(server.stdout.readline().rpartition(":")[2])
-            print_row(mode, measure(("127.0.0.1", port), ms))
-        finally:
-            server.kill()
+    with Server([SERVER, "--mode", mode]) as server:
+        print_row(mode, measure(server.address, ms))
 
 
 def main():
@@ -165,9 +166,4 @@ def main():
 
 
 if __name__ == "__main__":
-    try:
-        main()
-    except KeyboardInterrupt:
-        sys.exit(130)
-    except (OSError, ValueError) as problem:
-        sys.exit("slow_client: %s" % (getattr(problem, "strerror", None) or problem))
+    program(main, "slow_client")

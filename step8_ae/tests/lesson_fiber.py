@@ -1,22 +1,22 @@
-"""The lesson of fibers: straight-line code for each client, and still only one thread."""
+"""The lesson of fibers: straight-line code for each client, in one thread."""
 
 import signal
 
-import check_server.newcomers   # noqa: F401  a case for this server, too
+import check_server.fair_accept   # noqa: F401  a case for this server, too
 from check_server import case
 
 GUARD_SIZE = 64 << 10
 
 
-@case("thousands of clients have a stack each, and there is one thread", level="normal",
+@case("thousands of clients have a stack each, in one thread", level="normal",
       needs="linux", clients=5000)
 def one_thread(t):
     with t.server("--quiet") as s:
         clients, before = s.crowd(10), s.rss()
         clients += s.crowd(4990)
-        t.check(s.threads() == 1 or s.sanitized(), "%d threads" % s.threads())
+        t.check(s.threads() == 1 or s.sanitized(), f"{s.threads()} threads")
         each = (s.rss() - before) / 4990
-        t.check(each < 16 << 10 or s.sanitized(), "%d bytes for a silent client" % each)
+        t.check(each < 16 << 10 or s.sanitized(), f"{each:.0f} bytes for an idle client")
         for client in clients[::100]:
             client.send(b"^abc$").expect(b"bcd")
 
@@ -27,13 +27,13 @@ def guard_pages(t):
         before = guards(s.pid)
         s.crowd(20)
         t.check(guards(s.pid) - before == 20,
-                "%d guards for 20 clients" % (guards(s.pid) - before))
+                f"{guards(s.pid) - before} guards for 20 clients")
 
 
 def guards(pid):
-    """How many pieces of memory may not be touched: mapped, without a file, and so long."""
+    """How many guard areas there are: mapped without access, without a file, of that size."""
     count = 0
-    with open("/proc/%d/maps" % pid, encoding="ascii") as maps:
+    with open(f"/proc/{pid}/maps", encoding="ascii") as maps:
         for line in maps:
             addresses, access, rest = line.split(None, 2)
             first, end = (int(word, 16) for word in addresses.split("-"))
@@ -41,7 +41,7 @@ def guards(pid):
     return count
 
 
-@case("told to stop it listens to those who were silent before for some more milliseconds")
+@case("after SIGTERM it still serves idle clients for some milliseconds")
 def stop_after_silence(t):
     with t.server(health=False) as s:
         client = s.connect().greeting()

@@ -27,7 +27,7 @@ def slow_client(*arguments):
 
 @contextlib.contextmanager
 def slow_command(mode):
-    """The server on a free port, which is yielded."""
+    """The server on a free port. Yields the port."""
     server = subprocess.Popen([SLOW_COMMAND, "--mode", mode, "0"], stdout=subprocess.PIPE,
                               encoding="ascii")
     with server:
@@ -38,7 +38,7 @@ def slow_command(mode):
 
 
 def read_now(sock):
-    """What has come by now."""
+    """What has arrived."""
     try:
         return sock.recv(1000)
     except BlockingIOError:
@@ -46,7 +46,7 @@ def read_now(sock):
 
 
 def ask(port, *pieces):
-    """Send the pieces and a last line; return all lines that come before its answer."""
+    """Sends the pieces and a last line. Returns all lines that arrive before its answer."""
     with socket.create_connection(("127.0.0.1", port), 20) as sock:
         for piece in [*pieces, b"end\n"]:
             sock.sendall(piece)
@@ -55,7 +55,7 @@ def ask(port, *pieces):
             if line == "end\n":
                 return lines
             lines.append(line.rstrip("\n"))
-    raise AssertionError("closed after %r" % lines)
+    raise AssertionError(f"closed after {lines}")
 
 
 class SlowCommand(unittest.TestCase):
@@ -66,7 +66,7 @@ class SlowCommand(unittest.TestCase):
 
     def test_answers_keep_their_order(self):
         lines = b"".join(b"SLOW %d\nline %d\n" % (n % 4, n) for n in range(100))
-        expected = [word for n in range(100) for word in ("done", "line %d" % n)]
+        expected = [word for n in range(100) for word in ("done", f"line {n}")]
         self.each_mode(lambda port: self.assertEqual(ask(port, lines), ["hello", *expected]))
 
     def test_lines_come_in_any_pieces(self):
@@ -82,7 +82,7 @@ class SlowCommand(unittest.TestCase):
 
         self.each_mode(check)
 
-    def test_many_commands_at_once_and_clients_that_leave(self):
+    def test_many_commands_at_once_and_clients_that_disconnect(self):
         def check(port):
             for _ in range(10):
                 with socket.create_connection(("127.0.0.1", port)) as sock:
@@ -98,19 +98,19 @@ class SlowCommand(unittest.TestCase):
 
         self.each_mode(check)
 
-    def test_too_much_work_is_refused_and_others_are_served_on(self):
+    def test_too_much_work_is_rejected_and_others_are_still_served(self):
         with slow_command("worker") as port:
             answers = []
             with contextlib.ExitStack() as stack:
-                for _ in range(600):    # of which its socket has room for some hundreds
+                for _ in range(600):    # its worker's socket has room for some hundreds
                     sock = socket.create_connection(("127.0.0.1", port), 20)
                     stack.enter_context(sock).sendall(b"SLOW 60000\n")
                     if sock.recv(6) == b"hello\n":
                         sock.settimeout(0)
                         answers.append(sock)
                 self.assertEqual(ask(port), ["hello"])
-                said = [read_now(sock) for sock in answers]
-        self.assertEqual(set(said), {b"", b"error: too much work waits already\n"})
+                read = [read_now(sock) for sock in answers]
+        self.assertEqual(set(read), {b"", b"error: too much work waits already\n"})
 
     def test_usage(self):
         for options in (["--mode", "fast"], ["--mode"], ["--what"], ["1", "2"], ["http"],
@@ -123,11 +123,11 @@ class SlowCommand(unittest.TestCase):
 class SlowClient(unittest.TestCase):
     MS = 600
 
-    def test_a_bystander_waits_for_all_of_it_for_a_slice_or_not_at_all(self):
-        status, said, wrong = slow_client("--ms", self.MS)
-        self.assertEqual((status, wrong), (0, ""))
+    def test_other_clients_wait_for_all_of_it_for_a_slice_or_not_at_all(self):
+        status, printed, errors = slow_client("--ms", self.MS)
+        self.assertEqual((status, errors), (0, ""))
         rows = {mode: [float(ms) for ms in re.findall(r"([\d.]+) ms", re.search(
-            r"^%s +(.*)$" % mode, said, re.M).group(1))] for mode in MODES}
+            rf"^{mode} +(.*)$", printed, re.M).group(1))] for mode in MODES}
         for mode, (before, during, after, connected, greeted, took) in rows.items():
             self.assertGreaterEqual(took, self.MS, mode)
             self.assertLess(connected, 0.3 * self.MS, mode)
@@ -146,8 +146,8 @@ class SlowClient(unittest.TestCase):
         with slow_command("block") as port:
             pass
         self.assertEqual(slow_client(port), (
-            1, "", "slow_client: cannot connect to 127.0.0.1 port %d: Connection refused\n"
-            % port))
+            1, "",
+            f"slow_client: cannot connect to 127.0.0.1 port {port}: Connection refused\n"))
 
 
 if __name__ == "__main__":

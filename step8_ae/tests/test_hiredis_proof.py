@@ -1,4 +1,4 @@
-"""The proof from outside holds on every back-end, and it can fail."""
+"""The proof with hiredis holds on every back-end, and it can fail."""
 
 import os
 import pathlib
@@ -31,15 +31,15 @@ class HiredisProof(unittest.TestCase):
         self.assertEqual(shown, [path.name.rpartition("_")[2] for path in PROOFS])
         self.assertIn("select", shown)
 
-    def test_absence_is_told_or_fails(self):
-        told = prove(PATH="", REQUIRE_ALL="0")
-        self.assertEqual((told.returncode, told.stdout[:5]), (0, "skip "))
-        demanded = prove(PATH="", REQUIRE_ALL="1")
-        self.assertEqual((demanded.returncode, demanded.stdout[:5]), (1, "FAIL "))
+    def test_a_missing_program_is_reported_or_fails(self):
+        reported = prove(PATH="", REQUIRE_ALL="0")
+        self.assertEqual((reported.returncode, reported.stdout[:5]), (0, "skip "))
+        required = prove(PATH="", REQUIRE_ALL="1")
+        self.assertEqual((required.returncode, required.stdout[:5]), (1, "FAIL "))
 
     @unittest.skipUnless(PROOFS, "hiredis is not installed")
     def test_fails_without_a_server(self):
-        with socket.socket() as sock:       # bound, but nobody listens
+        with socket.socket() as sock:       # bound, but not listening
             sock.bind(("127.0.0.1", 0))
             for proof in PROOFS:
                 with self.subTest(proof.name):

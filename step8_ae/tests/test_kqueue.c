@@ -1,7 +1,7 @@
-/* test_kqueue.c - what ae_kqueue.c, and code like it, relies on in kqueue(2).
+/* test_kqueue.c - what ae_kqueue.c and step 6's kqueue variant rely on in kqueue(2).
  *
- * On BSD and macOS this asks the real one, elsewhere the double in tests/kqueue, which has to
- * be like it.
+ * On BSD and macOS this tests the real kqueue, elsewhere the double in common/tests/kqueue,
+ * which must behave like it.
  */
 #include <sys/types.h>
 
@@ -57,7 +57,7 @@ static int look(void)
     return kevent(kq, NULL, 0, seen, ROOM, &at_once);
 }
 
-/* What look() saw of a filter, all zeros if nothing. In which order they come is left open. */
+/* What look() reported for a filter, or all zeros. The order of reports is not defined. */
 static struct kevent find(int n, short filter)
 {
     for (int i = 0; i < n; i++)
@@ -106,7 +106,7 @@ static void test_deletes_and_disables(void **state)
     assert_int_equal(look(), 0);
     assert_fails(change(ours, EVFILT_WRITE, EV_DELETE), ENOENT);
     assert_fails(change(ours, EVFILT_WRITE, EV_ENABLE), ENOENT);
-#ifdef KQUEUE_DOUBLE_SYS_EVENT_H /* what it cannot do it must refuse */
+#ifdef KQUEUE_DOUBLE_SYS_EVENT_H /* it must fail for what it cannot do */
     assert_fails(change(ours, EVFILT_WRITE, EV_ADD | EV_CLEAR), EINVAL);
     assert_fails(change(ours, -3, EV_ADD), EINVAL);
 #endif
@@ -114,7 +114,7 @@ static void test_deletes_and_disables(void **state)
     assert_fails(kevent(-1, NULL, 0, seen, ROOM, &at_once), EBADF);
 }
 
-static void test_reports_once_if_told_so(void **state)
+static void test_oneshot_and_dispatch_report_once(void **state)
 {
     (void)state;
     assert_int_equal(change(ours, EVFILT_WRITE, EV_ADD | EV_ONESHOT), 0);
@@ -128,7 +128,7 @@ static void test_reports_once_if_told_so(void **state)
     assert_int_equal(look(), 1);
 }
 
-static void test_gives_receipts(void **state)
+static void test_reports_receipts(void **state)
 {
     struct kevent changes[3];
 
@@ -144,7 +144,7 @@ static void test_gives_receipts(void **state)
     assert_int_equal(look(), 1);
 }
 
-static void test_reports_the_end(void **state)
+static void test_reports_end_of_file(void **state)
 {
     (void)state;
     assert_int_equal(change(ours, EVFILT_READ, EV_ADD), 0);
@@ -153,7 +153,8 @@ static void test_reports_the_end(void **state)
     shutdown(theirs, SHUT_WR);
     assert_int_equal(look(), 2);
     assert_int_equal(find(2, EVFILT_READ).flags & EV_EOF, EV_EOF);
-    assert_int_equal(find(2, EVFILT_READ).data, 3); /* sent before, and still there to read */
+    assert_int_equal(find(2, EVFILT_READ).data,
+                     3); /* sent before the end, and still there to read */
     assert_int_equal(find(2, EVFILT_WRITE).flags & EV_EOF, 0);
     close(theirs);
     assert_int_equal(look(), 2);
@@ -163,7 +164,7 @@ static void test_reports_the_end(void **state)
     assert_int_equal(look(), 0);
 }
 
-static void test_closing_deletes(void **state)
+static void test_closing_deletes_filters(void **state)
 {
     (void)state;
     assert_int_equal(change(ours, EVFILT_READ, EV_ADD), 0);
@@ -174,7 +175,7 @@ static void test_closing_deletes(void **state)
     assert_fails(change(ours, EVFILT_READ, EV_DELETE), ENOENT);
 }
 
-static void test_goes_round_when_room_is_short(void **state)
+static void test_reports_in_turn_if_room_is_short(void **state)
 {
     uintptr_t first;
 
@@ -193,11 +194,11 @@ int main(void)
     const struct CMUnitTest tests[] = {
         TEST(reports_each_filter_by_itself),
         TEST(deletes_and_disables),
-        TEST(reports_once_if_told_so),
-        TEST(gives_receipts),
-        TEST(reports_the_end),
-        TEST(closing_deletes),
-        TEST(goes_round_when_room_is_short),
+        TEST(oneshot_and_dispatch_report_once),
+        TEST(reports_receipts),
+        TEST(reports_end_of_file),
+        TEST(closing_deletes_filters),
+        TEST(reports_in_turn_if_room_is_short),
     };
 
     return cmocka_run_group_tests_name("kqueue", tests, NULL, NULL);

@@ -1,6 +1,6 @@
 #!/usr/bin/env python3
-"""What is built again when something was changed: a back-end, the flags, a header. An object
-that is not built again when it should be is a bug in a program that has none."""
+"""What make builds again after a change: of the back-end, the flags or a header. An object that
+is out of date looks like a bug in a program that has none."""
 
 import os
 import pathlib
@@ -14,7 +14,7 @@ TREE = pathlib.Path(__file__).resolve().parents[2]
 
 class MakeTest(unittest.TestCase):
     def setUp(self):
-        folder = tempfile.mkdtemp(prefix="make test ")      # a space, as many a home has
+        folder = tempfile.mkdtemp(prefix="make test ")      # with a space, as in some paths
         self.addCleanup(shutil.rmtree, folder)
         self.tree = pathlib.Path(folder)
         for part in "common", "step8_ae":
@@ -23,7 +23,7 @@ class MakeTest(unittest.TestCase):
         self.assertEqual(self.make(), {"server", "server.o", "ae.o", "ae_poll.o", "cli.o"})
 
     def make(self, *arguments, backend="poll", cflags="-O0"):
-        """Makes the server. Returns which of a few files that built."""
+        """Makes the server. Returns which of the watched files were built."""
         watched = [self.tree / "step8_ae/server", *(self.tree / "step8_ae/build" / name for name
                    in ("server.o", "ae.o", "ae_poll.o", "ae_select.o", "common/cli.o"))]
 

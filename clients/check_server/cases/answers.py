@@ -11,7 +11,7 @@ MIB = 1 << 20
 WHOLE_EXCHANGE = b"".join(sent for sent, _ in KNOWN_EXCHANGE)
 
 
-@case("a client is greeted with one `*`, before it says anything")
+@case("a client is greeted with one `*` before it sends anything")
 def greeting(t):
     with t.server() as s:
         client = s.connect().greeting()
@@ -19,7 +19,7 @@ def greeting(t):
         client.finish()
 
 
-@case("the known exchange is answered to the letter")
+@case("the known exchange is answered exactly")
 def known_exchange(t):
     with t.server() as s:
         client = s.connect().greeting()
@@ -37,7 +37,7 @@ def every_split_point(t):
                 client.send(WHOLE_EXCHANGE[:at])
             for client in clients:
                 client.settle()
-            t.pause(0.002)      # a head that is owed nothing must still be read by itself
+            t.pause(0.002)      # a first part without answers must still be read by itself
             for client, at in zip(clients, batch):
                 client.send(WHOLE_EXCHANGE[at:])
             for client in clients:
@@ -77,7 +77,7 @@ def markers(t):
         client.finish()
 
 
-@case("a message of 1 MiB is answered whole")
+@case("a message of 1 MiB is answered completely")
 def one_mebibyte_message(t):
     with t.server() as s:
         s.connect().greeting().exchange(message(MIB, t.rng)).finish()
@@ -91,23 +91,25 @@ def many_messages_in_one_packet(t):
         client.exchange(data).exchange(b"^$" * 30000 + b"^end$").finish()
 
 
-@case("the answers to one packet come together, not 40 ms apart (Nagle, delayed ACK)")
+@case("the answers to one packet come together, not 40 ms apart (Nagle, delayed ACK)",
+      timed=True)
 def answers_come_together(t):
     with t.server() as s:
         client = s.connect().greeting()
         gaps = []
-        for _ in range(30):     # delayed acknowledgements begin after a while only
+        for _ in range(30):     # delayed acknowledgements begin only after a while
             client.send(b"^abc$").expect(b"b")
             began = time.monotonic()
             client.expect(b"cd")
             gaps.append(time.monotonic() - began)
         gap = statistics.median(gaps[-10:])
-        t.check(gap < 0.02 * t.slow, "the last answer to `^abc$` came %.0f ms (median) after "
-                "the first" % (1e3 * gap))
+        t.check(gap < 0.02 * t.slow, f"the last answer to `^abc$` came {1e3 * gap:.0f} ms "
+                                     "(median) after "
+                "the first")
         client.finish()
 
 
-@case("a message ends with its `$`, not with its packet or its client's neighbour")
+@case("a message ends with its `$`; packets and other clients do not matter")
 def state_is_per_connection(t):
     with t.server() as s:
         if not t.serial:
@@ -122,8 +124,8 @@ def state_is_per_connection(t):
         s.connect().greeting().send(b"abc").expect_silence(0.05).finish()
 
 
-@case("after a half-close every answer still owed is delivered, and then the end")
-def half_close_with_answers_owed(t):
+@case("after a half-close all unsent answers are sent, and then the end")
+def half_close_with_unsent_answers(t):
     with t.server() as s:
         for data in (b"^abc", b"^abc$d", b"", b"^"):
             s.connect().greeting().send(data).half_close().settle().expect_end().close()
@@ -132,8 +134,8 @@ def half_close_with_answers_owed(t):
         client.half_close().settle().expect_end()
 
 
-@case("a client that reads only after it could send no more has lost nothing, nor costs it "
-      "anything then")
+@case("a client that reads only when it can send no more loses nothing, and the server is idle "
+      "afterwards")
 def late_reader(t):
     with t.server() as s:
         clients = s.crowd(1 if t.serial else t.scale(2, 4, 4), rcvbuf=4096)
@@ -141,12 +143,12 @@ def late_reader(t):
             client.push(message(16 * MIB), until_stuck=0.05)
         for client in clients:
             client.settle()
-        s.check_calm()      # who asks for room to send in goes on finding it
+        s.check_calm()      # it no longer asks for room to send
         for client in clients:
             client.finish()
 
 
-@case("random input in random pieces is answered as the naive rule says")
+@case("random input in random pieces is answered by the simple rule")
 def random_fragments(t):
     with t.server() as s:
         for _ in t.rounds(t.scale(2, 10, 50)):
@@ -165,7 +167,7 @@ def random_fragments(t):
                 client.finish()
 
 
-@case("a message of 64 MiB is answered whole", level="normal", limit=60)
+@case("a message of 64 MiB is answered completely", level="normal", limit=60)
 def sixty_four_mebibyte_message(t):
     with t.server() as s:
         data = message(8 * MIB)[1:-1]

@@ -9,7 +9,8 @@ import tempfile
 import time
 from contextlib import contextmanager
 
-from .. import proc
+from lib import figures
+
 from ..client import Flood, exchange_all
 from ..protocol import KNOWN_EXCHANGE, message, random_input
 from ..registry import case
@@ -17,9 +18,9 @@ from ..registry import case
 KIB, MIB = 1 << 10, 1 << 20
 
 
-# Leaving without a goodbye.
+# Clients that disconnect abruptly.
 
-@case("a client that resets before it is greeted is forgotten")
+@case("a client that resets before it is greeted harms no other")
 def reset_before_greeting(t):
     with t.server() as s, s.bystander():
         for _ in t.rounds(t.scale(20, 100, 1000)):
@@ -27,7 +28,7 @@ def reset_before_greeting(t):
         s.serves_others()
 
 
-@case("a client that resets in mid-message is forgotten, and the next is served")
+@case("a client that resets in the middle of a message harms no other")
 def reset_in_mid_message(t):
     with t.server() as s, s.bystander():
         for _ in t.rounds(t.scale(5, 20, 200)):
@@ -35,8 +36,8 @@ def reset_in_mid_message(t):
         s.serves_others()
 
 
-@case("a client that resets with answers owed to it is forgotten")
-def reset_with_answers_owed(t):
+@case("a client that resets with answers unsent harms no other")
+def reset_with_unsent_answers(t):
     with t.server() as s, s.bystander():
         for _ in t.rounds(t.scale(2, 5, 20)):
             client = s.connect(rcvbuf=4096).greeting()
@@ -45,23 +46,23 @@ def reset_with_answers_owed(t):
             s.serves_others()
 
 
-@case("a client that vanishes while it sends is forgotten, and no signal kills the server")
-def vanish_in_mid_send(t):
+@case("a client that disconnects while it sends harms no other; no SIGPIPE kills the server")
+def disconnect_in_mid_send(t):
     with t.server() as s, s.bystander():
         for _ in t.rounds(t.scale(2, 5, 20)):
-            # All it said and its goodbye wait in the server's socket when it is already gone:
-            # the first answers call forth a reset, the next ones meet a broken pipe.
+            # All it sent and its end wait in the server's socket when it has closed: the first
+            # answers cause a reset, the next ones fail with a broken pipe.
             client = s.connect().greeting().exchange(message(8 * MIB))  # opens the window wide
             with s.frozen():
                 client.push(message(300 * KIB), until_stuck=0.05)
                 client.half_close()
-                if proc.AVAILABLE:      # the kernel may pace what it sends
+                if figures.AVAILABLE:      # the kernel may pace what it sends
                     s.eventually(lambda: client.unacknowledged() == 0, 0.5)
                 client.close()
         s.serves_others()
 
 
-@case("clients that connect and leave at once, by the thousand, leave no trace", limit=40)
+@case("thousands of clients that connect and leave at once harm no other", limit=40)
 def connect_and_leave(t):
     with t.server() as s, s.bystander():
         for number in t.rounds(t.scale(500, 4000, 20000), t.scale(3, 10, 20)):
@@ -72,7 +73,7 @@ def connect_and_leave(t):
                 s.serves_others()
 
 
-# Staying, and behaving badly.
+# Clients that stay and behave badly.
 
 @case("a client that never reads costs one bounded buffer, and only itself", needs="linux")
 def never_reading_client(t):
@@ -83,8 +84,8 @@ def never_reading_client(t):
         s.serves_others()
 
 
-@case("a client that says little at a time, again and again, and reads only then, has cost one "
-      "bounded buffer and lost nothing")
+@case("a client that sends small pieces, and reads only then, costs one bounded buffer and "
+      "loses nothing")
 def never_reading_trickle(t):
     with t.server() as s:
         with costs_little(t, s):
@@ -95,18 +96,18 @@ def never_reading_trickle(t):
 
 @contextmanager
 def costs_little(t, s):
-    """What happens meanwhile takes no more than a few hundred KiB of memory."""
-    if not proc.AVAILABLE or s.sanitized():
+    """Inside, the server takes no more than a few hundred KiB of memory."""
+    if not figures.AVAILABLE or s.sanitized():
         yield
         return
-    s.connect().greeting().exchange(message(4 * MIB)).finish()   # warm buffers are not news
+    s.connect().greeting().exchange(message(4 * MIB)).finish()   # do not count kept buffers
     before = s.memory()
     yield
     cost = s.memory() - before
-    t.check(cost <= 512 * KIB, "one client cost %d KiB of memory" % (cost // KIB))
+    t.check(cost <= 512 * KIB, f"one client cost {cost // KIB} KiB of memory")
 
 
-@case("a client that shuts down its sending side and never reads delays nobody")
+@case("a client that shuts down its sending side and never reads delays no other")
 def half_close_and_never_read(t):
     with t.server() as s, s.bystander():
         client = s.connect(rcvbuf=4096).greeting()
@@ -116,30 +117,31 @@ def half_close_and_never_read(t):
         client.reset()
 
 
-@case("a client that reads one byte a second gets its bytes, and delays nobody", level="normal")
+@case("a client that reads one byte a second gets its bytes, and delays no other",
+      level="normal")
 def one_byte_a_second(t):
     with t.server() as s, s.bystander():
         client = s.connect(rcvbuf=4096).greeting()
         client.push(message(16 * MIB), until_stuck=0.1)
-        for _ in range(t.scale(1, 3, 15)):
+        for _ in range(t.scale(1, 2, 15)):
             time.sleep(1)
-            client.expect(bytes(client.owed[:1]))
+            client.expect(bytes(client.expected[:1]))
             s.serves_others()
         client.settle().finish()
 
 
-@case("64 MiB (8 unless --full) through a reader that dawdles arrive whole", level="normal",
+@case("64 MiB (8 unless --full) to a slow reader arrive complete", level="normal",
       limit=60)
-def dawdling_reader(t):
+def slow_reader(t):
     with t.server() as s:
         client = s.connect(rcvbuf=32768).greeting()
         client.exchange_slowly(message(t.scale(1, 8, 64) * MIB), pause=0.002)
         client.finish()
 
 
-@case("silent clients, in and out of a message, cost no processor time and delay nobody",
+@case("idle clients, inside and outside a message, cost no CPU time and delay no other",
       clients=60)
-def silent_clients(t):
+def idle_clients(t):
     with t.server() as s:
         if t.serial:
             s.connect().greeting()
@@ -151,7 +153,7 @@ def silent_clients(t):
         s.serves_others()
 
 
-@case("urgent data neither confuses nor busies the server")
+@case("urgent data neither confuses the server nor keeps it busy")
 def urgent_data(t):
     with t.server() as s, s.bystander():
         client = s.connect().greeting()
@@ -163,7 +165,7 @@ def urgent_data(t):
         client.finish()
 
 
-@case("an urgent byte in mid-message is neither answered nor, be it a `$`, the end of it",
+@case("an urgent byte in a message is not answered, and a `$` among them does not end it",
       needs="ours")
 def urgent_data_is_not_answered(t):
     with t.server() as s:
@@ -176,8 +178,8 @@ def urgent_data_is_not_answered(t):
             client.send(b"d$").expect(b"e").finish()
 
 
-@case("what is sent outside messages is dropped, however much it is")
-def endless_nothing(t):
+@case("bytes outside messages are dropped, however many they are")
+def bytes_outside_messages(t):
     with t.server() as s, s.bystander():
         with costs_little(t, s):
             client = s.connect().greeting()
@@ -185,10 +187,10 @@ def endless_nothing(t):
         client.finish()
 
 
-# Being many.
+# Many clients.
 
 def correct_crowd(t, s, count):
-    """So many clients at once (one after another if serial) hold the known exchange."""
+    """So many clients at once (one after another if serial) do the known exchange."""
     for batch in t.batches(range(count), count):
         clients = s.crowd(len(batch))
         for sent, wanted in KNOWN_EXCHANGE:
@@ -216,28 +218,29 @@ def thousand_clients(t):
         correct_crowd(t, s, 1000)
 
 
-@case("among ten thousand silent clients the one that speaks is answered", level="normal",
+@case("among ten thousand idle clients an active one is answered", level="normal",
       needs="concurrent", clients=10001, limit=60)
 def ten_thousand_idle(t):
     with t.server() as s:
-        silent = []
+        idle = []
         for _ in range(100):    # in steps, so that no backlog overflows
-            silent += s.crowd(100)
-            if len(silent) == 4000 and proc.AVAILABLE and s.threads() > 4000 and s.sanitized():
+            idle += s.crowd(100)
+            if (len(idle) == 4000 and figures.AVAILABLE and s.threads() > 4000
+                    and s.sanitized()):
                 t.skip("ThreadSanitizer takes no more than about 8000 threads")
         active = s.connect().greeting()
         for _ in range(20):
             active.send(b"^abc$").expect(b"bcd")
         active.finish()
-        for client in silent[::500]:
+        for client in idle[::500]:
             client.send(b"^abc$").expect(b"bcd")
-        for client in silent:
-            client.reset()      # no thousands of ports in TIME_WAIT
+        for client in idle:
+            client.reset()      # so that no ports stay in TIME_WAIT
         s.clients.clear()
 
 
 @case("clients that send without pause delay others by milliseconds, not seconds",
-      level="normal", needs="concurrent")
+      level="normal", needs="concurrent", timed=True)
 def fairness(t):
     def answer_times(client):
         times = []
@@ -258,53 +261,53 @@ def fairness(t):
             visit = time.monotonic() - began
         client.finish()
         t.check(statistics.median(among) < 3 * statistics.median(alone) + 0.03 * t.slow,
-                "an answer took %.0f ms (median) among clients that send without pause, "
-                "%.1f ms alone" % (1e3 * statistics.median(among),
-                                   1e3 * statistics.median(alone)))
+                f"an answer took {1e3 * statistics.median(among):.0f} ms (median) among "
+                "clients that send without pause, "
+                f"{1e3 * statistics.median(alone):.1f} ms alone")
         t.check(max(among) < 3 * max(alone) + 0.5 * t.slow,
-                "an answer took up to %.2f s among clients that send without pause"
-                % max(among))
+                f"an answer took up to {max(among):.2f} s among clients that send without "
+                "pause")
         t.check(visit < 10 * max(alone) + 1.0 * t.slow,
-                "a newcomer's visit took %.1f s among clients that send without pause" % visit)
+                f"a new client took {visit:.1f} s among clients that send without pause")
 
 
-@case("a client that has sent much gets its turn like any other: who says goodbye "
-      "meanwhile need not wait for it", needs=("ours", "concurrent", "linux"), clients=3)
+@case("a client that has sent much gets its turn like any other: clients that close meanwhile "
+      "need not wait for it", needs=("ours", "concurrent", "linux"), clients=3)
 def one_turn_each(t):
     with t.server() as s:
-        alone = crew(s)
+        alone = count_tasks(s)
         first, flood, last = clients = s.crowd(3)   # the server may begin at either end
-        if crew(s) > alone:
-            t.skip("each client has a thread of its own: the kernel deals out the turns")
+        if count_tasks(s) > alone:
+            t.skip("each client has a thread of its own, which the kernel schedules")
         flood.exchange(message(8 * MIB))    # opens the window wide
         with s.frozen():
             first.half_close()
-            # Nothing of it is answered: for want of room to send in, even a server that does
-            # not stop by itself would have to. All of it must have arrived, and the end too.
+            # None of it is answered: a full socket would stop even a server that does not stop
+            # by itself. All of it must have arrived, and the end, too.
             size = flood.push(b"$" * (300 * KIB), until_stuck=0.05)
             flood.half_close()
             last.half_close()
             s.eventually(lambda: flood.unacknowledged() == 0)
         for client in clients:
             client.expect_end()
-        ports = ["%d" % client.sock.getsockname()[1] for client in clients]
-        s.wait_log(r"\b%s\) disconnected$" % ports[1])
-        gone = re.findall(r"\b(\d+)\) disconnected$", s.log_text(), re.M)
-        t.check(set(ports[::2]) <= set(gone[:gone.index(ports[1])]),
-                "%d KiB from one client were read before all others had had their turn"
-                % (size // KIB))
+        ports = [f"{client.sock.getsockname()[1]}" for client in clients]
+        s.wait_log(fr"\b{ports[1]}\) disconnected$")
+        closed = re.findall(r"\b(\d+)\) disconnected$", s.log_text(), re.M)
+        t.check(set(ports[::2]) <= set(closed[:closed.index(ports[1])]),
+                f"{size // KIB} KiB from one client were read before all others had had their "
+                "turn")
 
 
-def crew(s):
+def count_tasks(s):
     """Its threads and its processes, in all."""
-    return s.threads() + len(list(proc.members(s.pid)))
+    return s.threads() + len(list(figures.members(s.pid)))
 
 
 # Everything at once.
 
-@case("what happens to one client never reaches another that has its descriptor since",
+@case("events of a closed client never reach another that has its descriptor now",
       needs=("ours", "concurrent"), clients=60)
-def events_of_one_lap(t):
+def reused_descriptors(t):
     with t.server() as s:
         for _ in t.rounds(t.scale(3, 10, 50)):
             old = s.crowd(30)
@@ -345,12 +348,12 @@ def stopped_and_continued(t):
       needs="--stats")
 def interrupted(t):
     def check_report(client):
-        """What was just reported is no more than was said (that it is no less is not sure)."""
+        """The report counts no more than was sent (it may count less: it comes early)."""
         with open(path, encoding="ascii") as file:
             found = dict(re.findall(r'"(\w+)": (\d+),', file.read()))
         t.check(int(found.get("bytes_in", 0)) <= client.sent.total + 100
                 and int(found.get("clients_served", 1)) > 0,
-                "%d bytes were sent, and it reports %r" % (client.sent.total, found))
+                f"{client.sent.total} bytes were sent, and it reports {found!r}")
 
     with tempfile.TemporaryDirectory() as folder:
         path = os.path.join(folder, "stats.json")
@@ -365,7 +368,7 @@ def interrupted(t):
             client.finish()
 
 
-@case("whatever a random crowd does, each gets its own answers and nobody else's",
+@case("whatever random clients do, each gets its own answers and no others",
       level="normal", clients=30, limit=60)
 def chaos(t):
     with t.server() as s, s.bystander():
@@ -375,13 +378,13 @@ def chaos(t):
             if len(clients) < (1 if t.serial else 20):
                 clients.append(s.connect().greeting())
             client = t.rng.choice(clients)
-            deed = t.rng.choice(["talk"] * 6 + ["stream", "reset", "leave", "finish", "stuff",
-                                                "knock"])
-            if deed == "talk":
+            deed = t.rng.choice(["message"] * 6 + [
+                "stream", "reset", "leave", "finish", "stuff", "connect"])
+            if deed == "message":
                 client.send(random_input(t.rng, t.rng.randrange(50))).settle()
             elif deed == "stream":
                 client.exchange(random_input(t.rng, t.rng.randrange(20000)))
-            elif deed == "knock":
+            elif deed == "connect":
                 s.connect().reset() if t.rng.random() < 0.5 else s.connect().close()
             else:
                 if deed == "stuff":

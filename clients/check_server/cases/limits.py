@@ -1,4 +1,4 @@
-"""Bounded memory, a full house, silent clients: what a server does at its limits."""
+"""Out of descriptors, threads or memory; idle clients: what a server does at its limits."""
 
 import json
 import os
@@ -8,19 +8,22 @@ import signal
 import tempfile
 import time
 
-from .. import proc
+from lib import figures
+
 from ..errors import Failure
 from ..protocol import message
 from ..registry import case
 
 KIB, MIB = 1 << 10, 1 << 20
+REJECTED = r"(?i)reject|refus|full|limit|max.clients|turned away"   # in whatever words
+REJECTION_KEYS = "clients_rejected", "clients_refused"
 
 
-# Nothing is left behind.
+# Leaks.
 
-@case("after thousands of clients it has the descriptors, threads and memory it had",
+@case("after thousands of clients it has the descriptors, threads and memory as before",
       level="normal", needs="linux", clients=20, limit=60)
-def nothing_is_kept(t):
+def no_leaks(t):
     def visits(s, count):
         together = 1 if t.serial else 10
         for number in t.rounds(count // together, 15):
@@ -35,7 +38,7 @@ def nothing_is_kept(t):
             s.clients.clear()
 
     def visits_unread(s, count):
-        """They leave with answers owed to them."""
+        """They reset although answers to them are unsent."""
         for _ in range(count):
             client = s.connect(rcvbuf=4096).greeting()
             client.push(message(16 * MIB), until_stuck=0.02)
@@ -61,15 +64,14 @@ def nothing_is_kept(t):
             visit(s, count)
             after = at_rest(s, before)
             for what, had, has in zip(("descriptors", "threads"), before, after):
-                t.check(has <= had, "%d %s before %d clients came and went, %d after"
-                        % (had, what, count, has))
+                t.check(has <= had, f"{had} {what} before {count} clients connected and left, "
+                                    f"{has} after")
             grown = s.memory() - memory
             t.check(grown <= bound or s.sanitized(),
-                    "%d clients came and went, and %d KiB of memory stayed"
-                    % (count, grown // KIB))
+                    f"{grown // KIB} KiB of memory are left over from {count} clients")
 
 
-# A full house.
+# Out of something.
 
 def check_served(clients):
     for client in clients:
@@ -78,76 +80,77 @@ def check_served(clients):
         client.expect(b"bcd")
 
 
-def check_full_house(t, s, count):
-    """Knock so often; those inside are served, others refused, then there is room again."""
-    inside, refused = s.fill(count)
-    t.check(inside, "nobody at all was admitted")
+def check_rejections(t, s, count):
+    """Of so many clients some are served, the others rejected; then there is room again."""
+    inside, rejected = s.fill(count)
+    t.check(inside, "not one client was admitted")
     check_served(inside)
     s.check_calm()
-    if refused:
-        if t.settings.strict and len(inside) > 1:   # libuv sends the second away without a word
-            s.wait_log(r"(?i)refus")
+    if rejected:
+        if t.settings.strict and len(inside) > 1:   # libuv closes the second one itself
+            s.wait_log(REJECTED)
         for _ in range(5):
-            inside += s.fill(4)[0]     # where room was made meanwhile: no harm
+            inside += s.fill(4)[0]     # some may be admitted: there may be room meanwhile
         check_served(inside)
         s.check_calm()
     leaving = inside[::2]
     for client in leaving:
         client.finish()
         inside.remove(client)
-    t.check(s.eventually(s.knock), "%d of %d clients left, and still nobody is "
-            "admitted" % (len(leaving), len(leaving) + len(inside)))
+    t.check(s.eventually(s.try_client), f"{len(leaving)} of {len(leaving) + len(inside)} "
+                                        "clients left, and still no client is admitted")
     check_served(inside)
-    return refused
+    return rejected
 
 
-def queue_in_a_small_house(t, s):
-    """The serial server's full house: the others wait, and each gets its turn."""
+def check_queue(s):
+    """A server that takes one client at a time needs few descriptors: the others wait, and each
+    is served in turn."""
     waiting = [s.connect() for _ in range(30)]
     for client in waiting:
         client.greeting().send(b"^abc$").expect(b"bcd").finish()
 
 
-def full_house(t, files):
+def out_of_descriptors(t, files):
     with t.server(rlimits={resource.RLIMIT_NOFILE: files}) as s:
         if t.serial:
-            queue_in_a_small_house(t, s)
+            check_queue(s)
         else:
-            check_full_house(t, s, files + 10)
+            check_rejections(t, s, files + 10)
 
 
-@case("with 12 descriptors it serves whom it can, refuses the rest, and uses no time",
+@case("with 12 descriptors it serves clients, rejects the rest, and stays idle",
       needs=("ours", "linux"), level="normal")
-def full_house_12(t):
-    full_house(t, 12)
+def out_of_descriptors_12(t):
+    out_of_descriptors(t, 12)
 
 
-@case("with 64 descriptors it serves whom it can, refuses the rest, and uses no time",
+@case("with 64 descriptors it serves clients, rejects the rest, and stays idle",
       needs="linux", clients=75)
-def full_house_64(t):
-    full_house(t, 64)
+def out_of_descriptors_64(t):
+    out_of_descriptors(t, 64)
 
 
-@case("with 256 descriptors it serves whom it can, refuses the rest, and uses no time",
+@case("with 256 descriptors it serves clients, rejects the rest, and stays idle",
       needs="linux", level="normal", clients=270)
-def full_house_256(t):
-    full_house(t, 256)
+def out_of_descriptors_256(t):
+    out_of_descriptors(t, 256)
 
 
-@case("the limit of descriptors lowered below what it has open, it serves those it has, and "
-      "delivers what it owes when it is stopped", needs=("ours", "linux", "concurrent"),
+@case("with the limit of descriptors lowered below what it has open, it serves its clients, "
+      "and at a stop sends all answers", needs=("ours", "linux", "concurrent"),
       clients=50)
-def lowered_limit(t):
+def lowered_descriptor_limit(t):
     for limit in t.scale([20], [20, 0], [20, 0]):
         with t.server() as s:
             inside = s.crowd(40)
-            with s.frozen():    # not while it asks for one more
-                proc.limit(s.pid, resource.RLIMIT_NOFILE, limit)
-            for _ in range(3 if limit else 0):  # (libuv cannot leave them waiting with none)
+            with s.frozen():    # not while it opens another one
+                figures.limit(s.pid, resource.RLIMIT_NOFILE, limit)
+            for _ in range(3 if limit else 0):  # (libuv cannot wait without any descriptor)
                 s.connect()
             check_served(inside)
             s.check_calm()
-            with s.frozen():    # that it finds them all at once
+            with s.frozen():    # so that it finds them all at once
                 for client in inside:
                     client.send(b"^xyz$")
             s.stop()
@@ -155,25 +158,26 @@ def lowered_limit(t):
                 client.expect(b"yz{").expect_end()
 
 
-@case("when no further thread can be had it refuses newcomers and serves those it has",
+@case("when it can start no further thread it rejects new clients and serves the others",
       needs=("linux", "concurrent"), clients=60)
-def no_thread_left(t):
+def out_of_threads(t):
     # The limit does not bind root, and counts whatever else the user runs.
     user = t.ordinary_user()
-    room = proc.tasks_of_user(user) + 15
+    room = figures.tasks_of_user(user) + 15
     with t.server(user=user, rlimits={resource.RLIMIT_NPROC: room}) as s:
-        check_full_house(t, s, 50)
+        check_rejections(t, s, 50)
 
 
 @case("when memory runs out a client may be lost, never the server or the others",
       needs=("linux", "concurrent"), clients=60, level="normal")
-def no_memory_left(t):
+def out_of_memory(t):
     with t.server() as s:
         if s.sanitized():
             t.skip("a sanitizer needs all the address space")
         s.serves()
         with s.bystander():
-            before = proc.limit(s.pid, resource.RLIMIT_AS, proc.virtual_bytes(s.pid) + MIB)
+            before = figures.limit(s.pid, resource.RLIMIT_AS,
+                                   figures.virtual_bytes(s.pid) + MIB)
             data = message(16 * MIB)
             for _ in range(25):
                 try:
@@ -181,89 +185,91 @@ def no_memory_left(t):
                     if client.admitted():
                         client.push(data, until_stuck=0.02)
                 except Failure:
-                    pass    # dropped in the middle: its bad luck
-            t.check(s.alive(), "out of memory it ended: %s" % s.describe())
+                    pass    # disconnected meanwhile, which is allowed
+            t.check(s.alive(), f"out of memory it ended: {s.describe()}")
             for client in s.clients[1:]:
                 client.reset()
             s.serves()
-            proc.limit(s.pid, resource.RLIMIT_AS, before[0])
+            figures.limit(s.pid, resource.RLIMIT_AS, before[0])
 
 
-@case("while there is no memory for more it serves those it has and uses no time; then it "
-      "admits newcomers again", needs=("linux", "concurrent"), clients=200)
-def memory_comes_back(t):
+@case("while there is no memory for more clients it serves those it has and stays idle; then "
+      "it admits new ones again", needs=("linux", "concurrent"), clients=200)
+def memory_returns(t):
     with t.server() as s:
         if s.sanitized():
             t.skip("a sanitizer needs all the address space")
         inside = s.crowd(3)
         check_served(inside)
-        before = proc.limit(s.pid, resource.RLIMIT_AS, proc.virtual_bytes(s.pid))
+        before = figures.limit(s.pid, resource.RLIMIT_AS, figures.virtual_bytes(s.pid))
         crowd = [s.connect() for _ in range(t.scale(50, 100, 190))]
         check_served(inside)
         s.check_calm()
-        proc.limit(s.pid, resource.RLIMIT_AS, before[0])
+        figures.limit(s.pid, resource.RLIMIT_AS, before[0])
         for client in crowd:
             client.reset()
         check_served(inside)
-        t.check(s.eventually(s.knock), "there is memory again, and nobody is admitted")
+        t.check(s.eventually(s.try_client), "there is memory again, and no client is admitted")
 
 
-@case("--max-clients N: one more is refused politely, and admitted when one has left",
+@case("--max-clients N: one more is rejected, and admitted when one has left",
       needs=("--max-clients", "concurrent"))
 def max_clients(t):
     with t.server("--max-clients", "3") as s:
-        inside, refused = s.fill(3)
-        t.check(refused == 0, "%d of 3 clients were refused" % refused)
+        inside, rejected = s.fill(3)
+        t.check(rejected == 0, f"{rejected} of 3 clients were rejected")
         for _ in range(5):
-            t.check(s.knock() is None, "a fourth client was admitted")
+            t.check(s.try_client() is None, "a fourth client was admitted")
         check_served(inside)
         inside.pop().finish()
-        t.check(s.eventually(s.knock), "one left, and still nobody is admitted")
+        t.check(s.eventually(s.try_client), "one left, and still no client is admitted")
         check_served(inside)
     with t.server("--max-clients", "1") as s:
         for _ in range(t.scale(30, 100, 300)):
-            s.connect().greeting().finish()     # who saw the end may come again at once
+            s.connect().greeting().finish()     # one that saw the end may connect again
 
 
-@case("a flood of refusals is said in the log, but does not flood it",
+@case("many rejections appear in the log, but do not flood it",
       needs=("--max-clients", "concurrent"))
-def refusals_in_the_log(t):
+def rejections_in_the_log(t):
     with t.server("--max-clients", "1") as s:
         s.connect().greeting()
         before = len(s.log_text().splitlines())
-        _, refused = s.fill(300)
-        t.check(refused == 300, "%d of 300 clients were refused" % refused)
-        s.wait_log(r"(?i)refus|full|max.clients|turned away")
+        _, rejected = s.fill(300)
+        t.check(rejected == 300, f"{rejected} of 300 clients were rejected")
+        s.wait_log(REJECTED)
         lines = len(s.log_text().splitlines()) - before
-        t.check(lines <= 60, "300 refusals made %d lines of log" % lines)
+        t.check(lines <= 60, f"300 rejections made {lines} lines of log")
 
 
-@case("it counts whom it refuses: by --max-clients, and for want of descriptors",
+@case("it counts rejected clients: at --max-clients, and out of descriptors",
       needs=("--max-clients", "--stats", "ours", "linux", "concurrent"))
-def refusals_are_counted(t):
+def rejections_are_counted(t):
     with tempfile.TemporaryDirectory() as folder:
         path = os.path.join(folder, "stats.json")
         for options, rlimits in ((["--max-clients", "3"], {}),
                                  ([], {resource.RLIMIT_NOFILE: 24})):
             with t.server("--stats", path, *options, rlimits=rlimits, health=False) as s:
-                inside, refused = s.fill(30)
+                inside, rejected = s.fill(30)
                 s.stop()
             with open(path, encoding="utf-8") as file:
                 stats = json.load(file)
-            for key, wanted in (("clients_refused", refused), ("clients_served", len(inside)),
-                                ("clients_max", len(inside))):
-                t.check(stats[key] == wanted, "%d clients admitted, %d refused, and %s is %r"
-                        % (len(inside), refused, key, stats[key]))
+            keys = [key for key in REJECTION_KEYS if key in stats]
+            t.check(keys, "no count of rejected clients")
+            for key, wanted in (*((key, rejected) for key in keys),
+                                ("clients_served", len(inside)), ("clients_max", len(inside))):
+                t.check(stats[key] == wanted, f"{len(inside)} clients admitted, {rejected} "
+                                              f"rejected, and {key} is {stats[key]!r}")
 
 
-@case("few descriptors: it says at its start how few clients it can take",
+@case("few descriptors: it says at its start how few clients it can serve",
       needs=("ours", "linux"))
-def few_descriptors_are_said(t):
+def few_descriptors_are_reported(t):
     with t.server(rlimits={resource.RLIMIT_NOFILE: 64}) as s:
         s.wait_log(r"\b\d+ clients")
 
 
-@case("a client beyond the server's capacity is refused, the others are served on",
+@case("a client beyond the server's capacity is rejected, the others are served",
       level="normal", needs=("ours", "concurrent"), limit=40)
 def beyond_capacity(t):
     capacity = t.settings.capacity
@@ -271,57 +277,57 @@ def beyond_capacity(t):
         t.skip("no limit is declared (--capacity)")
     with t.server() as s:
         inside = s.crowd(capacity)
-        more, refused = s.fill(100)
-        if refused:
-            s.wait_log(r"(?i)refus|full|limit")
+        more, rejected = s.fill(100)
+        if rejected:
+            s.wait_log(REJECTED)
         check_served(inside + more)
         s.check_calm()
         for client in s.clients:
             client.reset()
 
 
-# Silent clients.
+# Idle clients.
 
-SILENCE = 0.5     # times t.slow
+IDLE = 0.5     # seconds, times t.slow
 
 
-@case("--idle-timeout: who is silent is closed in time, though nobody else says anything",
-      level="normal", needs="--idle-timeout")
+@case("--idle-timeout: an idle client is closed in time, although no other is active",
+      level="normal", needs="--idle-timeout", timed=True)
 def idle_timeout(t):
-    def silent(s):
+    def idle(s):
         return s.connect().greeting()
 
     def in_message(s):
         return s.connect().greeting().send(b"^a").expect(b"b")
 
-    def deaf(s):
+    def unread(s):
         client = s.connect(rcvbuf=4096).greeting()
         client.push(message(16 * MIB), until_stuck=0.1)
         return client
 
-    limit = SILENCE * t.slow
+    limit = IDLE * t.slow
     with t.server("--idle-timeout", str(limit)) as s:
-        # Twice, because whoever looks after the first may have stopped when there was nobody.
-        for kinds in ([deaf], [silent]) if t.serial else ([silent, in_message, deaf], [silent]):
+        # Twice: what watches for idle clients may have ended with the first ones.
+        for kinds in ([unread], [idle]) if t.serial else ([idle, in_message, unread], [idle]):
             began = time.monotonic()
             clients = [kind(s) for kind in kinds]
             for kind, client in zip(kinds, clients):
-                if kind is deaf:
-                    t.check(client.is_reset(), "who neither sends nor reads is not closed")
+                if kind is unread:
+                    t.check(client.is_reset(), "a client that neither sends nor reads stays")
                 else:
                     client.expect_end()
                 seconds = time.monotonic() - began
-                # A send that blocked waits so long for each part that still fits somewhere.
-                most = 3 * limit if kind is deaf else limit
+                # A blocked send waits this long for each part that still finds room.
+                most = 3 * limit if kind is unread else limit
                 t.check(0.9 * limit <= seconds <= most + 0.4 * t.slow,
-                        "%s: closed after %.2f s, and --idle-timeout is %g"
-                        % (kind.__name__.replace("_", " "), seconds, limit))
+                        f"{kind.__name__.replace('_', ' ')}: closed after {seconds:.2f} s, "
+                        f"and --idle-timeout is {limit:g}")
 
 
-@case("--idle-timeout: who spoke while the server could not run is not silent",
-      level="normal", needs="--idle-timeout")
+@case("--idle-timeout: a client that sent while the server could not run is not idle",
+      level="normal", needs="--idle-timeout", timed=True)
 def idle_timeout_frozen(t):
-    limit = SILENCE * t.slow
+    limit = IDLE * t.slow
     with t.server("--idle-timeout", str(limit)) as s:
         client = s.connect().greeting()
         with s.frozen():
@@ -330,41 +336,41 @@ def idle_timeout_frozen(t):
         client.expect(b"bcd").finish()
 
 
-@case("--idle-timeout: that reports are asked for meanwhile lengthens no silence",
-      level="normal", needs=("--idle-timeout", "ours"))
+@case("--idle-timeout: requests for reports (SIGUSR1) do not count as activity",
+      level="normal", needs=("--idle-timeout", "ours"), timed=True)
 def idle_timeout_amid_signals(t):
-    limit = SILENCE * t.slow
+    limit = IDLE * t.slow
     with t.server("--idle-timeout", str(limit), "--quiet") as s:
         client = s.connect().greeting()
         began = time.monotonic()
         while (time.monotonic() < began + 3 * limit
                and not select.select([client.sock], [], [], limit / 10)[0]):
             s.signal(signal.SIGUSR1)
-        t.check(time.monotonic() < began + 2.5 * limit, "who is silent is not closed")
+        t.check(time.monotonic() < began + 2.5 * limit, "an idle client is not closed")
         client.expect_end()
 
 
-@case("--idle-timeout: who says or takes only little, but steadily, may stay; who is silent "
-      "meanwhile is closed", needs="--idle-timeout", limit=30)
-def idle_timeout_spares(t):
-    limit = t.scale(0.8, 1, 1) * SILENCE * t.slow
-    # Made beforehand: a client that takes its time to think is silent, too.
+@case("--idle-timeout: a client that sends or reads little, but steadily, may stay; an idle "
+      "one is closed", needs="--idle-timeout", limit=30, timed=True)
+def idle_timeout_spares_active_clients(t):
+    limit = t.scale(0.8, 1, 1) * IDLE * t.slow
+    # Made beforehand, because a client that computes is idle, too.
     growth, flood = message(t.scale(0, 2, 8) * MIB), message(32 * MIB)
 
-    def speak(client):
-        """A byte now and then, and no answer to any of them."""
+    def send(client):
+        """A byte now and then, without an answer."""
         client.send(b"-")
 
-    def talk(client):
+    def converse(client):
         client.send(b"^a$").expect(b"b")
 
     def read(client):
-        """Enough for its window to open, too little for room in the other end's buffer."""
-        client.expect(bytes(client.owed[:4000]))
+        """Enough to open its window, too little to make room in the server's buffer."""
+        client.expect(bytes(client.expected[:4000]))
 
     def reader(**options):
         client = s.connect(**options).greeting()
-        client.exchange(growth)     # sockets grow when all goes well
+        client.exchange(growth)     # buffers grow when all goes well
         client.push(flood, until_stuck=0.05)
         return client
 
@@ -378,15 +384,15 @@ def idle_timeout_spares(t):
     with t.server("--idle-timeout", str(limit)) as s:
         small = (read, lambda: reader(rcvbuf=4096))
         if t.serial:
-            for act, arrive in ((speak, lambda: s.connect().greeting()), small):
+            for act, arrive in ((send, lambda: s.connect().greeting()), small):
                 client = arrive()
                 keep_on([(act, client)])
                 client.reset()
             return
-        members = [(read, small[1]()),      # first: it takes its time to arrive
-                   (speak, s.connect().greeting()), (talk, s.connect().greeting())]
-        silent = s.connect().greeting()
+        members = [(read, small[1]()),      # first, because it needs time to get ready
+                   (send, s.connect().greeting()), (converse, s.connect().greeting())]
+        idle = s.connect().greeting()
         keep_on(members)
-        silent.expect_end()
+        idle.expect_end()
         for _, client in members[1:]:
             client.finish()

@@ -4,6 +4,7 @@
 Each is the reference server with one thing changed; bug() names the cases that must catch it.
 """
 
+import ctypes
 import errno
 import math
 import os
@@ -12,6 +13,7 @@ import select
 import selectors
 import signal
 import socket
+import struct
 import sys
 import threading
 import time
@@ -20,8 +22,8 @@ import reference
 from reference import CHUNK, Conn, Server
 
 BUGS = {}
-NEWCOMERS = os.path.join(os.path.dirname(os.path.abspath(__file__)), "..", "..", "check_server",
-                         "newcomers.py")
+CLIENTS = os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
+FAIR_ACCEPT = os.path.join(CLIENTS, "check_server", "fair_accept.py")
 
 
 def bug(*caught_by, suite=()):
@@ -100,7 +102,7 @@ class SharesStateBetweenClients(Server):
             return answer
 
 
-@bug("events-of-one-lap")
+@bug("reused-descriptors")
 class KeepsStateByDescriptor(Server):
     class conn_class(Conn):
         left = {}
@@ -123,7 +125,7 @@ class AnswersOneMessagePerPacket(Server):
             return super().feed(data[:end + 1] if end >= 0 else data)
 
 
-@bug("late-reader", "half-close-with-answers-owed", "dawdling-reader")
+@bug("late-reader", "half-close-with-unsent-answers", "slow-reader")
 class LosesWhatDidNotFit(Server):
     def write(self, conn):
         super().write(conn)
@@ -142,7 +144,7 @@ class RefusesLongMessages(Server):
             return super().feed(data)
 
 
-@bug("late-reader", "silent-clients")
+@bug("late-reader", "idle-clients")
 class AsksForRoomForEver(Server):
     def pump(self, conn, mask):
         super().pump(conn, mask)
@@ -182,7 +184,7 @@ class GreetsWhenSpokenTo(Server):
             return answer
 
 
-@bug("half-close-with-answers-owed")
+@bug("half-close-with-unsent-answers")
 class ClosesAtHalfClose(Server):
     def pump(self, conn, mask):
         super().pump(conn, mask)
@@ -192,7 +194,7 @@ class ClosesAtHalfClose(Server):
             self.drop(conn)
 
 
-@bug("half-close-with-answers-owed")
+@bug("half-close-with-unsent-answers")
 class NeverCloses(Server):
     kept = []
 
@@ -204,14 +206,14 @@ class NeverCloses(Server):
 
 # One client hurts others.
 
-@bug("reset-before-greeting", "reset-in-mid-message", "reset-with-answers-owed",
+@bug("reset-before-greeting", "reset-in-mid-message", "reset-with-unsent-answers",
      "connect-and-leave")
 class DiesOnReset(Server):
     def lost(self, conn, error):
         raise error
 
 
-@bug("vanish-in-mid-send")
+@bug("disconnect-in-mid-send")
 class DiesOfSigpipe(Server):
     def run(self):
         signal.signal(signal.SIGPIPE, signal.SIG_DFL)
@@ -234,7 +236,7 @@ class BuffersWithoutBound(Server):
             self.selector.modify(conn.sock, selectors.EVENT_READ | selectors.EVENT_WRITE, conn)
 
 
-@bug("endless-nothing")
+@bug("bytes-outside-messages")
 class KeepsWhatItIgnores(Server):
     class conn_class(Conn):
         ignored = b""
@@ -245,7 +247,7 @@ class KeepsWhatItIgnores(Server):
             return super().feed(data)
 
 
-@bug("half-close-and-never-read", "stop-with-a-deaf-client")
+@bug("half-close-and-never-read", "stop-with-a-client-that-never-reads")
 class BlocksInSend(Server):
     def write(self, conn):
         conn.sock.setblocking(True)
@@ -266,7 +268,7 @@ class HasNoPatienceWithSlowReaders(Server):
             super().write(conn)
 
 
-@bug("silent-clients")
+@bug("idle-clients")
 class Spins(Server):
     def timeout(self):
         return 0.0
@@ -330,12 +332,12 @@ class StarvesOthers(Server):
             super().pump(conn, selectors.EVENT_READ | selectors.EVENT_WRITE)
 
 
-@bug("newcomers-take-turns", suite=("--also", NEWCOMERS))
-class LetsAllNewcomersInFirst(Server):
+@bug("new-connections-take-turns", suite=("--also", FAIR_ACCEPT))
+class AcceptsAllFirst(Server):
     accept_burst = 100000
 
 
-@bug("stopped-and-continued", "interrupted", "broken-output")
+@bug("stopped-and-continued", "interrupted", "closed-output")
 class TakesAnInterruptForTheEnd(Server):
     def run(self):
         signal.signal(signal.SIGCONT, self.hang_up)
@@ -347,7 +349,7 @@ class TakesAnInterruptForTheEnd(Server):
             self.drop(next(iter(self.conns)))
 
 
-@bug("chaos", "events-of-one-lap")
+@bug("chaos", "reused-descriptors")
 class ClosesTheWrongClient(Server):
     def lost(self, conn, error):
         self.drop(conn)
@@ -357,7 +359,7 @@ class ClosesTheWrongClient(Server):
 
 # Limits.
 
-@bug("nothing-is-kept")
+@bug("no-leaks")
 class LeaksADescriptorPerClient(Server):
     kept = []
 
@@ -366,7 +368,7 @@ class LeaksADescriptorPerClient(Server):
         super().drop(conn)
 
 
-@bug("nothing-is-kept")
+@bug("no-leaks")
 class LeaksMemory(Server):
     kept = []
 
@@ -375,8 +377,8 @@ class LeaksMemory(Server):
         super().drop(conn)
 
 
-@bug("nothing-is-kept")
-class LeaksWhatItOwed(Server):
+@bug("no-leaks")
+class LeaksUnsentAnswers(Server):
     kept = []
 
     def drop(self, conn):
@@ -384,7 +386,7 @@ class LeaksWhatItOwed(Server):
         super().drop(conn)
 
 
-@bug("nothing-is-kept")
+@bug("no-leaks")
 class LeaksAThreadPerClient(Server):
     never = threading.Event()
 
@@ -394,26 +396,26 @@ class LeaksAThreadPerClient(Server):
         super().drop(conn)
 
 
-@bug("full-house-12", "full-house-64", "full-house-256")
-class DiesAtAFullHouse(Server):
-    def refuse_by_spare(self):
+@bug("out-of-descriptors-12", "out-of-descriptors-64", "out-of-descriptors-256")
+class DiesOutOfDescriptors(Server):
+    def reject_by_spare(self):
         raise OSError(errno.EMFILE, os.strerror(errno.EMFILE))
 
 
-@bug("full-house-64")
-class LeavesThemWaitingAtAFullHouse(Server):
-    def refuse_by_spare(self):
+@bug("out-of-descriptors-64")
+class LeavesThemWaitingOutOfDescriptors(Server):
+    def reject_by_spare(self):
         time.sleep(0.01)
 
 
-@bug("lowered-limit")
+@bug("lowered-descriptor-limit")
 class DiesOfTooManyToPoll(Server):
     def __init__(self, options):
         super().__init__(options)
         self.selector = selectors.PollSelector()
 
 
-@bug("no-thread-left")
+@bug("out-of-threads")
 class DiesWithoutThreads(Server):
     def admit(self, sock, peer):
         super().admit(sock, peer)
@@ -424,7 +426,7 @@ class DiesWithoutThreads(Server):
             os.abort()
 
 
-@bug("no-memory-left")
+@bug("out-of-memory")
 class DiesWithoutMemory(Server):
     def lost(self, conn, error):
         if isinstance(error, MemoryError):
@@ -437,7 +439,7 @@ class DiesWithoutMemory(Server):
             conn.buffer = bytearray(CHUNK)
 
 
-@bug("memory-comes-back")
+@bug("memory-returns")
 class TakesNobodyOnceMemoryWasShort(Server):
     short = False
 
@@ -465,21 +467,22 @@ class CountsClientsForEver(Server):
             super().admit(sock, peer)
 
 
-@bug("refusals-in-the-log")
-class SaysEveryRefusal(Server):
-    def refused(self, why):
-        self.refusal_said = float("-inf")
-        super().refused(why)
+@bug("rejections-in-the-log")
+class LogsEveryRejection(Server):
+    def rejected(self, peer, why):
+        self.rejection_said = float("-inf")
+        super().rejected(peer, why)
 
 
-@bug("refusals-in-the-log", "full-house-12", "full-house-64", "full-house-256")
-class RefusesWithoutAWord(Server):
-    def refused(self, why):
-        self.counters["clients_refused"] += 1
+@bug("rejections-in-the-log", "out-of-descriptors-12", "out-of-descriptors-64",
+     "out-of-descriptors-256")
+class RejectsWithoutALine(Server):
+    def rejected(self, peer, why):
+        self.counters["clients_rejected"] += 1
 
 
 @bug("max-clients")
-class StrikesOffTooLate(Server):
+class CountsALeavingClientTooLong(Server):
     left = float("-inf")
 
     def drop(self, conn):
@@ -489,33 +492,33 @@ class StrikesOffTooLate(Server):
     def admit(self, sock, peer):
         if self.options.max_clients == 1 and time.monotonic() < self.left + 0.005:
             sock.close()
-            self.refused("the house is full")
+            self.rejected(peer, "at --max-clients")
         else:
             super().admit(sock, peer)
 
 
-@bug("refusals-are-counted")
-class CountsNoRefusals(Server):
-    def refused(self, why):
-        super().refused(why)
-        self.counters["clients_refused"] -= 1
+@bug("rejections-are-counted")
+class CountsNoRejections(Server):
+    def rejected(self, peer, why):
+        super().rejected(peer, why)
+        self.counters["clients_rejected"] -= 1
 
 
-@bug("few-descriptors-are-said")
-class HidesHowFewItCanTake(Server):
+@bug("few-descriptors-are-reported")
+class HidesHowFewClientsItCanTake(Server):
     def say(self, line):
         if "room for" not in line:
             super().say(line)
 
 
 @bug("idle-timeout")
-class BearsSilence(Server):
+class NeverClosesIdleClients(Server):
     def close_silent(self):
         pass
 
 
 @bug("idle-timeout")
-class SeesSilenceOnlyWhenSomebodyTalks(Server):
+class SeesIdleClientsOnlyWhenOthersSend(Server):
     def timeout(self):
         return None
 
@@ -527,7 +530,7 @@ class SeesSilenceOnlyWhenSomebodyTalks(Server):
 
 
 @bug("idle-timeout-amid-signals")
-class TakesASignalForSomebodyWhoTalks(Server):
+class TakesASignalForActivity(Server):
     def want_report(self, *_):
         super().want_report()
         for conn in list(self.conns):
@@ -535,7 +538,7 @@ class TakesASignalForSomebodyWhoTalks(Server):
 
 
 @bug("idle-timeout-frozen")
-class LooksForSilenceFirst(Server):
+class LooksForIdleClientsFirst(Server):
     def pump(self, conn, mask):
         self.close_silent()
         if conn in self.conns:
@@ -545,15 +548,15 @@ class LooksForSilenceFirst(Server):
         return conn.unsent and super().has_moved(conn)
 
 
-@bug("idle-timeout-spares")
-class TakesSlowReadersForSilent(Server):
+@bug("idle-timeout-spares-active-clients")
+class TakesSlowReadersForIdle(Server):
     def close_silent(self):
         while self.timeout() == 0.0:
             self.drop(next(iter(self.conns)))
 
 
-@bug("idle-timeout-spares")
-class ClosesTalkersToo(Server):
+@bug("idle-timeout-spares-active-clients")
+class ClosesActiveClientsToo(Server):
     def read(self, conn):
         since = self.conns[conn]
         super().read(conn)
@@ -564,7 +567,7 @@ class ClosesTalkersToo(Server):
 # Starting.
 
 @bug("listening-line")
-class SaysNothingOfListening(Server):
+class DoesNotSayThatItListens(Server):
     def announce(self):
         pass
 
@@ -575,7 +578,7 @@ class PrintsAddressesWithoutBrackets(Server):
         super().say(line.replace("[", "").replace("]", ""))
 
 
-@bug("port-of-its-like")
+@bug("port-of-another-server")
 class SharesItsPort(Server):
     def listen(self):
         socket.SO_REUSEADDR = socket.SO_REUSEPORT
@@ -591,7 +594,7 @@ class ExitsZeroWhenItCannotListen(Server):
 
 
 @bug("busy-port", "privileged-port", "unknown-host", "unwritable-stats-file",
-     "help-that-cannot-be-given")
+     "help-into-a-full-disk")
 class DiesWithATraceback(Server):
     @staticmethod
     def fail(what, error):
@@ -604,7 +607,7 @@ class ExitsOneOnUsageErrors(Server):
 
 
 @bug("wrong-command-lines")
-class LeavesItToItsUsage(Server):
+class LeavesItToTheUsage(Server):
     @staticmethod
     def explain(message):
         return "error"
@@ -618,7 +621,7 @@ class ExitsTwoAfterHelp(Server):
 @bug("quiet")
 class IsNeverQuiet(Server):
     def say_of(self, conn, what):
-        self.say("peer %s %s" % (conn.peer[:2], what))
+        self.say(f"peer {conn.peer[:2]} {what}")
 
 
 @bug("stats-file")
@@ -636,13 +639,13 @@ class KeepsAnOldReport(Server):
 
 
 @bug("stats-file", "interrupted")
-class ReportsFromSomebodyElse(Server):
+class ReportsWrongFigures(Server):
     def write_stats(self):
         self.counters["clients_served"] = 0
         super().write_stats()
 
 
-@bug("stats-that-cannot-be-kept")
+@bug("stats-into-a-full-disk")
 class LosesItsReport(Server):
     def write_stats(self):
         super().write_stats()
@@ -668,7 +671,7 @@ class LogsIntoAClient(Server):
         super().admit(sock, peer)
 
 
-@bug("broken-output", "full-disk", "no-file-may-grow")
+@bug("closed-output", "full-disk", "file-size-limit")
 class DiesWithItsLog(Server):
     def say(self, line):
         os.write(1, (line + "\n").encode())
@@ -690,8 +693,8 @@ class TrustsATerminal(Server):
         os.set_blocking(1, True)
 
 
-@bug("unread-complaints")
-class WaitsForItsComplaints(Server):
+@bug("unread-error-output")
+class WaitsForItsErrorOutput(Server):
     def announce(self):
         os.write(2, b"room for few clients\n")
         super().announce()
@@ -703,8 +706,8 @@ class LeavesSignalsBlocked(Server):
         pass
 
 
-@bug("comings-and-goings")
-class SaysItOnceTooOften(Server):
+@bug("connect-and-disconnect-lines")
+class LogsADisconnectTwice(Server):
     def lost(self, conn, error):
         super().lost(conn, error)
         self.say_of(conn, "disconnected")
@@ -727,7 +730,7 @@ class EmptiesItsReportFirst(Server):
 
 # Stopping.
 
-@bug("stop-with-clients", "stop-alone", "stop-under-load", "stop-with-the-house-full")
+@bug("stop-with-clients", "stop-alone", "stop-under-load", "stop-out-of-descriptors")
 class IgnoresSigterm(Server):
     def stop(self, signum, _):
         self.stopping = signum == signal.SIGINT
@@ -740,7 +743,7 @@ class IgnoresSigint(Server):
 
 
 @bug("stop-amid-signals")
-class HearsSigtermOnce(Server):
+class CatchesSigtermOnce(Server):
     def finish(self):
         signal.signal(signal.SIGTERM, signal.SIG_DFL)
         super().finish()
@@ -777,15 +780,15 @@ class CatchesSignalsTooLate(Server):
         super().catch_signals()
 
 
-@bug("stop-closes-the-door")
-class LeavesItsDoorOpen(Server):
+@bug("stop-accepts-no-more")
+class GoesOnAcceptingAtItsEnd(Server):
     def finish(self):
-        self.door = self.listener.dup()
+        self.kept = self.listener.dup()
         super().finish()
 
 
-@bug("stop-with-a-deaf-client")
-class PutsOffItsEnd(Server):
+@bug("stop-with-a-client-that-never-reads")
+class DelaysItsEnd(Server):
     def stop(self, signum, frame):
         super().stop(signum, frame)
         self.told = time.monotonic()
@@ -796,7 +799,7 @@ class PutsOffItsEnd(Server):
         super().finish()
 
 
-@bug("stop-with-a-deaf-client")
+@bug("stop-with-a-client-that-never-reads")
 class SpinsAtItsEnd(Server):
     def finish(self):
         select_any = self.selector.select
@@ -804,8 +807,8 @@ class SpinsAtItsEnd(Server):
         super().finish()
 
 
-@bug("stop-delivers-what-is-owed")
-class DropsThoseOwedWhoPause(Server):
+@bug("stop-sends-unsent-answers")
+class DropsUnsentAnswersAtAPause(Server):
     def finish(self):
         time.sleep(0.01)
         for conn in list(self.conns):
@@ -813,8 +816,8 @@ class DropsThoseOwedWhoPause(Server):
             self.drop(conn)
 
 
-@bug("stop-hears-out")
-class LooksForSilenceFirstAtItsEnd(Server):
+@bug("stop-answers-what-has-arrived")
+class LooksForIdleClientsFirstAtItsEnd(Server):
     def pump(self, conn, mask):
         if self.stopping and time.monotonic() - self.conns.get(conn, math.inf) > 0.05:
             self.drop(conn)
@@ -822,14 +825,39 @@ class LooksForSilenceFirstAtItsEnd(Server):
             super().pump(conn, mask)
 
 
-@bug("stop-delivers-what-is-owed")
-class StopsDead(Server):
+@bug("stop-sends-unsent-answers")
+class StopsAtOnce(Server):
     def finish(self):
         pass
 
 
+@bug("stop-as-process-1")
+class IsDeafAsProcess1(Server):
+    def stop(self, signum, _):
+        signal.signal(signum, signal.SIG_DFL)   # which process 1 ignores
+        os.kill(os.getpid(), signum)
+
+
+@bug("no-dev-null")
+class NeedsDevNull(Server):
+    def listen(self):
+        super().listen()
+        os.close(self.spare)
+        self.spare = os.open(os.devnull, os.O_RDONLY)
+
+
+@bug("wall-clock-set-forward")
+class WaitsByTheWallClock(Server):
+    def finish(self):
+        libc, semaphore = ctypes.CDLL(None), ctypes.create_string_buffer(64)
+        libc.sem_init(semaphore, 0, 0)
+        until = time.time() + 0.2
+        libc.sem_timedwait(semaphore, struct.pack("ll", int(until), 0))
+        super().finish()
+
+
 @bug("port-is-free-again")
-class CannotComeBack(Server):
+class CannotBindAgain(Server):
     def listen(self):
         setsockopt = socket.socket.setsockopt
         socket.socket.setsockopt = lambda sock, level, option, value: (
@@ -839,8 +867,8 @@ class CannotComeBack(Server):
 
 def main():
     if len(sys.argv) < 3 or sys.argv[1] != "--bug" or sys.argv[2] not in BUGS:
-        sys.stderr.write("usage: broken.py --bug NAME [OPTIONS] [PORT]\nNAME is one of: %s\n"
-                         % " ".join(BUGS))
+        sys.stderr.write("usage: broken.py --bug NAME [OPTIONS] [PORT]\nNAME is one of: "
+                         f"{' '.join(BUGS)}\n")
         return 2
     server_class = BUGS[sys.argv[2]]
     try:

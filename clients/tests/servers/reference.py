@@ -30,9 +30,10 @@ ACCEPT_AGAIN = {errno.EINTR, errno.ECONNABORTED, errno.EPROTO, errno.ENETDOWN,
                 errno.EOPNOTSUPP, errno.ENETUNREACH, errno.EAGAIN}
 COUNTERS = """accept_calls recv_calls recv_again send_calls send_short send_again wait_calls
     wait_events descriptors_scanned interest_changes threads_created threads_max clients_served
-    clients_refused clients_max bytes_in bytes_out cpu_user_seconds cpu_system_seconds
+    clients_rejected clients_refused clients_max
+    bytes_in bytes_out cpu_user_seconds cpu_system_seconds
     voluntary_switches involuntary_switches peak_rss_bytes""".split()
-FULL_HOUSE = {errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM}
+OUT_OF_DESCRIPTORS = {errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM}
 
 
 class Conn:
@@ -75,8 +76,7 @@ class Server:
         self.selector = selectors.DefaultSelector()
         self.scratch = memoryview(bytearray(CHUNK))     # what arrives, of whomever
         self.stopping = self.report_wanted = False
-        self.refusals = 0
-        self.refusal_said = float("-inf")
+        self.rejection_said = float("-inf")
         self.report_lost = False
         self.counters = dict.fromkeys(COUNTERS, 0)
 
@@ -95,7 +95,7 @@ class Server:
 
     @staticmethod
     def fail(what, error):
-        sys.stderr.write("%s: %s: %s\n" % (NAME, what, error.strerror or error))
+        sys.stderr.write(f"{NAME}: {what}: {error.strerror or error}\n")
         return 1
 
     def listen(self):
@@ -109,15 +109,15 @@ class Server:
         self.listener.listen(self.backlog)
         self.listener.setblocking(False)
         self.selector.register(self.listener, selectors.EVENT_READ, self.accept_clients)
-        self.spare = os.open(os.devnull, os.O_RDONLY)
+        self.spare = os.dup(0)
 
     def announce(self):
         host, port = self.listener.getsockname()[:2]
-        self.say("Listening on %s:%d" % ("[%s]" % host if ":" in host else host, port))
+        self.say(f"Listening on {f'[{host}]' if ':' in host else host}:{port}")
         most = resource.getrlimit(resource.RLIMIT_NOFILE)[0]
         if most < 1024:
-            self.say("%s: room for %d clients only (open files are limited to %d)"
-                     % (NAME, most - self.listener.fileno() - 5, most))
+            self.say(f"{NAME}: room for {most - self.listener.fileno() - 5} clients only "
+                     f"(open files are limited to {most})")
 
     def say(self, line):
         """A log line is never worth a client: drop it if it cannot go at once."""
@@ -206,8 +206,8 @@ class Server:
             try:
                 sock, peer = self.listener.accept()
             except OSError as error:
-                if error.errno in FULL_HOUSE:
-                    self.refuse_by_spare()
+                if error.errno in OUT_OF_DESCRIPTORS:
+                    self.reject_by_spare()
                 elif error.errno not in ACCEPT_AGAIN:
                     raise
                 return
@@ -216,20 +216,21 @@ class Server:
             except (OSError, MemoryError):
                 sock.close()
 
-    def refuse_by_spare(self):
+    def reject_by_spare(self):
         """Out of descriptors: give one up, so that the newcomer can be told."""
         os.close(self.spare)
         try:
-            self.listener.accept()[0].close()
-            self.refused("no descriptor left")
+            sock, peer = self.listener.accept()
+            sock.close()
+            self.rejected(peer, "no descriptor left")
         except OSError:
-            time.sleep(0.01)
-        self.spare = os.open(os.devnull, os.O_RDONLY)
+            time.sleep(0.01)    # it saw nobody, so it rejected nobody
+        self.spare = os.dup(0)
 
     def admit(self, sock, peer):
         if self.options.max_clients and len(self.conns) >= self.options.max_clients:
             sock.close()
-            self.refused("the house is full")
+            self.rejected(peer, "at --max-clients")
             return
         sock.setblocking(False)
         sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
@@ -242,13 +243,12 @@ class Server:
         self.say_of(conn, "connected")
         self.pump(conn, selectors.EVENT_WRITE)
 
-    def refused(self, why):
+    def rejected(self, peer, why):
+        self.counters["clients_rejected"] += 1
         self.counters["clients_refused"] += 1
-        self.refusals += 1
-        if time.monotonic() - self.refusal_said > 1.0:
-            self.say("%s: refused %d clients: %s" % (NAME, self.refusals, why))
-            self.refusals = 0
-            self.refusal_said = time.monotonic()
+        if time.monotonic() - self.rejection_said > 1.0:
+            self.say(f"peer {peer[:2]} rejected: {why}")
+            self.rejection_said = time.monotonic()
 
     def pump(self, conn, mask):
         """One client's turn: one read at most, and none while something is owed."""
@@ -303,7 +303,7 @@ class Server:
 
     def say_of(self, conn, what):
         if not self.options.quiet:
-            self.say("peer %s %s" % (conn.peer[:2], what))
+            self.say(f"peer {conn.peer[:2]} {what}")
 
     # Stopping.
 
@@ -347,7 +347,7 @@ class Server:
                 if again:
                     self.stats_file.truncate()
             except OSError as error:
-                self.report_lost = self.fail("cannot write %s" % self.options.stats, error)
+                self.report_lost = self.fail(f"cannot write {self.options.stats}", error)
 
 
 def readable(sock):
@@ -373,14 +373,14 @@ def open_at_once(path, flags):
 def port_number(text):
     number = int(text) if text.isascii() and text.isdigit() else -1
     if not 0 <= number <= 65535:
-        raise argparse.ArgumentTypeError("not a port: %r" % text)
+        raise argparse.ArgumentTypeError(f"not a port: {text!r}")
     return number
 
 
 def positive(text):
     number = int(text) if text.isascii() and text.isdigit() else 0
     if not 1 <= number < 1 << 31:
-        raise argparse.ArgumentTypeError("not a positive number: %r" % text)
+        raise argparse.ArgumentTypeError(f"not a positive number: {text!r}")
     return number
 
 
@@ -390,7 +390,7 @@ def seconds(text):
     except ValueError:
         number = -1.0
     if not 0 < number < 1e9:
-        raise argparse.ArgumentTypeError("not a time in seconds: %r" % text)
+        raise argparse.ArgumentTypeError(f"not a time in seconds: {text!r}")
     return number
 
 
@@ -402,7 +402,7 @@ class Parser(argparse.ArgumentParser):
 
     def error(self, message):
         """What is wrong comes first, before the usage."""
-        self.exit(2, "%s: %s\n%s" % (self.prog, self.explain(message), self.format_usage()))
+        self.exit(2, f"{self.prog}: {self.explain(message)}\n{self.format_usage()}")
 
 
 def word(text):
@@ -427,9 +427,12 @@ def parser(explain):
 
 
 def fill_standard_descriptors():
-    """They may be missing: a client must never become standard output."""
+    """They may be missing: a client must never become standard output. So may /dev/null."""
     while True:
-        descriptor = os.open(os.devnull, os.O_RDWR)
+        try:
+            descriptor = os.open(os.devnull, os.O_RDWR)
+        except OSError:
+            descriptor = socket.socket().detach()
         if descriptor > 2:
             os.close(descriptor)
             return
@@ -455,9 +458,9 @@ def main(server_class=Server, arguments=None):
         options.port = options.positional
     server = server_class(options)
     try:
-        what = "cannot write %s" % options.stats
+        what = f"cannot write {options.stats}"
         server.open_stats()
-        what = "cannot listen on %s:%d" % (options.bind, options.port)
+        what = f"cannot listen on {options.bind}:{options.port}"
         server.listen()
     except (OSError, UnicodeError) as error:
         return server.fail(what, error)

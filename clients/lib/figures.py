@@ -1,0 +1,239 @@
+"""What Linux's /proc says about processes and their sockets.
+
+Functions about one process raise OSError when it has ended.
+"""
+
+import contextlib
+import os
+import re
+import resource
+import socket
+import sys
+import time
+from collections import namedtuple
+
+AVAILABLE = sys.platform.startswith("linux") and os.path.isdir("/proc/self/fd")
+TICKS = os.sysconf("SC_CLK_TCK")
+LISTEN = "0A"
+
+Entry = namedtuple("Entry", "pid parent group session state started")
+
+
+# Who there is.
+
+def table():
+    """{process id: Entry} of all processes; state as in proc(5): Z has ended, unburied."""
+    found = {}
+    for name in os.listdir("/proc"):
+        if name.isdigit():
+            with contextlib.suppress(OSError, ValueError, IndexError):
+                fields = _read(int(name), "stat").rpartition(")")[2].split()
+                found[int(name)] = Entry(int(name), *map(int, fields[1:4]), fields[0],
+                                         int(fields[19]))
+    return found
+
+
+def with_descendants(pids, processes):
+    """These, and whatever descends from them."""
+    children = {}
+    for entry in processes.values():
+        children.setdefault(entry.parent, []).append(entry.pid)
+    found, todo = set(), list(pids)
+    while todo:
+        pid = todo.pop()
+        if pid not in found:
+            found.add(pid)
+            todo += children.get(pid, ())
+    return found
+
+
+def has_in_environment(entry, setting, prefix=False):
+    """Whether NAME=VALUE was in its environment when it started. Older ones than this process
+    cannot have inherited anything from it."""
+    if entry.started < _own_start():
+        return False
+    try:
+        with open(f"/proc/{entry.pid}/environ", "rb") as file:
+            settings = file.read().split(b"\0")
+    except OSError:
+        return False
+    setting = os.fsencode(setting)
+    return any(each.startswith(setting) if prefix else each == setting for each in settings)
+
+
+def _own_start():
+    if not hasattr(_own_start, "ticks"):
+        _own_start.ticks = int(_read(os.getpid(), "stat").rpartition(")")[2].split()[19])
+    return _own_start.ticks
+
+
+def command_line(pid):
+    """What it was started as; "" if it has ended."""
+    with contextlib.suppress(OSError):
+        return _read(pid, "cmdline").replace("\0", " ").strip()
+    return ""
+
+
+def members(group):
+    """The living processes of a group, which a server that forks may fill."""
+    for pid in filter(str.isdigit, os.listdir("/proc")):
+        with contextlib.suppress(OSError):
+            if os.getpgid(int(pid)) == group:
+                yield int(pid)
+
+
+def states(group):
+    """The states of the threads of a group's processes, by the letters of proc(5): R runs or
+    could, S sleeps until something happens, T is stopped. Ended ones (Z) do not count."""
+    found = set()
+    for pid in members(group):
+        with contextlib.suppress(OSError):      # it ended meanwhile
+            for thread in os.listdir(f"/proc/{pid}/task"):
+                stat = _read(pid, f"task/{thread}/stat")
+                found.add(stat.rpartition(")")[2].split()[0])
+    return found - {"Z"}
+
+
+def tasks_of_user(uid):
+    """Threads of all processes of a user: what RLIMIT_NPROC is compared with."""
+    count = 0
+    for pid in filter(str.isdigit, os.listdir("/proc")):
+        with contextlib.suppress(OSError):
+            if os.stat("/proc/" + pid).st_uid == uid:
+                count += threads(int(pid))
+    return count
+
+
+# What one costs.
+
+def cpu_seconds(pid):
+    """User and system time of all its threads, also of those that have ended. The clock of
+    clock_getcpuclockid(3) counts nanoseconds. /proc counts hundredths."""
+    try:
+        return time.clock_gettime(~pid << 3 | 2)
+    except OSError:
+        fields = _read(pid, "stat").rpartition(")")[2].split()
+        return (int(fields[11]) + int(fields[12])) / TICKS
+
+
+def cpu_seconds_with_children(pid):
+    """The same with the processes that it forked and that still live."""
+    children = ""
+    with contextlib.suppress(OSError):
+        children = _read(pid, f"task/{pid}/children")
+    total = 0.0
+    for each in [pid, *map(int, children.split())]:
+        with contextlib.suppress(OSError):
+            total += cpu_seconds(each)
+    return total
+
+
+def delay_seconds(pid):
+    """How long its threads were ready to run and had to wait for a processor, in all; 0 where
+    the kernel does not count it."""
+    total = 0
+    for thread in os.listdir(f"/proc/{pid}/task"):
+        with contextlib.suppress(OSError):
+            total += int(_read(pid, f"task/{thread}/schedstat").split()[1])
+    return total / 1e9
+
+
+def threads(pid):
+    return len(os.listdir(f"/proc/{pid}/task"))
+
+
+def descriptors(pid):
+    return len(os.listdir(f"/proc/{pid}/fd"))
+
+
+def resident_bytes(pid):
+    """Exact, from the page tables: the cheap counters lag by some pages per processor."""
+    return _bytes(_read(pid, "smaps_rollup"), "Rss")
+
+
+def virtual_bytes(pid):
+    return _bytes(_read(pid, "status"), "VmSize")
+
+
+def page_table_bytes(pid):
+    return _bytes(_read(pid, "status"), "VmPTE")
+
+
+def own_bytes(pid):
+    """Memory that exists because of the processes of a group: what they wrote themselves."""
+    total = 0
+    for member in members(pid):
+        with contextlib.suppress(OSError):
+            total += _bytes(_read(member, "smaps_rollup"), "Private_Dirty")
+    return total
+
+
+def uses_sanitizer(pid):
+    """Address and thread sanitizers reserve terabytes; then memory figures mean little."""
+    return virtual_bytes(pid) > 1 << 40
+
+
+def is_pending(pid, signum):
+    """A signal for the whole process that was sent and not yet taken."""
+    mask = re.search(r"(?m)^ShdPnd:\s*(\w+)", _read(pid, "status")).group(1)
+    return bool(int(mask, 16) >> (signum - 1) & 1)
+
+
+def limit(pid, which, soft):
+    """Change a limit of a running process; return the pair it had."""
+    before = resource.prlimit(pid, which)
+    resource.prlimit(pid, which, (soft, before[1]))
+    return before
+
+
+# Its sockets.
+
+def unread_bytes(server_port, client_port):
+    """Bytes in the server's socket of one IPv4 connection that it has not yet received."""
+    for fields in _sockets("tcp"):
+        if (fields[1].endswith(f":{server_port:04X}")
+                and fields[2].endswith(f":{client_port:04X}")):
+            return int(fields[4].partition(":")[2], 16)
+    return 0
+
+
+def listens_at(pids):
+    """[(address, port)] at which any of these processes listens."""
+    inodes = set()
+    for pid in pids:
+        with contextlib.suppress(OSError):
+            for number in os.listdir(f"/proc/{pid}/fd"):
+                with contextlib.suppress(OSError):
+                    target = os.readlink(f"/proc/{pid}/fd/{number}")
+                    if target.startswith("socket:["):
+                        inodes.add(target[len("socket:["):-1])
+    return [_address(fields[1]) for name in ("tcp", "tcp6") for fields in _sockets(name)
+            if fields[3] == LISTEN and fields[9] in inodes]
+
+
+def _sockets(name):
+    with contextlib.suppress(OSError), open(f"/proc/net/{name}", encoding="ascii") as lines:
+        next(lines)
+        for line in lines:
+            yield line.split()
+
+
+def _address(text):
+    """proc(5) gives the address as 32-bit words in the machine's byte order."""
+    digits, _, port = text.partition(":")
+    words = [int(digits[at:at + 8], 16).to_bytes(4, sys.byteorder)
+             for at in range(0, len(digits), 8)]
+    family = socket.AF_INET if len(words) == 1 else socket.AF_INET6
+    return socket.inet_ntop(family, b"".join(words)), int(port, 16)
+
+
+def _read(pid, name):
+    with open(f"/proc/{pid}/{name}", encoding="utf-8", errors="replace") as file:
+        return file.read()
+
+
+def _bytes(text, key):
+    found = re.search(rf"(?m)^{key}:\s+(\d+) kB", text)
+    if not found:
+        raise OSError(f"no {key}")
+    return int(found[1]) * 1024

@@ -1,0 +1,244 @@
+#!/usr/bin/env python3
+"""clients/lib: nothing that was started survives, nothing hangs, all that grows is bounded."""
+
+import os
+import pathlib
+import signal
+import socket
+import subprocess
+import sys
+import tempfile
+import time
+import unittest
+from xml.etree import ElementTree
+
+CLIENTS = pathlib.Path(__file__).resolve().parents[1]
+sys.path.insert(0, str(CLIENTS))
+
+from lib import figures, processes, reports, servers, tree     # noqa: E402
+
+LINUX = unittest.skipUnless(figures.AVAILABLE, "needs Linux's /proc")
+LISTENER = """
+import signal, socket, sys
+s = socket.create_server(("127.0.0.1", int(sys.argv[-1])))
+signal.signal(signal.SIGTERM, lambda *_: sys.exit(0))
+print("Listening on 127.0.0.1:%d" % s.getsockname()[1], flush=True)
+while True:
+    signal.pause()
+"""
+
+
+def alive(pid):
+    entry = figures.table().get(pid)
+    return entry is not None and entry.state not in "ZX"
+
+
+def shell(script):
+    return ["/bin/sh", "-c", script]
+
+
+class Starting(unittest.TestCase):
+    def pid_written_to(self, path):
+        deadline = time.monotonic() + 5
+        while time.monotonic() < deadline:
+            text = pathlib.Path(path).read_text() if os.path.exists(path) else ""
+            if text.endswith("\n"):
+                return int(text)
+            time.sleep(0.01)
+        return self.fail(f"nobody wrote {path}")
+
+    def leaves_nobody(self, script, by=lambda process: process.end()):
+        """The script starts a process and writes its id to $1."""
+        with tempfile.TemporaryDirectory() as folder:
+            path = os.path.join(folder, "pid")
+            process = processes.Process(["/bin/sh", "-c", script, "sh", path])
+            pid = self.pid_written_to(path)
+            self.assertTrue(alive(pid))
+            by(process)
+            self.assertFalse(alive(pid))
+            self.assertFalse(alive(process.pid))
+            process.output_file.close()
+            self.assertEqual([figures.command_line(p) for p in processes.strays()], [])
+
+    @LINUX
+    def test_ends_a_child(self):
+        self.leaves_nobody('sleep 60 & echo $! > "$1"; wait')
+
+    @LINUX
+    def test_ends_a_child_that_takes_no_notice_of_sigterm(self):
+        self.leaves_nobody('trap "" TERM; sleep 60 & echo $! > "$1"; wait',
+                           lambda process: process.end(grace=0.1))
+
+    @LINUX
+    def test_ends_a_daemon_that_left_its_session(self):
+        self.leaves_nobody('setsid sh -c \'echo $$ > "$1"; exec sleep 60\' sh "$1" & exit 0')
+
+    @LINUX
+    def test_ends_a_daemon_that_cleared_its_environment_as_well(self):
+        self.leaves_nobody(
+            'setsid env -i sh -c \'echo $$ > "$1"; exec sleep 60\' sh "$1" & sleep 0.1; exit 0',
+            lambda process: processes.end_all())
+
+    @LINUX
+    def test_counts_no_process_that_has_ended(self):
+        with processes.Process(shell("(exit 0) & exec sleep 60")) as process:
+            deadline = time.monotonic() + 5
+            while time.monotonic() < deadline and not any(
+                    (entry.parent, entry.state) == (process.pid, "Z")
+                    for entry in figures.table().values()):
+                time.sleep(0.01)
+            self.assertEqual(process.members(), [process.pid])
+
+    def test_captures_status_output_and_error_output(self):
+        done = processes.capture(shell("echo out; echo err >&2; exit 3"), 5)
+        self.assertEqual(done, (3, "out\n", "err\n", ""))
+
+    def test_does_not_wait_for_a_child_that_keeps_the_output_open(self):
+        began = time.monotonic()
+        done = processes.capture(shell("sleep 60 & echo out"), 5)
+        self.assertEqual((done.status, done.stdout), (0, "out\n"))
+        self.assertLess(time.monotonic() - began, 4)
+
+    def test_ends_what_runs_too_long(self):
+        done = processes.capture(shell("sleep 60; true"), 0.1)
+        self.assertIsNone(done.status)
+        self.assertIn("still running after 0.1 s", done.trouble)
+
+    def test_bounds_the_output(self):
+        for stream in "", " >&2":
+            done = processes.capture(shell(f"yes 0123456789{stream}"), 30, limit=1 << 20)
+            self.assertIsNone(done.status)
+            self.assertIn("more than 1024 KiB", done.trouble)
+            self.assertLess(len(done.stdout + done.stderr), 3 << 20)
+            self.assertIn("bytes are left out", done.stdout + done.stderr)
+
+    def test_a_program_that_cannot_be_started(self):
+        with self.assertRaises(OSError):
+            processes.capture(["/no/such/program"], 1)
+
+
+class Signals(unittest.TestCase):
+    SCRIPT = """
+import sys
+sys.path.insert(0, sys.argv[1])
+from lib import processes
+
+def main():
+    with processes.Process(["sleep", "60"]) as process:
+        print(process.pid, flush=True)
+        process.wait(60)
+
+processes.program(main)
+"""
+
+    def start(self, **options):
+        tool = subprocess.Popen([sys.executable, "-c", self.SCRIPT, str(CLIENTS)],
+                                stdout=subprocess.PIPE, encoding="utf-8", **options)
+        self.addCleanup(tool.stdout.close)
+        self.addCleanup(tool.wait)
+        self.addCleanup(tool.kill)
+        return tool, int(tool.stdout.readline())
+
+    def test_end_what_was_started_and_then_the_program(self):
+        for number in processes.SIGNALS:
+            with self.subTest(number):
+                tool, pid = self.start()
+                began = time.monotonic()
+                tool.send_signal(number)
+                self.assertEqual(tool.wait(10), 128 + number)
+                self.assertLess(time.monotonic() - began, 5)
+                with self.assertRaises(ProcessLookupError):
+                    os.kill(pid, 0)
+
+    def test_that_are_ignored_stay_ignored(self):
+        tool, pid = self.start(
+            preexec_fn=lambda: signal.signal(signal.SIGHUP, signal.SIG_IGN))
+        tool.send_signal(signal.SIGHUP)
+        with self.assertRaises(subprocess.TimeoutExpired):
+            tool.wait(0.3)
+        os.kill(pid, 0)
+        tool.terminate()
+        self.assertEqual(tool.wait(10), 128 + signal.SIGTERM)
+
+
+class Servers(unittest.TestCase):
+    def test_is_listening_and_ends(self):
+        with servers.Server([sys.executable, "-c", LISTENER]) as server:
+            server.connect().close()
+            if figures.AVAILABLE:
+                self.assertEqual(figures.listens_at(server.members()), [server.address])
+        self.assertEqual(server.poll(), 0)
+
+    def test_that_does_not_start(self):
+        for script in "echo no such thing; exit 1", "exec yes", "exec sleep 60":
+            with self.assertRaises(servers.Trouble) as caught:
+                servers.Server(shell(script), patience=0.5)
+            self.assertIn("does not start", str(caught.exception))
+            self.assertLess(len(str(caught.exception)), 300)
+
+    @LINUX
+    def test_addresses_of_both_families(self):
+        for family, host in (socket.AF_INET, "127.0.0.1"), (socket.AF_INET6, "::1"):
+            with socket.socket(family) as listener:
+                try:
+                    listener.bind((host, 0))
+                except OSError:
+                    continue    # no IPv6 here
+                listener.listen()
+                self.assertIn((host, listener.getsockname()[1]),
+                              figures.listens_at([os.getpid()]))
+
+
+class Text(unittest.TestCase):
+    NASTY = "a\x1b[31m\r\x0c\u2028\x85not ok 5 - \ud800\udcff# SKIP\x00\tz\xa0\u202eé"
+
+    def test_is_made_harmless(self):
+        clean = reports.clean(self.NASTY)
+        self.assertTrue(clean.isprintable())
+        self.assertTrue(clean.endswith("\\u202eé"))
+        clean.encode("utf-8")
+
+    def test_cannot_look_like_a_result(self):
+        comment = reports.tap_comment("x\n" + self.NASTY + "\nnot ok 1 - y")
+        self.assertTrue(all(line.startswith("# ") for line in comment.splitlines()))
+        self.assertNotIn("#", reports.tap_line(True, 1, "a # SKIP b\nnot ok 2"))
+        self.assertNotIn("\n", reports.tap_line(True, 1, "a", "SKIP b\nnot ok 2"))
+
+    def test_makes_well_formed_xml(self):
+        results = [reports.Result(status, self.NASTY, 0.1, self.NASTY, [self.NASTY, "]]>&<"])
+                   for status in (reports.OK, reports.FAIL, reports.SKIP)]
+        with tempfile.TemporaryDirectory() as folder:
+            path = os.path.join(folder, "x.xml")
+            reports.write_junit(path, self.NASTY, results)
+            suite = ElementTree.parse(path).getroot()
+        self.assertEqual([suite.get(key) for key in ("tests", "failures", "skipped")],
+                         ["3", "1", "1"])
+
+    def test_quoting_survives_a_shell(self):
+        words = ["plain", "two words", "it's", os.fsdecode(b"caf\xe9\x1b'$"), "\n"]
+        done = subprocess.run(["bash", "-c", f"printf '%s\\0' {reports.quote(words)}"],
+                              stdout=subprocess.PIPE, check=True)
+        self.assertEqual(done.stdout.split(b"\0")[:-1], [os.fsencode(word) for word in words])
+        self.assertTrue(reports.quote(words).isprintable())
+
+
+class Tree(unittest.TestCase):
+    def test_finds_steps_variants_and_arguments(self):
+        with tempfile.TemporaryDirectory() as folder:
+            root = pathlib.Path(folder)
+            for path in ("step10_ten/server", "step2_two/server", "step2_two/variants/pool.c",
+                         "step2_two/build/variants/pool", "step2_two/build/variants/pool.o"):
+                (root / path).parent.mkdir(parents=True, exist_ok=True)
+                (root / path).touch(mode=0o755)
+            (root / "step2_two/Makefile").write_text(
+                "print-suite-args:\n\t@echo --serial $(VARIANT) -- --once\n")
+            found = list(tree.servers(root))
+            self.assertEqual([(each.step, each.variant) for each in found],
+                             [(2, ""), (2, "pool"), (10, "")])
+            self.assertEqual(found[1].source, root / "step2_two/variants/pool.c")
+            self.assertEqual(tree.suite_arguments(found[1]), (["--serial", "pool"], ["--once"]))
+            self.assertEqual(tree.suite_arguments(found[2]), ([], []))
+
+
+if __name__ == "__main__":
+    unittest.main()

@@ -32,8 +32,8 @@ static int open_reserved(void)
     return fcntl(STDIN_FILENO, F_DUPFD_CLOEXEC, 0);
 }
 
-/* Listens on an address, beside other sockets if `option` is SO_REUSEPORT. */
-static int listen_on(const struct sockaddr *address, socklen_t size, int option)
+/* Listens on an address; with SO_REUSEPORT beside other sockets that have it, too. */
+static int listen_on(const struct sockaddr *address, socklen_t size, bool beside)
 {
     int on = 1;
     int fd = socket(address->sa_family, SOCK_STREAM, 0);
@@ -41,7 +41,8 @@ static int listen_on(const struct sockaddr *address, socklen_t size, int option)
     if (fd == -1)
         return -1;
     if (fcntl(fd, F_SETFD, FD_CLOEXEC) == -1 ||
-        setsockopt(fd, SOL_SOCKET, option, &on, sizeof on) == -1 ||
+        setsockopt(fd, SOL_SOCKET, SO_REUSEADDR, &on, sizeof on) == -1 ||
+        (beside && setsockopt(fd, SOL_SOCKET, SO_REUSEPORT, &on, sizeof on) == -1) ||
         bind(fd, address, size) == -1 || listen(fd, SOMAXCONN) == -1)
         return close_keeping_errno(fd);
     return fd;
@@ -66,7 +67,7 @@ int net_listen(struct net_listener *listener, const char *host, const char *port
     }
     listener->fd = -1;
     for (struct addrinfo *a = addresses; a != NULL && listener->fd == -1; a = a->ai_next)
-        listener->fd = listen_on(a->ai_addr, a->ai_addrlen, SO_REUSEADDR);
+        listener->fd = listen_on(a->ai_addr, a->ai_addrlen, false);
     error = errno;
     freeaddrinfo(addresses);
     errno = error;
@@ -109,7 +110,7 @@ int net_listen_beside(struct net_listener *another, const struct net_listener *f
     if (getsockname(first->fd, (struct sockaddr *)&bound, &size) == -1 ||
         setsockopt(first->fd, SOL_SOCKET, SO_REUSEPORT, &on, sizeof on) == -1)
         return -1;
-    another->fd = listen_on((struct sockaddr *)&bound, size, SO_REUSEPORT);
+    another->fd = listen_on((struct sockaddr *)&bound, size, true);
     if (another->fd == -1)
         return -1;
     another->reserved = open_reserved();

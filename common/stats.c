@@ -3,12 +3,15 @@
 #include <fcntl.h>
 #include <inttypes.h>
 #include <pthread.h>
+#include <stdarg.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/mman.h>
 #include <sys/resource.h>
 #include <unistd.h>
+
+enum { WORKERS_SHOWN = 32 }; /* in the report for people */
 
 _Thread_local struct stats stats;
 
@@ -215,20 +218,25 @@ static struct totals take_totals(void)
     return t;
 }
 
-/* Appends to a text of n bytes how many clients each worker has served. Returns the length, as
- * snprintf does. */
-static int append_workers(char *text, size_t size, int n, const char *before, const char *after)
+/* Appends to a text of n bytes. Returns the length, as snprintf does. */
+__attribute__((format(printf, 4, 5))) static int append(char *text, size_t size, int n,
+                                                        const char *format, ...)
 {
-    for (int i = 0; i <= worker_count; i++) {
-        const bool fits = (size_t)n < size;
-        char *end = fits ? text + n : NULL;
-        const size_t left = fits ? size - (size_t)n : 0;
-        if (i == worker_count)
-            n += snprintf(end, left, "%s", after);
-        else
-            n += snprintf(end, left, "%s%" PRIu64, i == 0 ? before : ", ",
-                          (uint64_t)workers[i].clients_served);
-    }
+    const bool fits = (size_t)n < size;
+    va_list arguments;
+
+    va_start(arguments, format);
+    n += vsnprintf(fits ? text + n : NULL, fits ? size - (size_t)n : 0, format, arguments);
+    va_end(arguments);
+    return n;
+}
+
+/* Appends how many clients the first workers have served, `most` at most. */
+static int append_workers(char *text, size_t size, int n, int most)
+{
+    for (int i = 0; i < worker_count && i < most; i++)
+        n = append(text, size, n, "%s%" PRIu64, i == 0 ? "" : ", ",
+                   (uint64_t)workers[i].clients_served);
     return n;
 }
 
@@ -256,9 +264,11 @@ int stats_text(char *text, size_t size)
                      t.send_short + t.send_again, waits, (t.cpu_user + t.cpu_system) * 1e3,
                      t.cpu_user * 1e3, t.cpu_system * 1e3, (double)t.peak_rss / (1 << 20),
                      t.voluntary, t.involuntary, t.threads_max);
-    if (worker_count > 0)
-        n = append_workers(text, size, n, "Workers: the clients that each served: ", ".\n");
-    return n;
+    if (worker_count == 0)
+        return n;
+    n = append(text, size, n, "Clients served by each of %d workers: ", worker_count);
+    n = append_workers(text, size, n, WORKERS_SHOWN);
+    return append(text, size, n, worker_count > WORKERS_SHOWN ? ", ...\n" : ".\n");
 }
 
 int stats_json(char *text, size_t size)
@@ -280,6 +290,10 @@ int stats_json(char *text, size_t size)
                      t.cpu_user, t.cpu_system, t.voluntary, t.involuntary, t.peak_rss);
 #undef KEY
 #undef VALUE
-    return worker_count > 0 ? append_workers(text, size, n, ",\n  \"workers\": [", "]\n}\n")
-                            : append_workers(text, size, n, "", "\n}\n");
+    if (worker_count > 0) {
+        n = append(text, size, n, ",\n  \"workers\": [");
+        n = append_workers(text, size, n, worker_count);
+        n = append(text, size, n, "]");
+    }
+    return append(text, size, n, "\n}\n");
 }

@@ -34,7 +34,7 @@ def counts_what_was_done(t):
     cost = t.cost_of(talk)
     for key, wanted in (("recv_calls", 11), ("recv_again", 0),     # with the end
                         ("send_calls", 11), ("send_again", 0), ("send_short", 0)):
-        t.check(cost[key] == wanted, "%s is %d, not %d" % (key, cost[key], wanted))
+        t.check(cost[key] == wanted, f"{key} is {cost[key]}, not {wanted}")
     t.check(1 <= cost["accept_calls"] <= 3, "accept_calls is %d" % cost["accept_calls"])
 
 
@@ -47,8 +47,8 @@ def refused_by_the_kernel(t):
          "-e", "inject=io_uring_setup:error=EPERM", t.settings.server, "0"],
         stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.PIPE,
         timeout=t.patience, encoding="utf-8", check=False)
-    t.check(ended.returncode == 1, "exit status %d" % ended.returncode)
-    t.check("does not allow io_uring" in ended.stderr, "it said %r" % ended.stderr)
+    t.check(ended.returncode == 1, f"exit status {ended.returncode}")
+    t.check("does not allow io_uring" in ended.stderr, f"it said {ended.stderr!r}")
     t.check("Listening" not in ended.stdout, "it said that it listens")
 
 
@@ -61,4 +61,4 @@ def silent_after_much(t):
             client.exchange(b"^" + b"a" * 40000 + b"$")
             client.exchange(b"^" + b"a" * 40000 + b"$")
         each = (s.memory() - before) / len(clients)
-        t.check(each < 4096 or s.sanitized(), "%d bytes for a silent client" % each)
+        t.check(each < 4096 or s.sanitized(), f"{each} bytes for a silent client")

@@ -235,7 +235,8 @@ void children_stop(void)
     sigemptyset(&blocked);
     sigaddset(&blocked, SIGCHLD);
     sigprocmask(SIG_BLOCK, &blocked, NULL); /* from here on only the loop below reaps */
-    signal_children(SIGTERM);
+    if (worker_count == 0) /* children_keep has told the workers */
+        signal_children(SIGTERM);
     signal_children(SIGCONT); /* in case one was suspended */
     while (reap_child(0))
         ;

@@ -27,7 +27,8 @@ pid_t children_fork(void);
 enum { CHILDREN_RESTART_MS = 1000 };
 void children_keep(void (*work)(void *), void *argument);
 
-/* Tells all children to stop, as every server stops (SIGTERM), and waits for them. */
+/* Tells all children to stop (SIGTERM; workers have been told), as every server stops, and
+ * waits for them. */
 void children_stop(void);
 
 #endif

@@ -1,12 +1,12 @@
 #include "children.h"
 #include "clock.h"
 #include "log.h"
+#include "net.h"
 #include "server.h"
 #include "stats.h"
 #include "stop.h"
 
 #include <errno.h>
-#include <poll.h>
 #include <signal.h>
 #include <stdbool.h>
 #include <stdlib.h>
@@ -93,7 +93,7 @@ static void wake_parent(int signal_number)
 
 void children_init(int workers)
 {
-    if (stats_share() == -1 || (workers > 0 && stats_workers(workers) == -1))
+    if (server_share() == -1 || (workers > 0 && stats_workers(workers) == -1))
         log_die("cannot share memory with children: %s", strerror(errno));
     if (workers > 0) {
         worker_count = room = workers;
@@ -217,7 +217,7 @@ void children_keep(void (*work)(void *), void *argument)
     sigset_t before;
 
     while (!stop_requested()) {
-        poll(&wakeup, 1, start_workers(work, argument));
+        net_poll(&wakeup, 1, start_workers(work, argument));
         stop_drain_wakeup(); /* before we look: a signal that comes later wakes us again */
         block_signals(&before);
         while (reap_child(WNOHANG))
@@ -235,7 +235,7 @@ void children_stop(void)
     sigemptyset(&blocked);
     sigaddset(&blocked, SIGCHLD);
     sigprocmask(SIG_BLOCK, &blocked, NULL); /* from here on only the loop below reaps */
-    if (worker_count == 0) /* children_keep has told the workers */
+    if (worker_count == 0)                  /* children_keep has told the workers */
         signal_children(SIGTERM);
     signal_children(SIGCONT); /* in case one was suspended */
     while (reap_child(0))

@@ -8,7 +8,7 @@
 
 #include <sys/types.h>
 
-/* Prepares the parent: shares the counters (stats_share), reaps children from now on, and makes
+/* Prepares the parent: shares the counters (server_share), reaps children from now on, and makes
  * a second SIGINT kill them. `workers` is how many children_keep will keep, or 0. Exits with
  * status 1 if memory is short. */
 void children_init(int workers);

@@ -188,7 +188,6 @@ static bool may_accept_again(int error)
     switch (error) {
     case EINTR:
     case ECONNABORTED:
-    case EINVAL: /* net_shut: the caller is about to stop */
     case EPROTO:
     case EPERM:
     case ENETDOWN:

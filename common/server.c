@@ -11,6 +11,7 @@
 #include <stdatomic.h>
 #include <stdio.h>
 #include <string.h>
+#include <sys/mman.h>
 #include <sys/resource.h>
 #include <sys/socket.h>
 #include <unistd.h>
@@ -117,20 +118,36 @@ static bool is_time_to_log(_Atomic int64_t *last)
            atomic_compare_exchange_strong(last, &before, now); /* other threads try, too */
 }
 
+/* Rejections: when one was logged last, and how many were not logged since. */
+struct rejections {
+    _Atomic int64_t last;
+    atomic_uint not_logged;
+};
+static struct rejections own, *rejections = &own; /* elsewhere after server_share */
+
+int server_share(void)
+{
+    void *memory = mmap(NULL, sizeof *rejections, PROT_READ | PROT_WRITE,
+                        MAP_SHARED | MAP_ANONYMOUS, -1, 0);
+
+    if (memory == MAP_FAILED)
+        return -1;
+    rejections = memory;
+    return stats_share();
+}
+
 void server_turned_away(const struct address *peer, const char *why)
 {
-    static _Atomic int64_t last;
-    static atomic_uint not_logged;
     char what[200];
 
     stats_add(&stats.clients_rejected, 1);
     stats_child_report();
-    if (!is_time_to_log(&last)) {
-        not_logged++;
+    if (!is_time_to_log(&rejections->last)) {
+        rejections->not_logged++;
         return;
     }
     int n = snprintf(what, sizeof what, "rejected: %s", why);
-    unsigned more = atomic_exchange(&not_logged, 0);
+    unsigned more = atomic_exchange(&rejections->not_logged, 0);
     if (more > 0 && n > 0 && (size_t)n < sizeof what)
         snprintf(what + n, sizeof what - (size_t)n, " (and %u more before)", more);
     log_client(peer, what);

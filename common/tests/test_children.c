@@ -1,5 +1,6 @@
 /* children.h: child processes are counted, reaped, and all end at a stop. */
 #include "children.h"
+#include "clock.h"
 #include "log.h"
 #include "program.h"
 #include "stats.h"
@@ -317,6 +318,85 @@ static void all_children_end_at_a_stop(void **state)
     assert_int_equal(end_program(&server), DONE);
 }
 
+/* ---- Workers ----------------------------------------------------------------------------- */
+
+enum { WORKERS = 3 };
+
+static void sleep_until_stopped(void *argument)
+{
+    CHECK(strcmp(argument, "argument") == 0);
+    log_line("worker %d", (int)getpid());
+    while (!stop_requested())
+        poll(NULL, 0, WAIT_MS);
+    stats_add(&stats.bytes_in, 1);
+}
+
+static void keep_workers(void)
+{
+    char argument[] = "argument";
+
+    start_server(ARGUMENTS("-q"));
+    children_init(WORKERS);
+    server_ready(&(struct address){0});
+    children_keep(sleep_until_stopped, argument);
+    children_stop();
+    CHECK(total("bytes_in") == WORKERS);
+    CHECK(waitpid(-1, NULL, WNOHANG) == -1 && errno == ECHILD);
+}
+
+/* Waits for n lines of workers. Returns the process number in the last one. */
+static pid_t wait_for_workers(const struct program *server, int n)
+{
+    const char *line;
+
+    for (;;) {
+        int found = 0;
+        for (line = out; (line = strstr(line, "worker ")) != NULL && ++found < n; line++)
+            ;
+        if (line != NULL && strchr(line, '\n') != NULL)
+            return atoi(line + strlen("worker "));
+        assert_true(read_more(server->out, out));
+    }
+}
+
+static void a_dead_worker_is_replaced(void **state)
+{
+    (void)state;
+    struct program server = start_program(keep_workers);
+    pid_t last = wait_for_workers(&server, WORKERS);
+    const int64_t start = clock_ms();
+    kill(last, SIGKILL);
+    last = wait_for_workers(&server, WORKERS + 1);
+    kill(last, SIGKILL);
+    wait_for_workers(&server, WORKERS + 2);
+    assert_true(clock_ms() - start >= CHILDREN_RESTART_MS); /* the second was too young */
+    kill(server.pid, SIGTERM);
+    assert_int_equal(end_program(&server), DONE);
+    assert_non_null(strstr(err, "was ended by signal 9\n"));
+    assert_null(strstr(err, "status"));
+}
+
+static void fail_to_start_workers(void)
+{
+    fork_error = EAGAIN;
+    keep_workers();
+}
+
+static void workers_that_cannot_be_started_are_tried_again(void **state)
+{
+    (void)state;
+#ifdef __APPLE__
+    skip();
+#endif
+    struct program server = start_program(fail_to_start_workers);
+    wait_for(&server, "Listening");
+    while (strstr(err, "cannot start a worker: ") == NULL)
+        assert_true(read_more(server.err, err));
+    kill(server.pid, SIGTERM);
+    assert_int_equal(end_program(&server), FAILED); /* no worker has counted a byte */
+    assert_non_null(strstr(err, "false: total(\"bytes_in\") == WORKERS"));
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -326,6 +406,8 @@ int main(void)
         cmocka_unit_test(a_failed_fork_changes_nothing),
         cmocka_unit_test(only_the_parent_reports),
         cmocka_unit_test(all_children_end_at_a_stop),
+        cmocka_unit_test(a_dead_worker_is_replaced),
+        cmocka_unit_test(workers_that_cannot_be_started_are_tried_again),
     };
 
     return cmocka_run_group_tests_name("children", tests, NULL, NULL);

@@ -8,6 +8,7 @@ import tempfile
 import time
 
 from check_server import case
+from check_server.protocol import message
 from lib import figures
 
 RESTART_SECONDS = 1
@@ -116,6 +117,29 @@ def has_client(pid):
     folder = f"/proc/{pid}/fd"
     return sum(os.readlink(f"{folder}/{fd}").startswith("socket:")
                for fd in os.listdir(folder)) == 2
+
+
+@case("after many clients its workers have the descriptors and the memory as before",
+      needs="linux", level="normal")
+def nothing_is_left(t):
+    def visits(count):
+        for _ in range(count):
+            s.serves()
+            client = s.connect(rcvbuf=4096).greeting()
+            client.push(message(1 << 20), until_stuck=0.01)
+            client.reset()
+            s.clients.clear()
+        started(s, 4)
+        return [len(os.listdir(f"/proc/{pid}/fd")) for pid in workers(s)], s.memory()
+
+    with t.server("--workers", "4") as s:
+        started(s, 4)
+        descriptors, memory = visits(12)    # each worker has used its whole buffer once
+        descriptors_after, memory_after = visits(t.scale(20, 20, 200))
+        t.check(descriptors_after == descriptors,
+                f"descriptors: {descriptors} before, {descriptors_after} after")
+        grown = memory_after - memory
+        t.check(grown <= 64 << 10 or s.sanitized(), f"{grown >> 10} KiB are left")
 
 
 @case("its report has the clients of each worker, also of those that are still connected",

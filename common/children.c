@@ -173,7 +173,7 @@ static void stop_with_parent(pid_t parent)
         raise(SIGTERM);
 }
 
-static pid_t start_worker(int number, void (*work)(void *), void *argument)
+static pid_t start_worker(int number, children_work *work, void *argument)
 {
     const pid_t parent = getpid();
     pid_t pid = fork_child(number);
@@ -182,9 +182,7 @@ static pid_t start_worker(int number, void (*work)(void *), void *argument)
         stop_with_parent(parent);
         stats_child_begin();
         stats_worker_begin(number);
-        work(argument);
-        stats_child_report();
-        _exit(0);
+        work(argument); /* it does not return */
     }
     started[number] = clock_ms();
     return pid;
@@ -192,7 +190,7 @@ static pid_t start_worker(int number, void (*work)(void *), void *argument)
 
 /* Starts the workers that do not run, unless they were started just now. Returns after how many
  * milliseconds it should be called again; -1: when a child has died. */
-static int start_workers(void (*work)(void *), void *argument)
+static int start_workers(children_work *work, void *argument)
 {
     int next = -1;
 
@@ -211,7 +209,7 @@ static int start_workers(void (*work)(void *), void *argument)
     return next;
 }
 
-void children_keep(void (*work)(void *), void *argument)
+void children_keep(children_work *work, void *argument)
 {
     struct pollfd wakeup = {.fd = stop_wakeup_fd(), .events = POLLIN};
     sigset_t before;

@@ -17,7 +17,8 @@ struct options {
 extern const struct options *const options;
 
 /* An option that only one step has: a flag (argument is NULL, *value becomes 1), a choice of
- * words (*value becomes the place of the word, 0 for the first), or a whole number from min to max. */
+ * words (*value becomes the place of the word, 0 for the first), or a whole number from min to
+ * max. */
 struct step_option {
     const char *name;     /* "interval-ms" */
     const char *argument; /* "N"; or "one|two": the words */

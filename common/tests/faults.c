@@ -549,7 +549,7 @@ static void start_server(void)
     close(port_pipe[1]);
 }
 
-/* Returns the beginning of what the server has written to a file. */
+/* Returns the first 4095 bytes of the file, which the server has written. */
 static const char *text_of(int file)
 {
     static char text[4096];

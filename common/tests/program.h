@@ -1,5 +1,5 @@
-/* For tests of what a program does: prints, exits, dies. A part of a server runs in a child
- * process, and the test looks at what the child has printed and how it has ended. */
+/* For tests of a program as a whole. A part of a server runs in a child process. The test looks
+ * at the child's output and at its exit status. */
 #ifndef PROGRAM_H
 #define PROGRAM_H
 
@@ -28,7 +28,7 @@
 enum {
     TEXT_SIZE = 16 * 1024,
     ARGUMENTS_MAX = 12,
-    WAIT_MS = 10000, /* before a test gives up */
+    WAIT_MS = 60000, /* before a test gives up */
     DONE = 7,        /* exit status of a child that reached its last line */
     FAILED = 8,      /* ... that failed a CHECK */
 };

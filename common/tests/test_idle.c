@@ -1,4 +1,4 @@
-/* idle.h and clock.h: who is idle, and for how long, to the millisecond. */
+/* idle.h and clock.h: which client is idle, and for how many milliseconds. */
 #include "clock.h"
 #include "fake_clock.h"
 #include "idle.h"

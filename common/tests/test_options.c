@@ -146,6 +146,7 @@ static void usage_errors_name_option_and_value(void **state)
         {{"-i", "86401"}, "server: --idle-timeout: '86401' is not"},
         {{"-i", "0.0009"}, "server: --idle-timeout: '0.0009' is not"},
         {{"-i", "0x10"}, "server: --idle-timeout: '0x10' is not"},
+        {{"-i", "1.2.3"}, "server: --idle-timeout: '1.2.3' is not"},
         {{"-i", "nan"}, "server: --idle-timeout: 'nan' is not"},
         {{"--rounds", "10"}, "server: --rounds: '10' is not a whole number from 1 to 9\n"},
         {{"--way", "four"}, "server: --way: 'four' is not one of one|two|three\n"},

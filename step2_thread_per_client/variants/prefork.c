@@ -42,7 +42,7 @@ static void serve_client(int fd)
 }
 
 /* The whole life of a worker: step 1's loop. */
-static void worker_process(void *listener)
+_Noreturn static void worker_process(void *listener)
 {
     struct address peer;
     int fd;
@@ -53,6 +53,8 @@ static void worker_process(void *listener)
         server_disconnected(&peer);
         close(fd);
     }
+    stats_child_report();
+    _exit(0);
 }
 
 static void run_server(struct net_listener *listener)

@@ -63,14 +63,25 @@ static int watch(int epoll, int operation, int fd, int want, void *data)
     return epoll_ctl(epoll, operation, fd, &event);
 }
 
+/* Gives a client to worker i; to the next one if its pipe is full, because it hangs. All are
+ * asked twice, because a call may be interrupted. */
+static bool hand_over(const struct worker *all, int i, const struct handed *client)
+{
+    for (int n = 0; n < 2 * workers; n++)
+        if (write(all[(i + n) % workers].pipe_in, client, sizeof *client) != -1)
+            return true;
+    return false;
+}
+
 /* The first thread's part if it is the acceptor: gives each worker a client in turn. */
 static void hand_out_clients(struct net_listener *listener, const struct worker *all)
 {
     struct handed client;
 
-    for (int i = 0; (client.fd = stream_accept(listener, &client.peer)) != -1; i++)
-        if (write(all[i % workers].pipe_in, &client, sizeof client) == -1) {
-            server_rejected(&client.peer, "too many wait for its worker");
+    for (int i = 0; (client.fd = stream_accept(listener, &client.peer)) != -1;
+         i = (i + 1) % workers)
+        if (!hand_over(all, i, &client)) {
+            server_rejected(&client.peer, "too many wait for a worker");
             close(client.fd);
         }
 }

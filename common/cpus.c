@@ -1,4 +1,4 @@
-#ifdef __linux__
+#if defined __linux__ && !defined _GNU_SOURCE
 #define _GNU_SOURCE /* NOLINT(bugprone-reserved-identifier): for sched_getaffinity */
 #endif
 #include "cpus.h"

@@ -1,5 +1,5 @@
 /* cpus.h: the quotas of control groups, both versions, and where a thread runs. */
-#ifdef __linux__
+#if defined __linux__ && !defined _GNU_SOURCE
 #define _GNU_SOURCE /* NOLINT(bugprone-reserved-identifier): for sched_getaffinity */
 #endif
 #include "cpus.h"

@@ -43,20 +43,24 @@ static void worker_died(int number, pid_t pid, int status)
  * in a signal handler if there are workers. */
 static bool reap_child(int flags)
 {
-    int status;
-    pid_t pid;
+    siginfo_t ended = {0};
+    int status, worker = -1;
 
-    while ((pid = waitpid(-1, &status, flags)) == -1 && errno == EINTR)
-        ;
-    if (pid <= 0)
+    while (waitid(P_ALL, 0, &ended, WEXITED | WNOWAIT | flags) == -1)
+        if (errno != EINTR)
+            return false;
+    if (ended.si_pid == 0)
         return false;
     for (int i = 0; i < room; i++)
-        if (children[i] == pid) {
-            children[i] = 0; /* the number may soon be another process's */
-            if (i < worker_count)
-                worker_died(i, pid, status);
+        if (children[i] == ended.si_pid) {
+            children[i] = 0; /* first: once reaped, the number may be another process's */
+            worker = i < worker_count ? i : -1;
         }
-    if (status != 0 && worker_count == 0)
+    while (waitpid(ended.si_pid, &status, 0) == -1 && errno == EINTR)
+        ;
+    if (worker != -1)
+        worker_died(worker, ended.si_pid, status);
+    else if (status != 0)
         stats_client_end(); /* the child was killed before it could count that */
     return true;
 }
@@ -123,24 +127,16 @@ static pid_t *find_place(void)
     return &children[larger / 2];
 }
 
-/* Blocks the signals whose handlers use children[]. Returns in *before which were blocked. */
-static void block_signals(sigset_t *before)
-{
-    sigset_t blocked;
-
-    sigemptyset(&blocked);
-    sigaddset(&blocked, SIGCHLD);
-    sigaddset(&blocked, SIGINT);
-    sigprocmask(SIG_BLOCK, &blocked, before);
-}
-
 /* Forks and remembers the child in worker `number`'s place, or in any free one if that is -1.
  */
 static pid_t fork_child(int number)
 {
-    sigset_t before;
+    sigset_t blocked, before;
 
-    block_signals(&before);
+    sigemptyset(&blocked);
+    sigaddset(&blocked, SIGCHLD);
+    sigaddset(&blocked, SIGINT);
+    sigprocmask(SIG_BLOCK, &blocked, &before);
     pid_t *place = number == -1 ? find_place() : &children[number];
     pid_t pid = place == NULL ? -1 : fork();
     int error = errno;
@@ -212,15 +208,12 @@ static int start_workers(children_work *work, void *argument)
 void children_keep(children_work *work, void *argument)
 {
     struct pollfd wakeup = {.fd = stop_wakeup_fd(), .events = POLLIN};
-    sigset_t before;
 
     while (!stop_requested()) {
         net_poll(&wakeup, 1, start_workers(work, argument));
         stop_drain_wakeup(); /* before we look: a signal that comes later wakes us again */
-        block_signals(&before);
         while (reap_child(WNOHANG))
             ;
-        sigprocmask(SIG_SETMASK, &before, NULL);
         server_report_if_asked();
     }
     signal_children(SIGTERM);

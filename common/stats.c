@@ -215,6 +215,13 @@ static struct totals take_totals(void)
     t.voluntary = usage.ru_nvcsw;
     t.involuntary = usage.ru_nivcsw;
     t.peak_rss = peak_rss(&usage);
+    if (shared == &own)
+        return t;
+    getrusage(RUSAGE_CHILDREN, &usage); /* those that were reaped */
+    t.cpu_user += seconds(usage.ru_utime);
+    t.cpu_system += seconds(usage.ru_stime);
+    t.voluntary += usage.ru_nvcsw;
+    t.involuntary += usage.ru_nivcsw;
     return t;
 }
 

@@ -91,7 +91,8 @@ int stats_clients(void);
 
 /* Writes the report for people (a few lines), or as one flat JSON object: the counters above,
  * threads_max, clients_max, cpu_user_seconds, cpu_system_seconds, voluntary_switches,
- * involuntary_switches, peak_rss_bytes (getrusage(2)), and clients_refused, which is an older
+ * involuntary_switches, peak_rss_bytes (getrusage(2); after stats_share with the CPU time and
+ * switches of children that have ended), and clients_refused, which is an older
  * name of clients_rejected. After stats_workers there is also a list, `workers`: how many
  * clients each worker has served. Returns the length as snprintf does; STATS_REPORT_SIZE is
  * always enough. For the first thread. */

@@ -9,6 +9,7 @@
 
 #include <signal.h>
 #include <sys/socket.h>
+#include <time.h>
 
 /* Where the linker has --wrap, this is the error of the next fork. */
 static int fork_error;
@@ -122,9 +123,29 @@ static void count_in_children(void)
     CHECK(waitpid(-1, NULL, WNOHANG) == -1 && errno == ECHILD);
 }
 
+/* The report includes the CPU time of a child that has been reaped. */
+static void burn_in_a_child(void)
+{
+    start_parent();
+    pid_t pid = fork_for_client();
+    if (pid == 0) {
+        const clock_t limit = clock() + CLOCKS_PER_SEC / 5;
+        while (clock() < limit)
+            ;
+        end_child();
+    }
+    wait_until_reaped(pid);
+    char text[TEXT_SIZE];
+    stats_json(text, sizeof text);
+    CHECK(strtod(strstr(text, "cpu_user_seconds\": ") + 19, NULL) +
+              strtod(strstr(text, "cpu_system_seconds\": ") + 21, NULL) >
+          0.15);
+}
+
 static void children_count_for_their_parent(void **state)
 {
     (void)state;
+    assert_int_equal(run_program(burn_in_a_child), DONE);
     assert_int_equal(run_program(count_in_children), DONE);
     assert_string_equal(err, "");
 }

@@ -1,4 +1,4 @@
-"""How workers on one port scale: messages a second, CPU per message and memory, by their number."""
+"""How workers on one port scale: message rate, CPU per message and memory, by their number."""
 
 import json
 import os

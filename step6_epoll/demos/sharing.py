@@ -130,7 +130,8 @@ def clients_at_once(server, count):
 
 @contextlib.contextmanager
 def running(way, workers, stats="/dev/null"):
-    with Server([*way.command, "--workers", str(workers), "--quiet", "--stats", stats]) as server:
+    command = [*way.command, "--workers", str(workers), "--quiet", "--stats", stats]
+    with Server(command) as server:
         worker_ids(server, way, workers)
         yield server
 

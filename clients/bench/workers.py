@@ -18,7 +18,8 @@ ROUNDS = 3
 def run(subject, arguments, server_cpus, load_cpus, duration=0.5):
     """The load client's report of a server on some CPUs."""
     command = [*subject.command, *arguments]
-    with servers.Server(command, patience=lab.PATIENCE, prepare=on_cpus(server_cpus)) as server:
+    with servers.Server(command, patience=lab.PATIENCE,
+                        prepare=on_cpus(server_cpus)) as server:
         client = capture(
             [str(lab.LOAD_CLIENT), "--connections", str(CONNECTIONS), "--duration", str(duration),
              "--warmup", "0.1", "--threads", str(len(load_cpus)), "--server-pid",

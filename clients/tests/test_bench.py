@@ -315,7 +315,7 @@ class WorkersTest(unittest.TestCase):
                 self.assertEqual(len(server), count // 2 if count >= 4 else 1)
                 self.assertEqual(len(load), len(server))
                 self.assertTrue(count == 1 or not set(server) & set(load))
-                self.assertEqual(list(workers.counts()), list(range(1, max(len(server), 2) + 1)))
+                self.assertEqual(max(workers.counts()), max(len(server), 2))
 
 
 if __name__ == "__main__":

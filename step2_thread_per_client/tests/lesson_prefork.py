@@ -108,7 +108,7 @@ def one_limit_for_all(t):
         busy = [pid for pid in workers(s) if has_client(pid)]
         t.check(len(busy) == 4, f"{len(busy)} workers have a client")
         os.kill(busy[0], signal.SIGKILL)
-        t.check(s.eventually(s.try_client), "nobody is admitted in the place of the lost client")
+        t.check(s.eventually(s.try_client), "no client is admitted in its place")
         t.check(s.try_client() is None, "a fifth client was admitted")
 
 

@@ -48,6 +48,7 @@ OUTPUTS = {
     "prime_client": ("step7_libuv/demos/prime_client.py", [
         "mode pool", "large requests", r"^ +0 ", r"^ +1 ", r"^ +2 ", r"^ +4 ", r"^ +5 "]),
     "permits": ("common/lessons/demos/permits.py", None),
+    "sharing": ("step6_epoll/demos/sharing.py", None),
     "sizes": ("common/lessons/demos/sizes.py", None),
 }
 

@@ -2,15 +2,16 @@
 """The same clients against every step's server, one step after another, drawn as they run.
 
 For each step: start its server on a free port, let simple-client's connections talk to it,
-draw one row per connection, stop the server. At the end one table compares the steps. All
-figures are those of this very run: times from the clients, costs from the server's --stats.
+draw one row per connection, stop the server. At the end a table compares the steps. All
+figures come from this run: times from the clients, costs from the server's --stats.
 
-Exit status: 0 if every server answered rightly and stopped as it should, 1 if one did not,
+Exit status: 0 if every server answered correctly and stopped when asked to, 1 if one did not,
 2 for a wrong command line, 128 + the signal's number (130 for Ctrl-C) if stopped.
 """
 
 import argparse
 import collections
+import errno
 import glob
 import importlib.util
 import itertools
@@ -18,7 +19,6 @@ import json
 import math
 import os
 import re
-import shutil
 import signal
 import statistics
 import subprocess
@@ -33,11 +33,12 @@ START_SECONDS = 10
 STOP_SECONDS = 2
 DYING_SECONDS = 0.3
 FRAME_SECONDS = 1 / 15
+NARROWEST = 60      # columns; on a narrower terminal the picture is drawn once, at its end
 NO_BREAK = "\u00a0"  # a space at which no line is broken
 
 
 def load_simple_client():
-    """simple-client.py is a program before it is a module: its name cannot be imported."""
+    """Load simple-client.py as a module: the name of the file is no name for import."""
     spec = importlib.util.spec_from_file_location("simple_client",
                                                   os.path.join(HERE, "simple-client.py"))
     module = importlib.util.module_from_spec(spec)
@@ -49,14 +50,14 @@ simple_client = load_simple_client()
 
 
 class Trouble(Exception):
-    """A server did not do what it promises."""
+    """A server did not do what it should."""
 
 
 class Interrupt:
-    """Remembers the first signal that wants us to stop; whoever waits, looks here often.
+    """Remembers the first signal that asks us to stop. Every wait looks here often.
 
-    An exception out of the signal handler could come between the birth of a server and the
-    moment we know its pid, and leave it running.
+    An exception from the signal handler could strike after a server was started and before we
+    know its pid, and so leave the server running.
     """
 
     signal = None
@@ -91,7 +92,7 @@ def find_steps(root, numbers, variants):
 
 
 def find_variants(folder, number):
-    """Those that were built; some are the step's server.c itself, linked otherwise."""
+    """The variants that are built. Some of them are server.c linked with other objects."""
     for program in glob.glob(os.path.join(folder, "build", "variants", "*")):
         name = os.path.basename(program)
         if "." not in name and os.path.isfile(program) and os.access(program, os.X_OK):
@@ -102,7 +103,7 @@ def find_variants(folder, number):
 
 
 def read_heading(step):
-    """The model and what it asks, out of the first line of the source."""
+    """The model and what it asks, from the first line of the source."""
     try:
         with open(step.source, encoding="utf-8", errors="replace") as file:
             line = file.readline()
@@ -117,7 +118,7 @@ def read_heading(step):
 # One server.
 
 class Server:
-    """A server in a process group of its own, and the last lines that it said."""
+    """A server in a process group of its own, and the last lines of its output."""
 
     def __init__(self, program, stats):
         self.tail = collections.deque(maxlen=5)
@@ -132,7 +133,7 @@ class Server:
         self.reader.start()
 
     def read_output(self):
-        """Always, and to the end: a full pipe would stop the server."""
+        """Read all output to the end: a full pipe would stop the server."""
         for line in self.process.stdout:
             line = line.decode("utf-8", "replace").rstrip()
             self.tail.append("".join(char if char.isprintable() else " " for char in line))
@@ -150,8 +151,11 @@ class Server:
             time.sleep(0.002)
 
     def stop(self, dying_seconds):
-        """Stop it, by force if it must be; complain if it must, or if it was gone already, or
-        is after so long: its clients know of its end before its parent does."""
+        """Stop the server, by force if necessary.
+
+        It is trouble if force is necessary, if the server exits with an error, or if it ends by
+        itself within dying_seconds: its clients notice a crash before its parent does.
+        """
         died = True
         try:
             self.process.wait(dying_seconds)
@@ -166,7 +170,7 @@ class Server:
             try:
                 os.killpg(self.process.pid, signal.SIGKILL)
             except (ProcessLookupError, PermissionError):
-                pass  # nothing was left of the group
+                pass  # the whole group has ended
             self.process.wait()
             self.reader.join(1)
         if died or self.process.returncode:
@@ -180,10 +184,10 @@ class Server:
         return f"exited with status {status}"
 
 
-# One run: a server, the clients, and what came of it.
+# One run: a server, the clients, and the result.
 
 class Run:
-    """What happened to one step; `connections` may be read while the clients are at it."""
+    """What happened to one step; `connections` may be read while the clients run."""
 
     def __init__(self, step):
         self.step = step
@@ -239,9 +243,9 @@ class Run:
             with open(path) as file:
                 self.stats = json.load(file)
         except (OSError, ValueError):
-            pass  # a server of somebody's own need not count its costs
+            pass  # a server of your own need not count its costs
 
-    # The figures of the run, all of them from the clients' timestamps; in seconds.
+    # The figures of the run, in seconds, all from the clients' timestamps.
 
     @property
     def elapsed(self):
@@ -255,7 +259,7 @@ class Run:
     @property
     def longest_answer(self):
         return max((end - start for each in self.connections
-                    for start, end in owed(each, self.elapsed)[1:]), default=0)
+                    for start, end in waits(each, self.elapsed)[1:]), default=0)
 
     @property
     def service(self):
@@ -265,17 +269,17 @@ class Run:
 
     @property
     def at_once(self):
-        """The most clients that were between their greeting and their goodbye at one time."""
+        """The most clients that were between greeting and disconnecting at the same time."""
         changes = sorted(change for each in self.connections if each.greeted
                          for change in ((each.greeted, 1),
                                         (each.disconnecting or each.closed or math.inf, -1)))
         return max(itertools.accumulate(change for _, change in changes), default=0)
 
 
-def owed(connection, now):
-    """The spans in which the server owed this client something, in their order.
+def waits(connection, now):
+    """The spans in which this client waited for the server, in their order.
 
-    First the greeting, then an answer for each message, at last the close.
+    First for the greeting, then for the answer to each message, at last for the close.
     """
     end = connection.closed or now
     arrivals, received, expected = [], 0, 0
@@ -302,8 +306,8 @@ class Screen:
     """Standard output: a terminal that is drawn on, or a file that gets each line once."""
 
     def __init__(self, colour):
-        terminal = sys.stdout.isatty()
-        self.live = terminal and os.environ.get("TERM", "dumb") != "dumb"
+        self.terminal = sys.stdout.isatty()
+        self.live = self.terminal and os.environ.get("TERM", "dumb") != "dumb"
         self.colour = self.live and colour and not os.environ.get("NO_COLOR")
         unicode = speaks_unicode()
         self.glyphs = "\u2591\u2588\u2500X" if unicode else ".#-X"
@@ -312,9 +316,13 @@ class Screen:
 
     @property
     def size(self):
-        """Asked again for each frame: somebody may pull at the window's corner."""
-        size = shutil.get_terminal_size() if self.live else os.terminal_size((80, 50))
-        return os.terminal_size((max(60, min(size.columns, 160)), size.lines))
+        """Columns and lines, asked again for each frame: the window may change."""
+        columns, lines = os.get_terminal_size(sys.stdout.fileno()) if self.terminal else (0, 0)
+        return max(NARROWEST, min(columns or 80, 160)), lines or 50
+
+    @property
+    def too_narrow(self):
+        return self.live and 0 < os.get_terminal_size(sys.stdout.fileno()).columns < NARROWEST
 
     def paint(self, text, code):
         return f"\x1b[{code}m{text}\x1b[0m" if self.colour else text
@@ -340,7 +348,7 @@ class Screen:
 
     def draw(self, lines, last=False):
         """Draw over the lines drawn before, in one write so that nothing flickers."""
-        if not self.live:
+        if not self.live or (self.too_narrow and not self.drawn):
             if last:
                 self.print(*lines)
             return
@@ -358,8 +366,8 @@ class Screen:
 def speaks_unicode():
     """Whether both Python and the locale that the user chose mean UTF-8.
 
-    In the plain C locale Python puts itself, by way of LC_CTYPE, into a UTF-8 that the
-    user's terminal need not know of.
+    In the plain C locale Python sets LC_CTYPE to a UTF-8 locale by itself. The user's terminal
+    may not support that.
     """
     environment = dict(os.environ)
     if environment.get("LC_CTYPE") == "C.UTF-8" and not environment.get("LC_ALL"):
@@ -373,8 +381,8 @@ def speaks_unicode():
 def timeline(connection, now, width, horizon):
     """The state of the connection in each of the `width` cells from 0 to the horizon.
 
-    On a machine of its own a server answers in less than a cell; then the whole exchange is
-    one cell of being served. What takes longer is a wait, with the service at its end.
+    An answer that takes less than a cell is one cell of being served. One that takes longer is
+    a wait, with one cell of being served at its end.
     """
     cells = [None] * width
     end = connection.closed or now
@@ -385,10 +393,10 @@ def timeline(connection, now, width, horizon):
 
     if connection.greeted:
         fill(connection.greeted, end, IDLE)
-    debts = owed(connection, now)
-    for start, until in debts:
+    spans = waits(connection, now)
+    for start, until in spans:
         fill(start, until, SERVED if until - start < horizon / width else WAITING)
-    for _, until in debts:
+    for _, until in spans:
         if until < end or connection.closed:
             fill(until, until, SERVED)
     if connection.failure:
@@ -410,20 +418,53 @@ def ruler(screen, width, horizon):
     return "".join(line), labels + " s"
 
 
-def by_turn(connection):
-    """The order of the rows: who was greeted, then who queues, as they did it."""
-    return (connection.greeted or math.inf, connection.connected or math.inf)
+def pauses(scale):
+    """How long the pauses are, so that nobody compares times of different scales."""
+    if scale in (0, 1):
+        return "no pauses" if scale == 0 else "pauses at full length"
+    parts = round(1 / scale)
+    if parts > 1 and abs(parts * scale - 1) < 1e-9:
+        return f"pauses at 1/{parts} of their length"
+    return f"pauses at {scale:g} times their length"
+
+
+def wrap(text, width):
+    """Lines that are narrower than the screen; NO_BREAK holds words together."""
+    return [line.replace(NO_BREAK, " ") for line in textwrap.wrap(text, width - 3)]
+
+
+def legend(screen, width, scale):
+    """Lines of (what to show, how wide it is), no wider than the width."""
+    items = [(f"{screen.cells([state])} {meaning}", len(meaning) + 2)
+             for state, meaning in MEANING.items()]
+    items.append((pauses(scale), len(pauses(scale))))
+    lines, room = [], 0
+    for text, length in items:
+        if length + 3 > room:
+            lines.append(text)
+            room = width - length
+        else:
+            lines[-1] += "   " + text
+            room -= length + 3
+    return lines
 
 
 def picture(screen, run, scale):
-    """The rows, the axis, the legend and one line of figures, as wide as the screen."""
+    """The rows, the axis, the legend and the figures, as wide as the screen."""
     width, height = screen.size
-    rows = sorted(run.connections, key=by_turn)
-    shown = rows if len(rows) <= height - 8 else rows[:max(1, height - 9)]
+    rows = run.connections
     name_width = max(len(each.name) for each in rows)
     columns = width - name_width - 21
     turn = simple_client.PAUSES * scale
     horizon = max(1.05 * turn * min(len(rows), 6), 1.02 * run.elapsed, 0.01)
+    margin = " " * (name_width + 3)
+    below = [margin + line for line in ruler(screen, columns, horizon)]
+    below += [margin + line for line in legend(screen, width - len(margin) - 1, scale)]
+    below += ["  " + screen.bold(line) for line in wrap(
+        f"{run.elapsed:.3f} s in all, {run.at_once} of {len(rows)} served at once, "
+        f"longest wait for the greeting {run.longest_wait:.3f} s", width)]
+    room = height - len(below) - 3     # the heading, the line of progress, the cursor
+    shown = rows if len(rows) <= room else rows[:max(1, room - 1)]
     lines = []
     for each in shown:
         word, until = (("failed", each.closed) if each.failure else ("waited", each.greeted)
@@ -433,29 +474,23 @@ def picture(screen, run, scale):
                      + f"  {word:<6} {until or each.now():6.3f} s")
     if len(shown) < len(rows):
         lines.append(f"  ... and {len(rows) - len(shown)} more")
-    margin = " " * (name_width + 3)
-    lines += [margin + line for line in ruler(screen, columns, horizon)]
-    lines.append(margin + "   ".join(f"{screen.cells([state])} {meaning}"
-                                     for state, meaning in MEANING.items()))
-    lines.append(screen.bold(
-        f"  {run.elapsed:.3f} s in all, {run.at_once} of {len(rows)} served at once, "
-        f"longest wait for the greeting {run.longest_wait:.3f} s"))
-    return lines
+    return lines + below
 
 
-# What it comes to.
+# The summary.
 
 HEADS = (("step", ""), ("model", ""), ("elapsed", "s"), ("longest", "wait, s"),
          ("served", "at once"), ("threads", ""), ("CPU", "ms"), ("memory", "MiB"))
 
 
 def table(screen, runs):
-    """One line per step, and where there is room a bar as long as it took."""
+    """One line per step: as many columns as fit, and a bar for the time if there is room."""
     rows = [*zip(*HEADS), *([run.step.label, run.model, *figures(run)] for run in runs)]
     widths = [max(map(len, column)) for column in zip(*rows)]
-    room = screen.size.columns - sum(widths) - 2 * len(widths)
-    widths[1] += min(0, room)
-    lines = ["  ".join(cell[:width].ljust(width) if column < 2 else cell.rjust(width)
+    while sum(widths) + 2 * len(widths) > screen.size[0] - 1 and len(widths) > 3:
+        widths.pop()
+    room = screen.size[0] - sum(widths) - 2 * len(widths)
+    lines = ["  ".join(cell.ljust(width) if column < 2 else cell.rjust(width)
                        for column, (cell, width) in enumerate(zip(row, widths)))
              for row in rows]
     slowest = max((run.elapsed for run in runs if run.connections), default=1)
@@ -500,11 +535,11 @@ def between(seconds):
 
 
 def remarks(runs):
-    """What there is to see in the table, said from its figures."""
+    """What the table shows, in sentences."""
     good = [run for run in runs if not run.troubles]
     clients = len(good[0].connections) if good else 0
     if clients < 2:
-        return ["One client alone cannot tell the models apart."] if good else []
+        return ["One client alone does not show how the models differ."] if good else []
     said = []
     for at_once in sorted({run.at_once for run in good}):
         group = [run for run in good if run.at_once == at_once]
@@ -512,7 +547,7 @@ def remarks(runs):
         if at_once == 1:
             said.append(f"{steps_named(group)} served one client after another: {clients} x "
                         f"{service:.2f} s = {clients * service:.2f}{NO_BREAK}s. "
-                        f"The last one waited "
+                        f"The last client waited "
                         f"{between([run.longest_wait for run in group])} for its greeting.")
         else:
             elapsed = between([run.elapsed for run in group])
@@ -546,41 +581,41 @@ def parse_arguments(arguments):
                         metavar="N", help="how many clients at the same time (default 5)")
     parser.add_argument("--scale", type=simple_client.number(float, 0, 100), default=0.2,
                         metavar="X", help="multiply the clients' pauses by X (default 0.2; 1 "
-                                          "for a class that watches)")
+                                          "to show it to a class)")
     parser.add_argument("--steps", type=numbers, default=set(), metavar="1,2,6",
                         help="only these steps (default: all)")
     parser.add_argument("--variants", action="store_true",
-                        help="also run the steps' variants, as far as they are built")
+                        help="also run those variants of the steps that are built")
     parser.add_argument("--no-color", action="store_true",
-                        help="no colours (nor are there any with NO_COLOR set, or in a file)")
+                        help="no colours (also without it if NO_COLOR is set, or in a file)")
     parser.add_argument("--json", metavar="FILE", help="write all figures and timestamps")
     parser.add_argument("root", metavar="ROOT", nargs="?", default=os.path.dirname(HERE),
-                        help="where the step directories are (default: beside clients/)")
+                        help="the folder of the step directories (default: beside clients/)")
     return parser.parse_args(arguments)
 
 
-def show(screen, run, options):
+def show(screen, run, options, progress):
     """Run one step under its heading; the picture is live on a terminal, else drawn once."""
     def watch(run):
-        screen.draw(picture(screen, run, options.scale))
+        screen.draw([*picture(screen, run, options.scale), f"  {progress}"])
 
     title = f"Step {run.step.label} - {run.model}" + (f": {run.motto}" if run.motto else "")
-    screen.print(screen.bold(title[:screen.size.columns - 1]))
+    screen.print(*map(screen.bold, wrap(title, screen.size[0])))
     run.go(options.clients, options.scale, watch)
     if run.connections:
         screen.draw(picture(screen, run, options.scale), last=True)
     for trouble in run.troubles:
         screen.print("  " + screen.alarm(f"FAILED: {trouble}"))
     for line in run.last_words:
-        screen.print(f"    | {line[:screen.size.columns - 7]}")
+        screen.print(f"    | {line[:screen.size[0] - 7]}")
     screen.print("")
 
 
 def summary(screen, runs):
     screen.print(*table(screen, runs), "")
     for remark in remarks(runs):
-        for line in textwrap.wrap(remark, screen.size.columns - 3):
-            screen.print("  " + line.replace(NO_BREAK, " "))
+        for line in wrap(remark, screen.size[0]):
+            screen.print("  " + line)
     failed = [run for run in runs if run.troubles]
     if failed:
         screen.print("  " + screen.alarm(f"{steps_named(failed)} FAILED: see above."))
@@ -615,15 +650,15 @@ def main(arguments=None):
         return 2
     try:
         report = open(options.json, "w") if options.json else None
-    except OSError as error:    # not only after the whole play
+    except OSError as error:    # better now than after all steps
         sys.exit(f"demo: cannot write {options.json}: {error.strerror}")
     screen = Screen(not options.no_color)
     screen.show_cursor(False)
     runs = []
     try:
-        for step in steps:
+        for number, step in enumerate(steps, 1):
             runs.append(Run(step))
-            show(screen, runs[-1], options)
+            show(screen, runs[-1], options, f"server {number} of {len(steps)}")
             if Interrupt.signal:
                 screen.print("demo: interrupted")
                 return 128 + Interrupt.signal
@@ -642,6 +677,8 @@ if __name__ == "__main__":
     try:
         status = main()
         sys.stdout.flush()
-    except BrokenPipeError:
-        status = 1
+    except OSError as error:
+        if error.errno not in (errno.EPIPE, errno.EIO):  # a closed pipe, a closed terminal
+            raise
+        status = 128 + Interrupt.signal if Interrupt.signal else 1
     os._exit(status)

@@ -1,14 +1,14 @@
 #!/usr/bin/env python3
-"""N clients talk to one echo server at the same time, and check what it answers.
+"""N clients talk to one echo server at the same time and check its answers.
 
 Every client connects, waits for the greeting `*`, sends three messages with a pause after
 each, and disconnects. Meanwhile a second thread reads the answers, because they may come at
-any time and in any pieces. Five clients on a server that serves one after another take five
-times as long as one client; on a concurrent server they take as long as one.
+any time and in any pieces. On a server that serves one client after another, five clients take
+five times as long as one. On a concurrent server they take as long as one.
 
 The log and `Elapsed:` go to standard output, one line per failed connection to standard error.
-Exit status: 0 if every answer was right, 1 if any connection failed, 2 for a wrong command
-line, 130 if interrupted.
+Exit status: 0 if all answers of every connection were right, 1 if a connection failed, 2 for a
+wrong command line, 130 if interrupted.
 """
 
 import argparse
@@ -21,7 +21,9 @@ import sys
 import threading
 import time
 
-# What every client says: (message, the answer it must get, the pause after it in seconds).
+from lib import address
+
+# What every client sends: (message, the expected answer, the pause after it in seconds).
 SCRIPT = (
     (b"^abc$de^abte$f", b"bcdbcuf", 1.0),
     (b"xyz^123", b"234", 1.0),
@@ -34,14 +36,14 @@ log = logging.getLogger("simple-client")
 
 
 class Failure(Exception):
-    """The server did something that the protocol forbids."""
+    """The server broke the protocol."""
 
 
 class Connection(threading.Thread):
     """One client: this thread sends, a second one reads the answers.
 
     Times are seconds since `epoch`, a moment of the monotonic clock that all connections
-    share; None means that it has not come to that. They may be read while the client runs.
+    share; None means not yet. Other threads may read them while the client runs.
     """
 
     def __init__(self, name, host, port, time_scale, epoch, timeout):
@@ -49,15 +51,21 @@ class Connection(threading.Thread):
         self.host, self.port, self.time_scale = host, port, time_scale
         self.epoch, self.timeout = epoch, timeout
         self.connected = self.greeted = self.disconnecting = self.closed = None
+        self.local_port = None
         self.sends, self.receives = [], []  # of (time, bytes)
         self.doing = f"connecting to {host} port {port}"
-        self.over = threading.Event()  # set when going on makes no sense
+        self.over = threading.Event()  # set when one half has failed
         self.failures = []
+        self.complete = False  # all answers were verified, and the server closed
 
     @property
     def failure(self):
-        """What went wrong first, if anything did: the rest only follows from it."""
-        return self.failures[0] if self.failures else None
+        """The first thing that went wrong, as the rest follows from it; None if all is well."""
+        if self.failures:
+            return self.failures[0]
+        if not self.complete and not self.is_alive():
+            return f"ended while {self.doing}"
+        return None
 
     def now(self):
         return round(time.monotonic() - self.epoch, 6)
@@ -66,6 +74,7 @@ class Connection(threading.Thread):
         try:
             with socket.create_connection((self.host, self.port), self.time_left()) as sock:
                 self.connected = self.now()
+                self.local_port = sock.getsockname()[1]
                 self.wait_for_greeting(sock)
                 reader = threading.Thread(target=self.do_half, args=(self.read_answers, sock),
                                           daemon=True)
@@ -77,7 +86,7 @@ class Connection(threading.Thread):
         self.closed = self.now()
 
     def do_half(self, half, sock):
-        """Send the messages or read the answers; if that fails, end the other half too."""
+        """Send the messages or read the answers. If that fails, end the other half too."""
         try:
             half(sock)
         except (Failure, OSError) as error:
@@ -86,10 +95,10 @@ class Connection(threading.Thread):
             try:
                 sock.shutdown(socket.SHUT_RDWR)  # unlike close(), wakes the other thread
             except OSError:
-                pass  # the server was faster
+                pass  # the server has closed already
 
     def wait_for_greeting(self, sock):
-        """The kernel connects us at once; only the greeting says that the server knows us."""
+        """The kernel connects us at once; the greeting shows that the server accepted us."""
         self.doing = "waiting for the greeting"
         sock.settimeout(self.time_left())
         greeting = sock.recv(1)
@@ -98,20 +107,20 @@ class Connection(threading.Thread):
         if greeting != b"*":
             raise Failure(f'the server greeted with {greeting!r} instead of {b"*"!r}')
         self.greeted = self.now()
-        log.info("%s connected...", self.name)
+        log.info(f"{self.name} connected...")
 
     def send_messages(self, sock):
         self.doing = "exchanging messages"
         for message, _, pause in SCRIPT:
-            log.info("%s sending %r", self.name, message)
+            log.info(f"{self.name} sending {message!r}")
             self.sends.append((self.now(), message))
             sock.sendall(message)
             if self.over.wait(pause * self.time_scale):
                 return
-        log.info("%s disconnecting", self.name)
+        log.info(f"{self.name} disconnecting")
         self.doing = "waiting for the server to close"
         self.disconnecting = self.now()
-        sock.shutdown(socket.SHUT_WR)  # the server may still owe us answers: keep reading
+        sock.shutdown(socket.SHUT_WR)  # answers may still arrive: the other thread reads
 
     def read_answers(self, sock):
         """Read until the server closes, which it must not do before we have disconnected."""
@@ -122,12 +131,13 @@ class Connection(threading.Thread):
             if not data:
                 break
             self.receives.append((self.now(), data))
-            log.info("%s received %r", self.name, data)
+            log.info(f"{self.name} received {data!r}")
             answers += data
             if not EXPECTED.startswith(answers):
                 raise Failure(f"wrong answer: expected {EXPECTED!r}, received {answers!r}")
         if answers != EXPECTED or self.disconnecting is None:
             raise Failure(f"closed early: expected {EXPECTED!r}, received {answers!r}")
+        self.complete = True
 
     def time_left(self):
         left = self.timeout - self.now()
@@ -148,10 +158,10 @@ class Connection(threading.Thread):
             return [{"at": at, "bytes": len(data), "data": data.decode("latin-1")}
                     for at, data in events]
 
-        return {"name": self.name, "failure": self.failure, "connect": self.connected,
-                "greeting": self.greeted, "sends": exchange(self.sends),
-                "receives": exchange(self.receives), "disconnect": self.disconnecting,
-                "close": self.closed}
+        return {"name": self.name, "failure": self.failure, "local_port": self.local_port,
+                "connect": self.connected, "greeting": self.greeted,
+                "sends": exchange(self.sends), "receives": exchange(self.receives),
+                "disconnect": self.disconnecting, "close": self.closed}
 
 
 def default_timeout(clients, time_scale):
@@ -169,7 +179,7 @@ def start(connections):
     for connection in connections:
         try:
             connection.start()
-        except RuntimeError as error:  # the system has no more threads for us
+        except RuntimeError as error:  # no more threads
             connection.failures.append(str(error))
 
 
@@ -190,24 +200,24 @@ def parse_arguments(arguments):
     parser.add_argument("-n", "--clients", type=number(int, 1, 10000), default=1, metavar="N",
                         help="how many connections at the same time (default 1)")
     parser.add_argument("--time-scale", type=number(float, 0, 100), default=1.0, metavar="X",
-                        help="multiply every pause by X (default 1: %.1f s of pauses a client)"
-                             % PAUSES)
+                        help="multiply every pause by X (default 1: each client pauses for "
+                             f"{PAUSES:.1f} s in all)")
     parser.add_argument("--timeout", type=number(float, 0.001, 1e6), metavar="SECONDS",
-                        help="give up this long after the start (default: 10 s and twice the "
-                             "time that N clients need one after another)")
+                        help="give up this long after the start (default: 10 s plus twice the "
+                             "time that N clients take one after another)")
     parser.add_argument("--json", metavar="FILE",
-                        help="write the timestamps of every connection; with - they go to "
-                             "standard output and the log to standard error")
-    parser.add_argument("host", metavar="HOST", help="name, IPv4 or IPv6 address")
-    parser.add_argument("port", metavar="PORT", type=number(int, 1, 65535))
+                        help="write the local port and the timestamps of every connection; "
+                             "with - they go to standard output, the log to standard error")
+    address.add_arguments(parser)
     options = parser.parse_args(arguments)
+    address.resolve(parser, options)
     if options.timeout is None:
         options.timeout = default_timeout(options.clients, options.time_scale)
     return options
 
 
 def set_up_log(stream):
-    """Log lines to the stream, failures to stderr; a line nobody can read stops nothing."""
+    """Log lines to the stream, failures to stderr. Drop lines that cannot be written."""
     logging.raiseExceptions = False
     nowhere = io.StringIO()
     lines = logging.StreamHandler(stream or nowhere)
@@ -238,11 +248,11 @@ def main(arguments=None):
     try:
         report = open(1 if options.json == "-" else options.json or os.devnull, "w")
     except OSError as error:
-        log.error("cannot write %s: %s", options.json, error.strerror)
+        log.error(f"cannot write {options.json}: {error.strerror}")
         return 1
 
     started = time.time()
-    connections = make_connections(options.clients, options.host.strip("[]"), options.port,
+    connections = make_connections(options.clients, options.host, options.port,
                                    options.time_scale, options.timeout)
     try:
         start(connections)
@@ -255,11 +265,11 @@ def main(arguments=None):
 
     failed = [connection for connection in connections if connection.failure]
     for connection in failed:
-        log.error("%s failed: %s", connection.name, connection.failure)
+        log.error(f"{connection.name} failed: {connection.failure}")
     try:
         print(f"Elapsed: {elapsed:.4f}", file=out, flush=True)
     except OSError:
-        pass  # nobody reads our log any more: the exit status still tells
+        pass  # the log was closed; the exit status still says the result
     return 1 if failed else 0
 
 
@@ -269,6 +279,6 @@ if __name__ == "__main__":
     except KeyboardInterrupt:
         status = 130
     except Failure as failure:
-        log.error("%s", failure)
+        log.error(str(failure))
         status = 1
-    os._exit(status)  # at once, whatever threads still wait and whoever closed our output
+    os._exit(status)  # at once, although threads may still wait

@@ -3,7 +3,7 @@
 
 Each server gets a CPU of its own and the load client another. A run is short, and runs of
 different servers take turns for several rounds, so that what the machine does meanwhile hits
-all alike; figures are medians, and ratios to the floor (the smallest epoll loop there can be)
+all alike; figures are medians. Ratios to the baseline (the smallest epoll loop there can be)
 are taken within a round. Writes a table to standard output, and results.json and plots (SVG,
 where gnuplot is installed) to a folder.
 """
@@ -25,7 +25,7 @@ from lib.processes import capture, program
 
 ACTIVE = 10             # connections that talk among the idle ones
 SILENT = 100            # connections that say nothing while idle CPU is measured
-TOLLED = "floor", "step6", "step6/io_uring"     # whose calls are made dearer, and how much:
+SLOWED = "baseline", "step6", "step6/io_uring"  # servers whose system calls are made slower
 DIVISIONS = 0, 100, 200
 INTERVAL_RATE = 50      # messages a second for step 4 while its interval is varied
 TOO_LONG = 4            # seconds; runs that take longer are made in the first round only
@@ -49,15 +49,15 @@ class Plan:
             "bulk": (65536,),
             "interval": (1, 20, 200) if quick else (0, 1, 5, 20, 50, 200),
         }
-        self.tolls = {}                         # divisions, by what a call costs with them
+        self.prices = {}                        # divisions, by what a call costs with them
         self.window = 0.3                       # seconds; see fit()
 
-    def levy_tolls(self):
+    def find_prices(self):
         """Finds out what system calls cost, and can be made to cost."""
         prices = {lab.price_of_a_call(each): each
                   for each in (DIVISIONS[::2] if self.quick else DIVISIONS)}
         if None not in prices:
-            self.tolls = prices
+            self.prices = prices
             self.points["call"] = tuple(prices)
 
     def jobs(self, subjects):
@@ -112,7 +112,7 @@ class Job:
             with lab.Server(self.subject, "--interval-ms", str(self.point)) as server:
                 return server.load(connections=SILENT, rate=INTERVAL_RATE, **options)
         if self.experiment == "call":
-            with lab.Server(lab.tolled(self.subject, plan.tolls[self.point])) as server:
+            with lab.Server(lab.slowed(self.subject, plan.prices[self.point])) as server:
                 return server.load(connections=self.connections(), **options)
         with lab.Server(self.subject) as server:
             if self.experiment == "load":
@@ -148,7 +148,7 @@ def applies(experiment, subject, turn):
     if experiment == "interval":
         return subject.name == "step4" and turn == 0
     if experiment == "call":
-        return subject.name in TOLLED
+        return subject.name in SLOWED
     if experiment == "idle":
         return subject.capacity != 1
     if experiment == "bulk":
@@ -248,7 +248,7 @@ def measure(jobs, plan):
 
 
 def summarise(found):
-    """Medians over the rounds, the spread, and ratios to the floor of the same round."""
+    """Medians over the rounds, the spread, and ratios to the baseline of the same round."""
     cells = []
     for (experiment, point, name), runs in found.items():
         cell = {"experiment": experiment, "point": point, "server": name}
@@ -263,14 +263,15 @@ def summarise(found):
                 values = [run[key] for run in runs if run.get(key)]
                 if len(values) > 1:
                     cell[key + "_spread"] = (max(values) - min(values)) / 2 / cell[key]
-                cell[key + "_x"] = ratio(runs, found.get((experiment, point, "floor"), []), key)
+                baselines = found.get((experiment, point, "baseline"), [])
+                cell[key + "_x"] = ratio(runs, baselines, key)
         cells.append(cell)
     return cells
 
 
-def ratio(runs, floors, key):
-    ratios = [run[key] / floor[key] for run, floor in zip(runs, floors)
-              if run.get(key) and floor.get(key)]
+def ratio(runs, baselines, key):
+    ratios = [run[key] / baseline[key] for run, baseline in zip(runs, baselines)
+              if run.get(key) and baseline.get(key)]
     return statistics.median(ratios) if ratios else None
 
 
@@ -279,7 +280,7 @@ def parse(arguments):
                                      epilog=__doc__.partition("\n\n")[2])
     add = parser.add_argument
     add("--quick", action="store_true", help="under a minute instead of five, and rougher")
-    add("--steps", default="", metavar="N,...", help="only these steps, and the floor")
+    add("--steps", default="", metavar="N,...", help="only these steps, and the baseline")
     add("--peers", action="store_true", help="measure redis-server's PING as well")
     add("--output", type=pathlib.Path, default=lab.TREE / "build/bench", metavar="DIR",
         help="where results.json and the plots go (default: build/bench)")
@@ -295,7 +296,7 @@ def parse(arguments):
 
 
 def choose(settings):
-    subjects = [lab.the_floor(), *lab.find_subjects(settings.steps)]
+    subjects = [lab.baseline(), *lab.find_subjects(settings.steps)]
     if settings.peers:
         peer = lab.redis()
         if peer:
@@ -317,12 +318,12 @@ def main():
     settings = parse(sys.argv[1:])
     try:
         lab.raise_limit()
-        lab.need(lab.LOAD_CLIENT, lab.FLOOR, lab.ENGINE)
+        lab.need(lab.LOAD_CLIENT, lab.BASELINE, lab.ENGINE)
         subjects = choose(settings)
         settings.output.mkdir(parents=True, exist_ok=True)
         plan = Plan(settings.quick)
-        if {subject.name for subject in subjects}.issuperset(TOLLED):
-            plan.levy_tolls()
+        if {subject.name for subject in subjects}.issuperset(SLOWED):
+            plan.find_prices()
         jobs = plan.jobs(subjects)
         plan.fit(jobs)
         began = time.monotonic()

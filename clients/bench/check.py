@@ -82,15 +82,17 @@ class Bench:
 
     def __init__(self):
         self.subjects = {subject.name: subject
-                         for subject in [lab.the_floor(), *lab.find_subjects()]}
-        self.there = [*self.subjects, *(["toll"] if lab.price_of_a_call(0) else []),
+                         for subject in [lab.baseline(), *lab.find_subjects()]}
+        self.there = [*self.subjects, *(["slow_syscalls"] if lab.price_of_a_call(0) else []),
                       *(["timers"] if timers.PROGRAM.exists() else [])]
         self.many = min(8000, resource.getrlimit(resource.RLIMIT_NOFILE)[0] - 100)
 
-    def run(self, name, arguments=(), toll=None, **options):
+    def run(self, name, arguments=(), divisions=None, **options):
         options = {"connections": 10, "duration": 0.15, "warmup": 0.03, **options}
         subject = self.subjects[name]
-        with lab.Server(lab.tolled(subject, toll) if toll else subject, *arguments) as server:
+        if divisions:
+            subject = lab.slowed(subject, divisions)
+        with lab.Server(subject, *arguments) as server:
             report = server.load(**options)
         if report["errors"]["total"]:
             raise lab.Trouble(f"{name}: {report['errors']['first']}")
@@ -101,8 +103,8 @@ class Bench:
     def cost(self, name, *arguments, **options):
         return self.run(name, arguments, **options)["server"]["cpu_us_per_message"]
 
-    def against_floor(self, name, **options):
-        return self.cost(name, **options) / self.cost("floor", **options)
+    def against_baseline(self, name, **options):
+        return self.cost(name, **options) / self.cost("baseline", **options)
 
     def with_idle(self, name, idle, *arguments):
         """What a message costs among idle connections, against among none."""
@@ -167,19 +169,19 @@ def ae_is_flat(bench):
     return bench.with_idle("step8", bench.many, *WATCHED)
 
 
-@claim("epoll costs little more than the floor", "step6", high=1.3)
-def epoll_is_near_the_floor(bench):
-    return bench.against_floor("step6", connections=100)
+@claim("epoll costs little more than the baseline", "step6", high=1.3)
+def epoll_is_near_the_baseline(bench):
+    return bench.against_baseline("step6", connections=100)
 
 
-@claim("our own event library costs little more than the floor", "step8", high=1.3)
-def ae_is_near_the_floor(bench):
-    return bench.against_floor("step8", connections=100)
+@claim("our own event library costs little more than the baseline", "step8", high=1.3)
+def ae_is_near_the_baseline(bench):
+    return bench.against_baseline("step8", connections=100)
 
 
 @claim("libuv costs somewhat more", "step7", high=1.5)
-def libuv_is_near_the_floor(bench):
-    return bench.against_floor("step7", connections=100)
+def libuv_is_near_the_baseline(bench):
+    return bench.against_baseline("step7", connections=100)
 
 
 @claim("a timer among 100,000 costs in ae at most three times what it costs in libuv",
@@ -198,10 +200,10 @@ def ae_timers_scale(bench):
     return max(many[key] / few[key] for key in timers.KEYS)
 
 
-@claim("io_uring needs few calls: where a call costs some hundred ns it beats the floor",
-       "step6/io_uring", "toll", high=0.9)
+@claim("io_uring makes few calls: where a call costs some hundred ns it beats the baseline",
+       "step6/io_uring", "slow_syscalls", high=0.9)
 def few_calls_save(bench):
-    return bench.against_floor("step6/io_uring", connections=100, toll=100)
+    return bench.against_baseline("step6/io_uring", connections=100, divisions=100)
 
 
 @claim("a thread per connection takes memory: KiB of it", "step2", low=4, high=20)
@@ -239,11 +241,11 @@ def nobody_waits_for_nagle(bench):
                for name in SLEEPERS) / 1000
 
 
-@claim("a stream passes the epoll server nearly as fast as the floor", "step6", low=0.6)
+@claim("a stream passes the epoll server nearly as fast as the baseline", "step6", low=0.6)
 def streams_are_fast(bench):
     def speed(name):
         return bench.run(name, connections=1, bulk="64K", warmup=0.1)["mb_per_second"]
-    return speed("step6") / speed("floor")
+    return speed("step6") / speed("baseline")
 
 
 def obstacle(each, bench):
@@ -272,7 +274,7 @@ def main():
     print(f"1..{len(claims)}", flush=True)
     try:
         lab.raise_limit()
-        lab.need(lab.LOAD_CLIENT, lab.FLOOR)
+        lab.need(lab.LOAD_CLIENT, lab.BASELINE)
         bench = Bench()
         for number, each in enumerate(claims, 1):
             reason = obstacle(each, bench)

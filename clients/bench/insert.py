@@ -55,7 +55,7 @@ def comparison(results, variants=False):
              "memory per connection", "idle CPU", "one stream"]]
     for server in results.servers:
         name = server["name"]
-        if ("/" in name) == variants or name == "floor":
+        if ("/" in name) == variants or name == "baseline":
             rows.append([name, server["model"],
                          *(cost(results.cell("load", point, name)) for point in busy),
                          latency(results.cell("load", busy[0], name)),
@@ -124,7 +124,7 @@ def sentence(results, name):
         cell = results.cell("load", point, name)
         if cell.get("cpu_us") and (point in (100, 10000) or server_takes_one(results, name)):
             parts.append("%s of CPU per message at {:,} connection%s".format(point) % (
-                cost(cell).replace("x)", " x the floor)"), "s"[:point - 1]))
+                cost(cell).replace("x)", " x the baseline)"), "s"[:point - 1]))
     if results.idlest(name):
         point, among = results.idlest(name)
         factor = results.idle_factor(point, name)

@@ -21,9 +21,9 @@ from lib.processes import capture           # noqa: E402
 from lib.servers import Trouble             # noqa: E402
 
 LOAD_CLIENT = TREE / "clients/load-client"
-FLOOR = TREE / "clients/build/bench/floor"
+BASELINE = TREE / "clients/build/bench/baseline"
 ENGINE = TREE / "clients/build/bench/engine"
-TOLL = TREE / "clients/build/bench/toll"
+SLOW_SYSCALLS = TREE / "clients/build/bench/slow_syscalls"
 PATIENCE = 10       # seconds for a server to start, or to end
 MINUTE = 60         # no run takes longer
 DESCRIPTORS = 20000
@@ -54,8 +54,8 @@ class Subject:
         return None
 
 
-def the_floor():
-    return Subject("floor", [str(FLOOR)], "epoll, raw bytes", mode="raw")
+def baseline():
+    return Subject("baseline", [str(BASELINE)], "epoll, raw bytes", mode="raw")
 
 
 def redis():
@@ -67,18 +67,18 @@ def redis():
         "epoll (its own ae)", mode="redis")
 
 
-def tolled(subject, divisions):
-    """The same server, but that its system calls cost more: see toll.c."""
-    dearer = copy.copy(subject)
-    dearer.command = [str(TOLL), str(divisions), *subject.command]
-    return dearer
+def slowed(subject, divisions):
+    """The same server with slower system calls: see slow_syscalls.c."""
+    slower = copy.copy(subject)
+    slower.command = [str(SLOW_SYSCALLS), str(divisions), *subject.command]
+    return slower
 
 
 def price_of_a_call(divisions):
-    """What a system call costs when slowed down so much, in ns to the nearest ten; None where
-    calls cannot be slowed down."""
+    """What a system call costs behind so many divisions, in ns to the nearest ten; None where
+    the system allows no such filter."""
     try:
-        runs = [capture([str(TOLL), str(divisions)], MINUTE, prepare=on_cpu(cpus()[0]))
+        runs = [capture([str(SLOW_SYSCALLS), str(divisions)], MINUTE, prepare=on_cpu(cpus()[0]))
                 for _ in range(3)]
     except OSError:
         return None

@@ -9,7 +9,7 @@ import tables
 
 # One style per server, the same in all pictures: point type, dash type, colour.
 STYLES = {
-    "floor": (2, 3, "#808080"), "redis PING": (3, 3, "#808080"),
+    "baseline": (2, 3, "#808080"), "redis PING": (3, 3, "#808080"),
     "step2": (9, 1, "#8b1a1a"), "step2/fork": (8, 2, "#8b1a1a"),
     "step4": (13, 1, "#8a6500"),
     "step5": (5, 1, "#c04000"), "step5/poll": (4, 2, "#c04000"),
@@ -174,10 +174,10 @@ def pictures(results):
     yield "idle", [
         Panel("CPU per message, µs: 10 connections talk, the others are silent",
               "connections in all",
-              curves(results, "idle", "cpu_us", ("step5/poll",), ("floor",), shift=10))]
+              curves(results, "idle", "cpu_us", ("step5/poll",), ("baseline",), shift=10))]
     yield "memory", [
         Panel("Resident memory of the server, MiB: all connections are silent", "connections",
-              curves(results, "load", "resident_connected", ("step2/fork",), ("floor",),
+              curves(results, "load", "resident_connected", ("step2/fork",), ("baseline",),
                      1 / (1 << 20)))]
     yield "calls", [
         Panel("CPU of the server per message, µs: 100 connections",

@@ -6,12 +6,16 @@ MUCH = 0.05     # of the load client's time spent waiting for its CPU: worth a w
 
 
 class Results:
-    """Answers questions about results.json."""
+    """Answers questions about results.json. Older files call the baseline "floor"."""
 
     def __init__(self, results):
+        def name(old):
+            return "baseline" if old == "floor" else old
+
         self.raw = results
-        self.servers = results["servers"]
-        self.cells = {(cell["experiment"], cell["point"], cell["server"]): cell
+        self.servers = [{**server, "name": name(server["name"])}
+                        for server in results["servers"]]
+        self.cells = {(cell["experiment"], cell["point"], name(cell["server"])): cell
                       for cell in results["cells"]}
 
     def points(self, experiment):
@@ -95,7 +99,7 @@ def align(rows, left=1):
 
 
 def cost_cell(cell):
-    """CPU per message and how that compares to the floor."""
+    """CPU per message and how that compares to the baseline."""
     if not cell:
         return NOTHING
     if "reason" in cell:
@@ -149,7 +153,7 @@ def figures(results, *columns):
 
 def others(results):
     idle = results.points("idle")
-    rows = [["server", "start", "per conn.", "idle CPU", "MB/s", "x floor"] +
+    rows = [["server", "start", "per conn.", "idle CPU", "MB/s", "x baseline"] +
             ["{:,} idle".format(point) for point in idle]]
     for server in results.servers:
         name = server["name"]
@@ -200,7 +204,7 @@ TERMINAL = """\
 {date}, {machine}
 
 CPU of the server per message of 32 bytes in µs, closed loop, by connections:
-{rounds}; and multiples of the floor, the smallest
+{rounds}; and multiples of the baseline, the smallest
 epoll loop there can be
 
 {costs}

@@ -1,8 +1,8 @@
 #!/usr/bin/env python3
-"""What await and gather promise about order, and what becomes of a task nobody awaits.
+"""What await and gather promise about order, and what happens to a task that nobody awaits.
 
-Three jobs A, B and C take 0.1, 0.2 and 0.3 s, dealt out at random. Watch in each part when
-the jobs finish and in which order their results come: these are two different things.
+Three jobs A, B and C take 0.1, 0.2 and 0.3 s, in random order. Each part shows in which order
+the jobs finish and in which order their results are returned. The two can differ.
 """
 
 import argparse
@@ -42,7 +42,7 @@ async def show(stage):
     tasks = [asyncio.create_task(stage.job(name)) for name in NAMES]
     stage.say("create_task: started, and nothing is finished before we first await", [])
     results = [await task for task in tasks]
-    stage.say("await task by task: all run meanwhile, results as we ask for them", results)
+    stage.say("await task by task: all run meanwhile, results in the order of await", results)
 
     results = [await stage.job(name) for name in NAMES]
     stage.say("await coroutine by coroutine: each starts only now, the times add up", results)
@@ -51,7 +51,7 @@ async def show(stage):
     results = [await finished for finished in asyncio.as_completed(jobs)]
     stage.say("as_completed: results in the order in which the jobs finish", results)
 
-    # Kept in a variable on purpose: a task that nobody refers to may even be collected.
+    # The variable is needed: the garbage collector may remove a task without a reference.
     forgotten = asyncio.create_task(stage.job(max(NAMES, key=stage.seconds.get)))
     await asyncio.sleep(0)
     return forgotten
@@ -59,7 +59,7 @@ async def show(stage):
 
 def main():
     parser = argparse.ArgumentParser(description="The order of asyncio's tasks and results.")
-    parser.add_argument("--seed", type=int, help="deal out the same times again")
+    parser.add_argument("--seed", type=int, help="give the jobs the same times again")
     parser.add_argument("--time-scale", type=float, default=1.0, metavar="X",
                         help="multiply all times by X")
     options = parser.parse_args()

@@ -1,16 +1,20 @@
-/* interactive - type a line, see what the server makes of it.
+/* interactive - type a line and see the answer of the server.
  *
  *     keyboard --+
  *                +--> poll: asleep until one of them has something
  *     server ----+
  *
- *     interactive [HOST [PORT]]
+ *     interactive [--raw] [HOST [PORT]]
  *
- * Each line travels as one message, ^line$. `bye` or the end of the input ends.
+ * Each line is sent as one message, ^line$. `bye` ends the program. So does the end of the
+ * input (Ctrl-D): it shuts down the sending side, then waits until the server closes.
  *
- * Watch that it notices a server that closes while you think: it waits for both, the keyboard
- * and the server. A client asleep in a read of the keyboard cannot hear anybody else. Watch
- * also a second client of step 1: it is connected at once, but not greeted.
+ * With --raw the bytes are sent as typed, newlines included, and everything that the server
+ * sends is printed, also the greeting.
+ *
+ * The program notices that the server closes while you think, because it waits for both the
+ * keyboard and the server. A client that sleeps in a read of the keyboard would not notice.
+ * Watch also a second client of step 1: it is connected at once, but not greeted.
  */
 #include <errno.h>
 #include <fcntl.h>
@@ -27,10 +31,13 @@
 enum {
     FAILED = 1,
     USAGE = 2,
-    /* So much the kernel takes in on the way even if nobody reads yet. Who sends more before
-     * reading the answers can wait for the server while the server waits for him. */
+    /* Sent before the answers are read. The buffers of both kernels hold this much. A client
+     * that sends more can wait for a server that waits for the client to read. */
     PIECE = 4096,
 };
+
+static const char USAGE_TEXT[] = "usage: interactive [--raw] [HOST [PORT]]\n"
+                                 "       interactive [--raw] HOST:PORT | [ADDRESS]:PORT\n";
 
 /* What was typed but not yet used. */
 struct input {
@@ -52,7 +59,14 @@ static _Noreturn void fail_to_connect(const char *host, const char *port, const 
     exit(FAILED);
 }
 
-static int connect_to(const char *host, const char *port)
+static void say(const char *line)
+{
+    puts(line);
+    fflush(stdout);
+}
+
+/* Tries all addresses of the host. */
+static int connect_to(const char *host, const char *port, bool raw)
 {
     struct addrinfo hints = {.ai_socktype = SOCK_STREAM}, *list;
     int error = getaddrinfo(host, port, &hints, &list), fd = -1;
@@ -61,6 +75,8 @@ static int connect_to(const char *host, const char *port)
         fail_to_connect(host, port, gai_strerror(error));
     for (struct addrinfo *a = list; a != NULL && fd == -1; a = a->ai_next) {
         fd = socket(a->ai_family, a->ai_socktype, a->ai_protocol);
+        if (fd != -1 && !raw && a == list)
+            say("socket created");
         if (fd != -1 && connect(fd, a->ai_addr, a->ai_addrlen) == -1) {
             error = errno;
             close(fd);
@@ -71,6 +87,8 @@ static int connect_to(const char *host, const char *port)
     if (fd == -1)
         fail_to_connect(host, port, strerror(errno));
     freeaddrinfo(list);
+    if (!raw)
+        say("connected to the server");
     return fd;
 }
 
@@ -91,13 +109,11 @@ static void wait_for_greeting(int server)
     struct pollfd fds = {.fd = server, .events = POLLIN};
     char greeting;
 
-    if (poll(&fds, 1, 300) == 0) {
-        printf("connected, but the server has not greeted us: it may be busy with others...\n");
-        fflush(stdout);
-    }
+    if (poll(&fds, 1, 300) == 0)
+        say("the server has not greeted us: it may be busy with others...");
     receive(server, &greeting, 1);
     if (greeting != '*')
-        fail("server", "greets with something else than *");
+        fail("server", "the greeting is not *");
 }
 
 /* Sends the line as a message and prints the answer piece by piece as it comes. */
@@ -114,15 +130,16 @@ static void exchange(int server, const char *line, size_t length)
 
     printf("Server reply : ");
     while (sent < length + 2) {
-        size_t n = length + 2 - sent < PIECE ? length + 2 - sent : PIECE, owed;
+        size_t n = length + 2 - sent < PIECE ? length + 2 - sent : PIECE, expected;
         ssize_t taken = send(server, message + sent, n, 0);
 
         if (taken == -1)
             fail("server", strerror(errno));
         sent += (size_t)taken;
-        owed = sent - 1 < length ? sent - 1 : length; /* ^ and $ are not answered */
-        while (answered < owed) {
-            n = receive(server, piece, owed - answered < PIECE ? owed - answered : PIECE);
+        expected = sent - 1 < length ? sent - 1 : length; /* ^ and $ are not answered */
+        while (answered < expected) {
+            n = receive(server, piece,
+                        expected - answered < PIECE ? expected - answered : PIECE);
             fwrite(piece, 1, n, stdout);
             answered += n;
         }
@@ -146,7 +163,7 @@ static void wait_for_input(struct input *in, int server)
 
         putchar('\n');
         receive(server, &byte, 1);
-        fail("server", "sends what nobody asked for");
+        fail("server", "sent bytes that are no answer");
     }
     if (in->used == in->size) {
         in->size = in->size == 0 ? PIECE : 2 * in->size;
@@ -160,8 +177,8 @@ static void wait_for_input(struct input *in, int server)
     in->ended = n == 0;
 }
 
-/* Prompts, and waits for a line: it is in->bytes[0] to [*length - 1]. Returns false when there
- * is none any more. */
+/* Prompts, and waits for a line: it is in->bytes[0] to [*length - 1]. Returns false at the end
+ * of the input. */
 static bool read_line(struct input *in, int server, size_t *length)
 {
     size_t searched = 0;
@@ -192,7 +209,94 @@ static void drop_line(struct input *in, size_t length)
     memmove(in->bytes, in->bytes + n, in->used);
 }
 
-/* Where one of them is closed the connection must not get its number. */
+/* Sends lines as messages until `bye` or the end of the input. */
+static void converse(int server)
+{
+    struct input in = {0};
+    size_t length;
+
+    wait_for_greeting(server);
+    while (read_line(&in, server, &length)) {
+        if (length == strlen("bye") && memcmp(in.bytes, "bye", length) == 0)
+            break;
+        if (memchr(in.bytes, '$', length) != NULL)
+            printf("a message cannot contain a $, which would end it\n");
+        else
+            exchange(server, in.bytes, length);
+        drop_line(&in, length);
+    }
+    if (in.ended && in.used == 0) {
+        char byte;
+
+        putchar('\n');
+        shutdown(server, SHUT_WR);
+        if (recv(server, &byte, 1, 0) == 1)
+            fail("server", "sent bytes that are no answer");
+    }
+    printf("exiting...\n");
+    free(in.bytes);
+}
+
+static void write_all(const char *bytes, size_t n)
+{
+    while (n > 0) {
+        ssize_t written = write(STDOUT_FILENO, bytes, n);
+
+        if (written == -1)
+            fail("standard output", strerror(errno));
+        bytes += written;
+        n -= (size_t)written;
+    }
+}
+
+/* Copies the keyboard to the server and the server to standard output until the server closes.
+ */
+static void copy_bytes(int server)
+{
+    char unsent[PIECE], received[PIECE];
+    size_t from = 0, to = 0; /* unsent[from] to [to - 1] */
+    bool ended = false;
+
+    for (;;) {
+        struct pollfd fds[] = {{.fd = ended || from < to ? -1 : STDIN_FILENO, .events = POLLIN},
+                               {.fd = server, .events = POLLIN}};
+        ssize_t n;
+
+        if (from < to)
+            fds[1].events |= POLLOUT;
+        if (poll(fds, 2, -1) == -1) {
+            if (errno == EINTR) /* as after Ctrl-Z and fg */
+                continue;
+            fail("poll", strerror(errno));
+        }
+        if (fds[1].revents & ~POLLOUT) {
+            n = recv(server, received, sizeof received, 0);
+            if (n == 0 && ended)
+                return;
+            if (n <= 0)
+                fail("server", n == 0 ? "closed the connection" : strerror(errno));
+            write_all(received, (size_t)n);
+        }
+        if (fds[1].revents & POLLOUT) {
+            n = send(server, unsent + from, to - from, MSG_DONTWAIT);
+            if (n == -1 && errno != EAGAIN && errno != EWOULDBLOCK)
+                fail("server", strerror(errno));
+            from += n > 0 ? (size_t)n : 0;
+        }
+        if (fds[0].revents != 0) {
+            n = read(STDIN_FILENO, unsent, sizeof unsent);
+            if (n == -1)
+                fail("standard input", strerror(errno));
+            from = 0;
+            to = (size_t)n;
+            ended = n == 0;
+            if (ended)
+                shutdown(server, SHUT_WR);
+        }
+    }
+}
+
+/* If one of them is closed, the connection must not get its number. */
 static void open_standard_descriptors(void)
 {
     int fd;
@@ -208,37 +312,65 @@ static bool is_port(const char *text)
     char *end;
     long number = strtol(text, &end, 10);
 
-    return *end == '\0' && number > 0 && number <= 65535;
+    return *text >= '0' && *text <= '9' && *end == '\0' && number > 0 && number <= 65535;
+}
+
+static _Noreturn void usage(const char *given, const char *expected)
+{
+    fprintf(stderr, "interactive: %s: expected %s\n%s", given, expected, USAGE_TEXT);
+    exit(USAGE);
+}
+
+/* Cuts HOST:PORT and [ADDRESS]:PORT in two, and takes the brackets from [ADDRESS]. */
+static void cut_address(char **host, char **port)
+{
+    char *given = *host, *end = given[0] == '[' ? strchr(given, ']') : NULL;
+    char *colon = end != NULL ? end + 1 : strchr(given, ':');
+
+    if (end != NULL) {
+        *end = '\0';
+        (*host)++;
+        if (*colon == '\0')
+            return;
+    } else if (colon == NULL || colon != strrchr(given, ':')) {
+        return; /* a name, or an IPv6 address without a port */
+    }
+    if (*colon != ':' || *port != NULL)
+        usage(colon, "one port");
+    *colon = '\0';
+    *port = colon + 1;
 }
 
 int main(int argc, char **argv)
 {
-    struct input in = {0};
-    size_t length;
+    bool raw = argc > 1 && strcmp(argv[1], "--raw") == 0;
+    char default_host[] = "127.0.0.1", *host = default_host, *port = NULL;
     int server;
 
-    if (argc > 3 || (argc > 1 && argv[1][0] == '-') || (argc > 2 && !is_port(argv[2]))) {
-        bool help = argc == 2 && strcmp(argv[1], "--help") == 0;
-        fprintf(help ? stdout : stderr, "usage: interactive [HOST [PORT]]\n");
-        return help ? EXIT_SUCCESS : USAGE;
+    if (argc == 2 && strcmp(argv[1], "--help") == 0)
+        return fputs(USAGE_TEXT, stdout) == EOF ? FAILED : EXIT_SUCCESS;
+    argc -= 1 + raw;
+    argv += 1 + raw;
+    if (argc > 0 && argv[0][0] == '-')
+        usage(argv[0], "--raw or --help");
+    if (argc > 2)
+        usage(argv[2], "no third argument");
+    if (argc > 0) {
+        host = argv[0];
+        port = argv[1]; /* NULL after the last */
+        cut_address(&host, &port);
     }
+    if (*host == '\0')
+        usage("HOST", "a name or an address");
+    if (port != NULL && !is_port(port))
+        usage(port, "a port from 1 to 65535");
     open_standard_descriptors();
     signal(SIGPIPE, SIG_IGN); /* send and printf shall fail, and say so */
-    server = connect_to(argc > 1 ? argv[1] : "127.0.0.1", argc > 2 ? argv[2] : "8080");
-    wait_for_greeting(server);
-    while (read_line(&in, server, &length)) {
-        if (length == strlen("bye") && memcmp(in.bytes, "bye", length) == 0)
-            break;
-        if (memchr(in.bytes, '$', length) != NULL)
-            printf("a message cannot hold a $: that would be its end\n");
-        else
-            exchange(server, in.bytes, length);
-        drop_line(&in, length);
-    }
-    if (in.ended && in.used == 0)
-        putchar('\n');
-    printf("exiting...\n");
-    free(in.bytes);
+    server = connect_to(host, port != NULL ? port : "8080", raw);
+    if (raw)
+        copy_bytes(server);
+    else
+        converse(server);
     close(server);
     return fflush(stdout) == EOF ? FAILED : EXIT_SUCCESS;
 }

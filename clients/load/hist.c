@@ -31,7 +31,7 @@ void hist_add(struct hist *h, const struct hist *more)
         h->max = more->max;
 }
 
-/* The middle of a bucket: no value in it is further away than half its width. */
+/* The middle of a bucket: every value in it is at most half its width away. */
 static uint64_t middle(size_t index)
 {
     size_t group = index / HIST_HALF;
@@ -47,7 +47,7 @@ uint64_t hist_quantile_upto(const struct hist *h, double q, uint64_t *upto)
     *upto = 0;
     if (h->count == 0)
         return 0;
-    double rank = ceil(q * (double)h->count - 1e-6); /* 0.999 of 1000 is 999, not a hair more */
+    double rank = ceil(q * (double)h->count - 1e-6); /* 0.999 of 1000 is 999 exactly */
     size_t i = 0;
     for (;; i++) {
         *upto += h->bucket[i];

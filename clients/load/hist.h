@@ -1,9 +1,9 @@
-/* hist.h - a histogram of any 64-bit values, true to three significant digits.
+/* hist.h - a histogram of any 64-bit values with three significant digits.
  *
  * Log-linear: values below 2048 have a bucket each; above, every power of two is cut into
- * 1024 equal buckets. So a bucket is never wider than 1/1024 of the values in it, and since
- * answers are bucket middles, no answer is off by more than 1/2048. Nothing is clipped: there
- * is a bucket for every value up to 2^64 - 1. Count, minimum, maximum and mean are exact.
+ * 1024 equal buckets. So a bucket is never wider than 1/1024 of the values in it. The result of
+ * a query is the middle of a bucket, so it is off by at most 1/2048. There is a bucket for
+ * every value up to 2^64 - 1. Count, minimum, maximum and mean are exact.
  */
 #ifndef HIST_H
 #define HIST_H
@@ -22,18 +22,18 @@ struct hist {
     uint64_t bucket[HIST_BUCKETS];
 };
 
-struct hist *hist_create(void); /* NULL without memory; free() ends it */
+struct hist *hist_create(void); /* NULL without memory; release with free() */
 void hist_reset(struct hist *h);
 void hist_add(struct hist *h, const struct hist *more);
 
 /* The value that a share of q (0 to 1) of all values does not exceed; 0 while empty. */
 uint64_t hist_quantile(const struct hist *h, double q);
-/* The same, and in *upto how many values lie in its bucket or below. */
+/* The same; stores in *upto how many values lie in its bucket or below. */
 uint64_t hist_quantile_upto(const struct hist *h, double q, uint64_t *upto);
 double hist_mean(const struct hist *h);
 double hist_deviation(const struct hist *h);
 
-/* From 2048 on the leading 11 bits of a value choose the bucket and their place the group. */
+/* From 2048 on, the leading 11 bits of a value choose the bucket, their position the group. */
 static inline size_t hist_index(uint64_t value)
 {
     int shift = value < 2 * HIST_HALF ? 0 : 63 - HIST_DIGITS - __builtin_clzll(value);

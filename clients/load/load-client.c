@@ -1,17 +1,17 @@
-/* load-client - puts load on an echo server, verifies every byte it answers, and measures.
+/* load-client - puts load on an echo server, verifies every byte of its answers, and measures.
  *
  *     main thread                 worker threads, one ae loop each
  *     -----------                 --------------------------------
  *     options, limits
- *     start the workers --------> open connections, await greetings
+ *     start the workers --------> open connections, wait for greetings
  *     wait until all are ready
- *     go(start, begin, end) ----> warm-up | measured window | what is still owed
- *     look in: progress, CSV        ^start  ^begin          ^end
+ *     go(start, begin, end) ----> warm-up | measured window | missing answers
+ *     watch: progress, CSV          ^start  ^begin          ^end
  *     stop, add up, report
  *
- * Closed loop: a connection sends its next message when the answer to the last one is there, so
- * a slow server is also asked less. Open loop: messages are due by a schedule that no server
- * can slow down, and latency counts from when a message was due.
+ * Closed loop: a connection sends its next message after the answer to the last one, so a slow
+ * server receives fewer messages. Open loop: messages are due by a schedule that does not wait
+ * for the server, and latency counts from when a message was due.
  */
 #include <errno.h>
 #include <fcntl.h>
@@ -30,9 +30,9 @@
 #include "load_report.h"
 #include "load_worker.h"
 
-static const double STALL = 1;    /* seconds without news: the rest will not come soon */
-static const double PATIENCE = 3; /* seconds for a first connection, or a first greeting */
-static const double GRACE = 1;    /* seconds for the answers owed when the window ends */
+static const double STALL = 1;    /* seconds without progress until we stop waiting */
+static const double PATIENCE = 3; /* seconds for a first connection, or a first greeting; for
+                                   * the answers that are missing when the window ends */
 enum { TICK = 10 };               /* milliseconds between two looks at the workers */
 
 struct load {
@@ -41,9 +41,10 @@ struct load {
     struct worker *workers[THREADS_MAX];
     unsigned started; /* of them */
     struct load_result result;
-    FILE *json, *csv, *hgrm;       /* NULL: not asked for */
-    struct hist *spare, *interval; /* of the CSV: to swap with a worker's, to add them up in */
-    double progress_shown;         /* seconds; the last time a progress line was written */
+    FILE *json, *csv, *hgrm; /* NULL: not asked for */
+    struct hist *spare,
+        *interval;         /* for the CSV: one to swap with a worker's, one to add them up */
+    double progress_shown; /* seconds; when the last progress line was written */
     uint64_t progress_messages;
 };
 
@@ -63,6 +64,11 @@ _Noreturn static void fail(int status, const char *what, const char *why)
     exit(status);
 }
 
+/* ---- signals ---- */
+
+static volatile sig_atomic_t running;   /* there is something to report */
+static volatile sig_atomic_t interrupt; /* the number of the first signal */
+
 static sigset_t stop_signals(void)
 {
     sigset_t stop;
@@ -72,45 +78,49 @@ static sigset_t stop_signals(void)
     return stop;
 }
 
-static void set_up_signals(void)
+/* The first signal ends the run early, with a report. A second one, or one before the run, ends
+ * the program at once. The kernel ignores a signal's default action for process 1 of a
+ * container; then kill returns. */
+static void on_stop_signal(int number)
 {
     sigset_t stop = stop_signals();
-    pthread_sigmask(SIG_BLOCK, &stop, NULL); /* inherited by the workers */
-    signal(SIGPIPE, SIG_IGN);
+
+    if (running && !interrupt) {
+        interrupt = number;
+        return;
+    }
+    signal(number, SIG_DFL);
+    pthread_sigmask(SIG_UNBLOCK, &stop, NULL);
+    kill(getpid(), number);
+    _exit(128 + number);
 }
 
-/* Whether a signal said stop. Signals wait until they are asked for here; a second one kills.
- */
-static bool interrupted(void)
+static void set_up_signals(void)
 {
-    static bool was;
-    sigset_t stop = stop_signals(), pending;
-    int number;
+    struct sigaction action = {.sa_handler = on_stop_signal, .sa_flags = SA_RESTART};
 
-    sigpending(&pending);
-    if (!was && (sigismember(&pending, SIGINT) || sigismember(&pending, SIGTERM))) {
-        was = true;
-        sigwait(&stop, &number);
-        pthread_sigmask(SIG_UNBLOCK, &stop, NULL);
-    }
-    return was;
+    action.sa_mask = stop_signals();
+    sigaction(SIGINT, &action, NULL);
+    sigaction(SIGTERM, &action, NULL);
+    pthread_sigmask(SIG_UNBLOCK, &action.sa_mask, NULL);
+    signal(SIGPIPE, SIG_IGN);
 }
 
 /* ---- preparations ---- */
 
-/* Started with descriptor 1 closed, a worker's pipe would become standard output. */
+/* If descriptor 1 is closed at the start, the pipe of a worker would become standard output. */
 static void open_standard_descriptors(void)
 {
     int fd;
 
     do {
-        fd = open("/dev/null", O_RDONLY); /* what is written there is not lost in silence */
+        fd = open("/dev/null", O_RDONLY); /* writing to it fails, so a lost report is noticed */
     } while (fd >= 0 && fd <= STDERR_FILENO);
     if (fd > STDERR_FILENO)
         close(fd);
 }
 
-/* Whoever started us may have left us some, beside the three. */
+/* The process that started us may have left more than the three standard ones open. */
 static size_t open_descriptors(void)
 {
     size_t count = 0;
@@ -144,16 +154,19 @@ static size_t raise_limit(const struct load_options *o)
     return (size_t)limit.rlim_cur;
 }
 
+/* With --source only addresses of the server's that those can reach. */
 static void resolve_server(struct load *l)
 {
     struct addrinfo hints = {.ai_socktype = SOCK_STREAM}, *list;
+    if (l->plan.source_count > 0)
+        hints.ai_family = l->plan.sources[0].address.ss_family;
     int error = getaddrinfo(l->options.host, l->options.port, &hints, &list);
     if (error)
         fail(EXIT_NO_CONNECTION, l->options.host, gai_strerror(error));
     l->plan.addresses = list;
 }
 
-/* The local addresses, of the kind the server's first address is. */
+/* The local addresses. All are of the first one's family. */
 static void resolve_sources(struct load *l)
 {
     struct addrinfo hints = {.ai_socktype = SOCK_STREAM, .ai_flags = AI_PASSIVE};
@@ -161,7 +174,6 @@ static void resolve_sources(struct load *l)
 
     if (!l->options.sources)
         return;
-    hints.ai_family = l->plan.addresses->ai_family;
     for (const char *comma = l->options.sources; (comma = strchr(comma, ',')); comma++)
         count++;
     l->plan.sources = calloc(count, sizeof *l->plan.sources);
@@ -172,12 +184,12 @@ static void resolve_sources(struct load *l)
         if ((end = strchr(rest, ',')))
             *end++ = '\0';
         if (!*rest || getaddrinfo(rest, "0", &hints, &list) != 0)
-            usage_error(
-                "--source %s: expected addresses of this machine, of the server's family",
-                rest);
+            usage_error("--source %s: expected addresses of this machine, all of one family",
+                        rest);
         struct source *source = &l->plan.sources[l->plan.source_count++];
         memcpy(&source->address, list->ai_addr, list->ai_addrlen);
         source->length = list->ai_addrlen;
+        hints.ai_family = list->ai_family;
         freeaddrinfo(list);
     }
 }
@@ -199,8 +211,8 @@ static void prepare(struct load *l)
     const struct load_options *o = &l->options;
     struct load_plan *plan = &l->plan;
 
-    resolve_server(l);
     resolve_sources(l);
+    resolve_server(l);
     plan->greeting = o->mode == MODE_ECHO;
     plan->bulk = o->bulk;
     plan->interval = o->csv != NULL;
@@ -233,7 +245,7 @@ static void find_server(struct load *l)
     struct load_result *r = &l->result;
 
     if (pid && kill(pid, 0) == -1 && errno == ESRCH)
-        usage_error("--server-pid %ld: expected the process of the server, there is none",
+        usage_error("--server-pid %ld: expected the server's process, there is no such process",
                     (long)pid);
     r->no_server = pid ? process_obstacle(pid) : "no --server-pid";
     if (!r->no_server)
@@ -253,18 +265,18 @@ static struct tally look(const struct load *l)
     return sum;
 }
 
-static bool all_hopeless(const struct load *l)
+static bool all_unreachable(const struct load *l)
 {
     bool all = true;
     for (unsigned i = 0; i < l->started; i++) {
         worker_lock(l->workers[i]);
-        all = all && l->workers[i]->hopeless;
+        all = all && l->workers[i]->unreachable;
         worker_unlock(l->workers[i]);
     }
     return all;
 }
 
-/* One line that overwrites itself, several times a second, for people only. */
+/* One line that overwrites itself several times a second, on a terminal only. */
 static void show_progress(struct load *l, const struct tally *t, double left)
 {
     static const double EVERY = 0.25;
@@ -292,16 +304,20 @@ static void end_progress(void)
 
 static void start_workers(struct load *l)
 {
+    sigset_t stop = stop_signals();
+
+    pthread_sigmask(SIG_BLOCK, &stop, NULL); /* the threads inherit this */
     for (; l->started < l->plan.threads; l->started++) {
         struct worker *w = worker_start(&l->plan, l->started, l->options.idle);
         if (!w)
             fail(EXIT_NO_CONNECTION, "cannot start a thread", strerror(errno));
         l->workers[l->started] = w;
     }
+    pthread_sigmask(SIG_UNBLOCK, &stop, NULL);
 }
 
-/* Until every connection is ready, or nothing has moved for so long that the rest will not be
- * soon: a server that serves one client at a time greets the others only later. */
+/* Waits until every connection is ready, or until there is no progress for some time: a server
+ * that serves one client at a time does not greet the others. */
 static struct tally await_connections(struct load *l, double begun)
 {
     const struct load_options *o = &l->options;
@@ -314,18 +330,18 @@ static struct tally await_connections(struct load *l, double begun)
         double now = seconds_now();
         if (t.ready + t.idle != last.ready + last.idle || t.opened != last.opened)
             news = now;
-        if (interrupted() || (t.opened == o->connections + o->idle && t.pending == 0) ||
-            all_hopeless(l) ||
+        if (interrupt || (t.opened == o->connections + o->idle && t.pending == 0) ||
+            all_unreachable(l) ||
             now - news > (t.ready > 0 && t.connecting == 0 ? stall : PATIENCE))
             break;
         show_progress(l, &t, -1);
-        worker_nap(l->workers[0], TICK);
+        worker_sleep(l->workers[0], TICK);
     }
     l->result.opening = t.ready_at ? (double)t.ready_at / 1e9 - begun : 0;
     return t;
 }
 
-/* Takes the workers' histograms of the interval that ends now, and gives them empty ones. */
+/* Takes the workers' histograms of the interval that ends now and gives them empty ones. */
 static struct tally end_interval(struct load *l)
 {
     hist_reset(l->interval);
@@ -342,15 +358,15 @@ static struct tally end_interval(struct load *l)
     return look(l);
 }
 
-/* Watches until a point in time; false if a signal came or nothing is left to watch. */
+/* Watches until a point in time; false if a signal came or every connection is lost. */
 static bool watch(struct load *l, double until, double end)
 {
     for (double now; (now = seconds_now()) < until;) {
         struct tally t = look(l);
-        if (interrupted() || (t.pending == 0 && t.lost >= t.ready + t.idle))
+        if (interrupt || (t.pending == 0 && t.lost >= t.ready + t.idle))
             return false;
         show_progress(l, &t, end - now);
-        worker_nap(l->workers[0], (unsigned)fmin(TICK, ceil((until - now) * 1000)));
+        worker_sleep(l->workers[0], (unsigned)fmin(TICK, ceil((until - now) * 1000)));
     }
     return true;
 }
@@ -362,7 +378,7 @@ static bool watch_window(struct load *l, double begin, double end)
         return watch(l, end, end);
 
     bool going = true;
-    struct tally before = end_interval(l); /* what the warm-up left there */
+    struct tally before = end_interval(l); /* discard the warm-up */
     double interval = l->options.interval, from = begin;
     while (going && from < end) {
         double to = from + interval < end - interval / 100 ? from + interval : end;
@@ -385,7 +401,7 @@ static double own_cpu(void)
            (double)(usage.ru_utime.tv_usec + usage.ru_stime.tv_usec) / 1e6;
 }
 
-/* Takes the CPU times at one edge of the window; called at both, with -1 and 1. */
+/* Adds sign times the CPU times so far: called with -1 at the window's begin, 1 at its end. */
 static void look_at_times(struct load *l, int sign)
 {
     struct load_result *r = &l->result;
@@ -395,7 +411,28 @@ static void look_at_times(struct load *l, int sign)
         r->server_cpu += sign * process_cpu(l->options.server_pid);
 }
 
-/* Warm-up, window, and what is owed at its end. */
+/* Waits for the answers that are missing after the window, as long as some arrive. */
+static void await_answers(struct load *l)
+{
+    double began = seconds_now(), news = began;
+    uint64_t received = 0;
+
+    for (;; worker_sleep(l->workers[0], 1)) {
+        struct tally t = look(l);
+        double now = seconds_now();
+        if (t.received != received)
+            news = now;
+        received = t.received;
+        if (t.in_flight == 0 || now - began >= PATIENCE)
+            return;
+        if (now - news >= STALL) {
+            l->result.missing = t.in_flight;
+            return;
+        }
+    }
+}
+
+/* Warm-up, window, and the answers that are missing at its end. */
 static void run_load(struct load *l)
 {
     const struct load_options *o = &l->options;
@@ -405,7 +442,7 @@ static void run_load(struct load *l)
     for (unsigned i = 0; i < l->started; i++)
         worker_go(l->workers[i], to_ns(start), to_ns(begin), to_ns(end));
     bool going = watch(l, begin, end);
-    double looked = seconds_now();
+    double measured = seconds_now();
     look_at_times(l, -1);
     if (!going || !watch_window(l, begin, end))
         for (unsigned i = 0; i < l->started; i++)
@@ -414,8 +451,8 @@ static void run_load(struct load *l)
     look_at_times(l, 1);
     r->interrupted = now < end;
     r->window = now < end ? fmax(now - begin, 0) : o->duration;
-    if (now > looked) { /* the looks were not exactly at the window's edges */
-        double scale = r->window / (now - looked);
+    if (now > measured) { /* the times were not taken exactly at the window's begin and end */
+        double scale = r->window / (now - measured);
         r->client_cpu *= scale;
         r->client_delay *= scale;
         r->server_cpu *= scale;
@@ -425,8 +462,7 @@ static void run_load(struct load *l)
         if (r->loaded.resident == 0)
             r->no_server = "it ended during the run";
     }
-    for (double until = now + GRACE; seconds_now() < until && look(l).in_flight > 0;)
-        worker_nap(l->workers[0], 1);
+    await_answers(l);
 }
 
 static void stop_workers(struct load *l)
@@ -461,27 +497,44 @@ static void name_address(struct load *l)
              a->ai_family == AF_INET6 ? "[%s]:%s" : "%s:%s", host, port);
 }
 
-static int exit_status(const struct load_result *r)
+static int judge(struct load_result *r, int status, const char *problem)
 {
-    const struct tally *t = &r->tally;
-    for (int i = 0; i < ERROR_KINDS; i++)
-        if (i != ERROR_CONNECT && t->errors[i])
-            return EXIT_WRONG;
-    return t->errors[ERROR_CONNECT] || t->ready == 0 ? EXIT_NO_CONNECTION : EXIT_OK;
+    r->problem = problem;
+    return status;
 }
 
-/* Without a single connection there is nothing to report but the reason. */
+/* Returns the exit status. It is EXIT_OK only if every connection was made and answers were
+ * measured: a server that does nothing makes no errors. */
+static int exit_status(struct load_result *r)
+{
+    const struct tally *t = &r->tally;
+
+    for (int i = 0; i < ERROR_KINDS; i++)
+        if (i != ERROR_CONNECT && t->errors[i])
+            return judge(r, EXIT_WRONG, "connections failed");
+    if (t->errors[ERROR_CONNECT])
+        return judge(r, EXIT_NO_CONNECTION, "connections could not be made");
+    if (t->ready == 0 || result_waiting(r) > 0)
+        return judge(r, EXIT_NO_CONNECTION, "connections were not made or not greeted in time");
+    if (r->tally.bytes == 0 || (!r->options->bulk && r->tally.messages == 0))
+        return judge(r, EXIT_WRONG, "no message was answered in the measured time");
+    if (r->missing)
+        return judge(r, EXIT_WRONG, "the server stopped answering");
+    return judge(r, EXIT_OK, NULL);
+}
+
+/* Without any connection there is nothing to report except the reason. */
 static void explain_no_connection(const struct load_result *r)
 {
     const char *why = *r->first_error ? r->first_error
-                      : interrupted() ? "interrupted before the first connection was made"
+                      : interrupt     ? "interrupted before the first connection was made"
                       : r->options->mode == MODE_ECHO
                           ? "connected, but no greeting came (another protocol? see --mode)"
                           : "no answer to the first connection";
     fprintf(stderr, "load-client: %s: %s\n", r->address, why);
 }
 
-/* Returns -1 if a file did not take it all. */
+/* Returns -1 if a file could not be written completely. */
 static int write_reports(const struct load *l)
 {
     const struct load_result *r = &l->result;
@@ -509,15 +562,16 @@ int main(int argc, char **argv)
     static struct load l;
     struct load_result *r = &l.result;
 
+    set_up_signals();
     open_standard_descriptors();
     load_options_parse(&l.options, argc, argv);
     prepare(&l);
     find_server(&l);
-    set_up_signals();
+    running = 1;
     double begun = seconds_now();
     start_workers(&l);
     struct tally t = await_connections(&l, begun);
-    if (t.ready > 0 && !interrupted()) {
+    if (t.ready > 0 && !interrupt) {
         if (!r->no_server)
             process_look(l.options.server_pid, &r->ready);
         run_load(&l);

@@ -1,5 +1,5 @@
-/* load_alarm.c - see load_alarm.h. The alarm only ends the loop's sleep: what is due is seen to
- * by the hook that runs before the next one. */
+/* load_alarm.c - see load_alarm.h. The alarm only ends the loop's sleep: the hook that runs
+ * before the next sleep does what is due. */
 #include "load_alarm.h"
 
 #ifdef __linux__

@@ -1,9 +1,9 @@
 /* load_alarm.h - wakes an ae loop at a point in time.
  *
- * ae's own time events count in milliseconds; a schedule of 100,000 messages a second has one
- * due every 10 microseconds. So on Linux the alarm is a timerfd in the loop; elsewhere it is
- * a time event, and a message may leave up to a millisecond late (which the report shows: the
- * latency counts from when the message was due).
+ * ae's own time events count in milliseconds, but a schedule of 100,000 messages a second has
+ * one due every 10 microseconds. So on Linux the alarm is a timerfd in the loop. Elsewhere it
+ * is a time event, and a message may leave up to a millisecond late. The report shows this, as
+ * latency counts from when the message was due.
  */
 #ifndef LOAD_ALARM_H
 #define LOAD_ALARM_H
@@ -13,15 +13,15 @@
 
 #include "ae.h"
 
-#define NEVER UINT64_MAX /* a point in time that does not come */
+#define NEVER UINT64_MAX /* a point in time that never comes */
 
 struct alarm {
     aeEventLoop *loop;
-    uint64_t at;      /* when it is set to go off; 0: it went off; NEVER: it is not set */
+    uint64_t at;      /* when it is due; 0: it went off; NEVER: it is not set */
     long long handle; /* the timerfd; elsewhere the time event, or AE_ERR */
 };
 
-/* Nanoseconds of the monotonic clock: the one clock of the load client. */
+/* Nanoseconds of the monotonic clock, the only clock of the load client. */
 static inline uint64_t now_ns(void)
 {
     struct timespec t;
@@ -31,7 +31,7 @@ static inline uint64_t now_ns(void)
 
 /* Needs one descriptor on Linux. Returns -1 with errno. */
 int alarm_open(struct alarm *a, aeEventLoop *loop);
-/* Wakes the loop at `at`, in place of any earlier setting. */
+/* Wakes the loop at `at`. This replaces any earlier setting. */
 void alarm_set(struct alarm *a, uint64_t at);
 void alarm_close(struct alarm *a);
 

@@ -13,7 +13,8 @@ const char *const load_mode_names[] = {"echo", "raw", "redis"};
 
 static const char HELP[] =
     "Usage: load-client [OPTION]... HOST PORT\n"
-    "Loads an echo server, verifies every byte it answers, and reports what it measured.\n"
+    "       load-client [OPTION]... HOST:PORT | [ADDRESS]:PORT\n"
+    "Puts load on an echo server, verifies every byte of its answers, and reports figures.\n"
     "\n"
     "Load\n"
     "  -c, --connections N    connections that send and receive (10)\n"
@@ -22,21 +23,20 @@ static const char HELP[] =
     "  -s, --size BYTES       bytes of a message as sent, the ^ and the $ included (32:\n"
     "                         30 bytes of payload, 30 bytes of answer)\n"
     "  -P, --pipeline DEPTH   messages in flight per connection (1)\n"
-    "  -r, --rate R           open loop: R messages a second in total, on a schedule that "
+    "  -r, --rate R           open loop: R messages a second in total, by a schedule that "
     "does\n"
     "                         not wait for the server; latency counts from when each was due\n"
-    "                         (default: closed loop, the next message when the answer is "
-    "there)\n"
+    "                         (default: closed loop, the next message after the answer)\n"
     "      --think-ms MS      closed loop: pause between an answer and the next message (0)\n"
-    "  -i, --idle M           further connections that stay silent (0)\n"
+    "  -i, --idle M           more connections, which stay idle (0)\n"
     "      --ramp N           open N connections a second (default: as fast as they go)\n"
     "      --bulk BYTES       one connection streams messages of BYTES in writes of 64 KiB\n"
     "                         without waiting for answers; the result is MB/s\n"
     "  -t, --threads T        threads, an event loop each (1)\n"
     "      --source A,A...    connect from these addresses in turn, such as\n"
-    "                         127.0.0.2,127.0.0.3: an address has some 28,000 ports to offer\n"
+    "                         127.0.0.2,127.0.0.3: an address has about 28,000 ports\n"
     "  -m, --mode MODE        echo: the protocol of this course (default); raw: a server that\n"
-    "                         sends back what it gets; redis: PING\n"
+    "                         sends back what it receives; redis: PING\n"
     "\n"
     "Report\n"
     "      --server-pid PID   report the CPU, memory and threads of this process as well\n"
@@ -49,8 +49,9 @@ static const char HELP[] =
     "  -V, --version          the version\n"
     "\n"
     "BYTES may end in K, M or G (1024 each), S and MS may have a fraction.\n"
-    "Exit status: 0 all well; 1 a byte was wrong or a connection was lost; 2 usage;\n"
-    "3 a connection could not be made.\n";
+    "Exit status: 0 all answers were right; 1 a byte was wrong, a connection was lost, or\n"
+    "answers never came; 2 wrong command line; 3 a connection could not be made or was not\n"
+    "greeted.\n";
 
 void usage_error(const char *format, ...)
 {
@@ -109,6 +110,32 @@ static enum load_mode mode(const char *text)
     usage_error("--mode %s: expected echo, raw or redis", text);
 }
 
+/* Takes HOST and PORT, or with port NULL the forms HOST:PORT and [ADDRESS]:PORT. */
+static void address(struct load_options *o, char *host, char *port)
+{
+    char *colon = strchr(host, ':'), *bracket = *host == '[' ? strchr(host, ']') : NULL;
+
+    if (bracket && !(port ? bracket[1] == '\0' : bracket[1] == ':'))
+        usage_error("%s: expected [ADDRESS] PORT or [ADDRESS]:PORT", host);
+    if (!bracket && port && colon && colon == strrchr(host, ':'))
+        usage_error("%s %s: expected one port, got two", host, port);
+    if (!bracket && !port && (!colon || colon != strrchr(host, ':')))
+        usage_error("%s: expected HOST PORT, HOST:PORT or [ADDRESS]:PORT", host);
+    if (!port)
+        port = bracket ? bracket + 2 : colon + 1;
+    if (bracket) {
+        *bracket = '\0';
+        host++;
+    } else if (colon && colon + 1 == port) {
+        *colon = '\0';
+    }
+    if (!*host)
+        usage_error("port %s: expected a host before it", port);
+    whole("port", port, 1, 65535);
+    o->host = host;
+    o->port = port;
+}
+
 enum {
     OPT_THINK = 256,
     OPT_RAMP,
@@ -145,9 +172,9 @@ static const struct option OPTIONS[] = {
     {NULL, 0, NULL, 0},
 };
 
-/* Two options that contradict each other, or that one mode has no use for. */
-static void refuse_contradictions(const struct load_options *o, const char *size,
-                                  const char *pipeline, const char *connections)
+/* Rejects options that contradict each other or the mode. */
+static void check_contradictions(const struct load_options *o, const char *size,
+                                 const char *pipeline, const char *connections)
 {
     if (o->bulk && (size || pipeline))
         usage_error("--bulk gives the size itself and waits for no answer: expected no --%s",
@@ -161,7 +188,7 @@ static void refuse_contradictions(const struct load_options *o, const char *size
         usage_error(
             "--rate keeps a schedule, which --think-ms would break: expected one of them");
     if (o->mode == MODE_REDIS && (o->bulk || size))
-        usage_error("--mode redis sends PING, always the same: expected no --%s",
+        usage_error("--mode redis always sends the same PING: expected no --%s",
                     o->bulk ? "bulk" : "size");
     if (o->mode == MODE_ECHO && o->size < 3)
         usage_error("--%s %llu: expected at least 3 bytes: the ^, one of payload, the $",
@@ -189,7 +216,7 @@ void load_options_parse(struct load_options *o, int argc, char **argv)
                                .duration = 10,
                                .warmup = 1,
                                .interval = 1};
-    opterr = 0; /* its messages begin with the path we were called by */
+    opterr = 0; /* its messages would begin with our path */
     while ((letter = getopt_long(argc, argv, ":c:d:w:s:P:r:i:t:m:hV", OPTIONS, &index)) != -1) {
         switch (letter) {
         case 'c':
@@ -264,13 +291,10 @@ void load_options_parse(struct load_options *o, int argc, char **argv)
             usage_error("%s: there is no such option, or it takes no value", argv[optind - 1]);
         }
     }
-    if (argc - optind != 2)
-        usage_error("expected HOST and PORT, got %d argument%s", argc - optind,
-                    argc - optind == 1 ? "" : "s");
-    o->host = argv[optind];
-    o->port = argv[optind + 1];
-    whole("port", o->port, 1, 65535);
+    if (argc - optind != 1 && argc - optind != 2)
+        usage_error("expected HOST and PORT, got %d arguments", argc - optind);
+    address(o, argv[optind], argv[optind + 1]);
     if (o->bulk && !connections)
         o->connections = 1;
-    refuse_contradictions(o, size, pipeline, connections);
+    check_contradictions(o, size, pipeline, connections);
 }

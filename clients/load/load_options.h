@@ -32,10 +32,10 @@ struct load_options {
 extern const char *const load_mode_names[];
 
 /* Fills in *o, or ends the program: with EXIT_OK after --help and --version, with EXIT_USAGE
- * and a message that says which option, what it was given and what it wants. */
+ * and a message that names the option, its value and what was expected. */
 void load_options_parse(struct load_options *o, int argc, char **argv);
 
-/* Says what is wrong with the command line and ends the program. */
+/* Prints what is wrong with the command line and ends the program. */
 _Noreturn void usage_error(const char *format, ...) __attribute__((format(printf, 1, 2)));
 
 #endif

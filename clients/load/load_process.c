@@ -1,5 +1,5 @@
-/* load_process.c - see load_process.h. All of it comes from /proc, but for the CPU time: a
- * process's CPU clock counts nanoseconds, /proc/PID/stat hundredths of a second. */
+/* load_process.c - see load_process.h. All figures come from /proc except the CPU time: a
+ * process's CPU clock counts nanoseconds, /proc/PID/stat only hundredths of a second. */
 #include "load_process.h"
 
 #include <dirent.h>
@@ -37,13 +37,13 @@ const char *process_obstacle(pid_t pid)
 {
     FILE *f = open_proc(pid, "status");
     if (!f)
-        return "this system has no /proc, or shows other users' processes to nobody";
+        return "this system has no /proc, or hides the processes of other users";
     fclose(f);
     return NULL;
 }
 
-/* Calls visit for the process itself (child false) and for each process it has forked. Not for
- * us, if it is the server that has started us. */
+/* Calls visit for the process itself (child false) and for each process it has forked, except
+ * for this client if the server has started it. */
 static void each_process(pid_t pid, void (*visit)(pid_t, bool child, void *), void *data)
 {
     char file[64];
@@ -79,7 +79,7 @@ static void each_thread(pid_t pid, void (*visit)(pid_t, const char *task, void *
 static void add_cpu(pid_t pid, bool child, void *sum)
 {
     (void)child;
-#ifdef __linux__ /* elsewhere there is a clock for oneself only */
+#ifdef __linux__ /* other systems have this clock only for the own process */
     clockid_t clock;
     struct timespec t;
     if (clock_getcpuclockid(pid, &clock) == 0 && clock_gettime(clock, &t) == 0)
@@ -131,7 +131,7 @@ static void add_process(pid_t pid, bool child, void *data)
     struct process_sight *sight = data;
     uint64_t kib;
 
-    /* smaps_rollup counts pages; the figures in status may be behind by some dozens */
+    /* smaps_rollup is exact; the figures in status may be some dozens of pages behind */
     if (child)
         kib = field(pid, "smaps_rollup", "Private_Clean") +
               field(pid, "smaps_rollup", "Private_Dirty");

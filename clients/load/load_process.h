@@ -1,4 +1,4 @@
-/* load_process.h - what the kernel says about a process: the server's, and our own. */
+/* load_process.h - the kernel's figures about a process: the server, and this client. */
 #ifndef LOAD_PROCESS_H
 #define LOAD_PROCESS_H
 
@@ -6,7 +6,7 @@
 #include <stdint.h>
 #include <sys/types.h>
 
-/* The process and its children added up, for a server may be a process per client. */
+/* The sum over the process and its children, as a server may fork for each client. */
 struct process_sight {
     uint64_t resident; /* bytes; of a child, only what it does not share */
     uint64_t threads;
@@ -15,13 +15,13 @@ struct process_sight {
     uint64_t involuntary;
 };
 
-/* Why a process cannot be looked at here, in words; NULL if it can. */
+/* Why the figures of a process are not available, in words; NULL if they are. */
 const char *process_obstacle(pid_t pid);
 
-/* The rest gives zeroes where there is no /proc, and once the process is gone. */
+/* The functions below return zeroes without /proc, and after the process has ended. */
 
-/* Seconds of CPU, user and system, since the process began; its children's included. Cheap
- * enough for the edge of a measured window. */
+/* Seconds of CPU, user and system, since the process began, with those of its children. Cheap
+ * enough for the begin and the end of a measured window. */
 double process_cpu(pid_t pid);
 /* Seconds that its threads have waited for a CPU while others were using it. */
 double process_delay(pid_t pid);

@@ -16,7 +16,7 @@ static const struct {
 };
 enum { QUANTILE_COUNT = sizeof QUANTILES / sizeof *QUANTILES };
 
-/* A client this busy has little left to wait with. */
+/* A client this busy has little time left to wait for answers. */
 static const double BUSY = 0.9;
 
 /* ---- derived figures ---- */
@@ -31,13 +31,13 @@ static double client_share(const struct load_result *r, double seconds)
     return per_second(r, seconds) / (double)r->options->threads;
 }
 
-/* How much of the time it was at work or wanted to be: what is left, it waited for answers. */
+/* The share of the time that it worked or waited for a CPU. The rest it waited for answers. */
 static double client_busy(const struct load_result *r)
 {
     return client_share(r, r->client_cpu + r->client_delay);
 }
 
-/* A server that is busier still is the bottleneck all the same. */
+/* If the server is busier than the client, the server is the bottleneck. */
 static bool client_is_bottleneck(const struct load_result *r)
 {
     bool server_is_busier = !r->no_server && per_second(r, r->server_cpu) >= client_busy(r);
@@ -49,7 +49,7 @@ static double in_flight(const struct load_result *r)
     return per_second(r, r->tally.in_flight_ns / 1e9);
 }
 
-/* Little's law: what is in flight is what arrives times how long it stays. */
+/* Little's law: the number in flight is the arrival rate times the mean latency. */
 static double in_flight_by_law(const struct load_result *r)
 {
     return per_second(r, (double)r->tally.messages) * hist_mean(r->service) / 1e9;
@@ -61,7 +61,7 @@ static double deviation_from_law(const struct load_result *r)
     return measured > 0 ? fabs(in_flight_by_law(r) / measured - 1) : 0;
 }
 
-/* What CPU time bought: in a stream, which may be one endless message, megabytes. */
+/* CPU time per message. In a stream, which may be one endless message, per megabyte. */
 static double cost(const struct load_result *r, double cpu_seconds)
 {
     double bought = r->options->bulk ? (double)r->tally.bytes / 1e6 : (double)r->tally.messages;
@@ -254,9 +254,8 @@ void report_text(FILE *out, const struct load_result *r)
             duration(r->opening * 1e9), o->threads, o->threads == 1 ? "" : "s", o->pipeline);
     if (result_waiting(r))
         fprintf(out, "             %s connections %s\n", grouped((double)result_waiting(r)),
-                o->mode == MODE_ECHO
-                    ? "were never greeted: the server did not get round to them"
-                    : "could not be made in time");
+                o->mode == MODE_ECHO ? "were not greeted: the server was busy with others"
+                                     : "could not be made in time");
     const char *answers = three_digits(per_second(r, (double)r->tally.bytes / 1e6), "MB/s");
     const char *interrupted = r->interrupted ? " (interrupted)" : "";
     if (o->bulk)
@@ -284,10 +283,15 @@ void report_text(FILE *out, const struct load_result *r)
     fputc('\n', out);
     text_server(out, r);
     text_errors(out, r);
+    if (r->missing)
+        fprintf(out, "missing      %s messages have no answer although the client waited\n",
+                grouped((double)r->missing));
+    if (r->problem)
+        fprintf(out, "problem      %s\n", r->problem);
     if (client_is_bottleneck(r))
         fprintf(
             out,
-            "warning: the client had something to do %.0f %% of the time: this may be its own\n"
+            "warning: the client was busy %.0f %% of the time: the figures may show its own\n"
             "limit and not the server's (try more --threads, or a CPU of its own)\n",
             100 * client_busy(r));
 }
@@ -323,7 +327,7 @@ static void json_latency(FILE *out, const char *key, const struct hist *h)
     fprintf(out, ", \"max\": %.3f},\n", (double)h->max / 1e3);
 }
 
-/* Of a stream no latencies are taken. */
+/* A stream has no latencies. */
 static void json_law(FILE *out, const struct load_result *r)
 {
     fprintf(out, "  \"littles_law\": ");
@@ -412,7 +416,12 @@ void report_json(FILE *out, const struct load_result *r)
             client_is_bottleneck(r) ? "true" : "false");
     json_server(out, r);
     json_errors(out, r);
-    fprintf(out, "  \"status\": %d\n}\n", r->status);
+    fprintf(out, "  \"missing\": %" PRIu64 ",\n  \"problem\": ", r->missing);
+    if (r->problem)
+        json_string(out, r->problem);
+    else
+        fprintf(out, "null");
+    fprintf(out, ",\n  \"status\": %d\n}\n", r->status);
 }
 
 /* ---- CSV ---- */

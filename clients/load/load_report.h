@@ -1,4 +1,4 @@
-/* load_report.h - what a run of the load client found out, and the forms it is told in. */
+/* load_report.h - the results of a run of the load client, and the forms of the report. */
 #ifndef LOAD_REPORT_H
 #define LOAD_REPORT_H
 
@@ -26,6 +26,8 @@ struct load_result {
                                                  first message, at the window's end */
     const char *first_error;                   /* in words; empty if there was none */
     bool interrupted;
+    uint64_t missing;    /* messages without an answer when the server stopped answering */
+    const char *problem; /* why the exit status is not 0; NULL if all is well */
     int status;
 };
 
@@ -33,11 +35,12 @@ void report_text(FILE *out, const struct load_result *r);
 void report_json(FILE *out, const struct load_result *r);
 void report_hgrm(FILE *out, const struct hist *h);
 void report_csv_header(FILE *out);
-/* The interval that ended `elapsed` seconds into the window: what was added to `sum` in it. */
+/* Writes a row for the interval that ended `elapsed` seconds into the window: `sum` less
+ * `before`. */
 void report_csv_row(FILE *out, double elapsed, double seconds, const struct tally *sum,
                     const struct tally *before, const struct hist *recent);
 
-/* Connections with traffic that were made but never greeted, or were never tried. */
+/* Connections, active and idle, that were made but not greeted, or were never tried. */
 uint64_t result_waiting(const struct load_result *r);
 
 #endif

@@ -5,9 +5,8 @@
 #include <stdlib.h>
 #include <string.h>
 
-/* The payload has a period that no buffer size is a multiple of, so a chunk lost, doubled or
- * out of place is always a wrong byte; and it holds every byte value that a message may hold.
- */
+/* No buffer size is a multiple of the payload's period, so a chunk that is lost, doubled or out
+ * of place always shows as a wrong byte. The payload contains every byte value except '$'. */
 enum { PERIOD = 255, STRIDE = 101 };
 
 static const char PING[] = "*1\r\n$4\r\nPING\r\n", PONG[] = "+PONG\r\n";

@@ -1,478 +1,30 @@
-/* load_worker.c - see load_worker.h. The hot path is on_readable: receive, compare, record,
- * send the next; everything else happens once a connection or once a lap. */
+/* load_worker.c - see load_worker.h. */
 #include "load_worker.h"
 
 #include <errno.h>
-#include <fcntl.h>
-#include <netinet/in.h>
-#include <netinet/tcp.h>
-#include <stdio.h>
 #include <stdlib.h>
-#include <string.h>
-#include <sys/socket.h>
 #include <unistd.h>
 
-const char *const load_error_names[ERROR_KINDS] = {
-    "not connected",        "wrong greeting",      "wrong byte",   "unexpected bytes",
-    "closed by the server", "reset by the server", "other errors",
-};
+#include "load_connection.h"
+#include "load_schedule.h"
 
-/* So many connections may be on their way at once: fewer than any listen queue holds, for what
- * does not fit there is tried again by the kernel only after a second. */
+/* The most connections that may wait for the server at the same time. It is less than any
+ * listen queue holds: the kernel retries a connection that does not fit only after a second. */
 enum { PENDING_MAX = 512 };
 
-enum conn_state { CONNECTING, GREETING, READY, LOST };
-
-/* When a message in flight was due by the schedule, and when it was sent. */
-struct stamp {
-    uint64_t due, sent;
-};
-
-struct conn {
-    struct worker *worker;
-    int fd;
-    uint32_t index;
-    enum conn_state state;
-    bool writing;        /* the loop watches for room to write */
-    unsigned in_flight;  /* messages begun and not fully answered */
-    unsigned oldest;     /* the stamp of the first of them; bulk keeps none */
-    uint64_t unsent;     /* bytes of messages begun */
-    uint64_t send_at;    /* their position in the endless repetition */
-    uint64_t receive_at; /* the position in the answer to the oldest message */
-    uint64_t begun;      /* messages, ever */
-    uint64_t answered;   /* messages, in the window */
-    struct conn *next;   /* thinker, and when this one wakes */
-    uint64_t wakes;
-    struct stamp stamps[]; /* a ring of plan->depth */
-};
-
-/* ae's hooks are not told whose loop it is. */
+/* ae passes its hooks the loop only, so they find their worker here. */
 static _Thread_local struct worker *self;
 
-static void on_writable(aeEventLoop *loop, int fd, void *data, int mask);
-static void on_readable(aeEventLoop *loop, int fd, void *data, int mask);
+/* ---- opening connections ---- */
 
-static struct conn *conn_at(const struct worker *w, size_t i)
-{
-    return (struct conn *)(void *)(w->conns + i * w->stride);
-}
-
-static bool has_traffic(const struct conn *c)
-{
-    return c->index < c->worker->active;
-}
-
-static bool in_window(const struct worker *w, uint64_t t)
-{
-    return t >= w->begin && t < w->end;
-}
-
-/* Changes the number in flight and keeps its integral over the window. */
-static void change_flight(struct worker *w, uint64_t now, int64_t change)
-{
-    uint64_t from = w->flight_changed > w->begin ? w->flight_changed : w->begin;
-    uint64_t to = now < w->end ? now : w->end;
-    if (to > from)
-        w->tally.in_flight_ns += (double)w->tally.in_flight * (double)(to - from);
-    w->flight_changed = now;
-    w->tally.in_flight += (uint64_t)change;
-}
-
-/* Gives a connection up, for one of the reasons that are counted. */
-static void lose(struct conn *c, enum load_error error, const char *why)
-{
-    struct worker *w = c->worker;
-    struct tally *t = &w->tally;
-
-    if (t->errors[error]++ == 0 && !w->first_error[0])
-        snprintf(w->first_error, sizeof w->first_error, "%s", why);
-    if (c->fd != -1) {
-        aeDeleteFileEvent(w->loop, c->fd, AE_READABLE | AE_WRITABLE);
-        close(c->fd);
-    }
-    c->fd = -1;
-    if (c->state != READY) {
-        t->pending--;
-        t->connecting -= c->state == CONNECTING;
-    } else {
-        t->lost++;
-        change_flight(w, now_ns(), -(int64_t)c->in_flight);
-    }
-    c->in_flight = 0;
-    c->state = LOST;
-}
-
-/* ---- sending ---- */
-
-static void watch_writable(struct conn *c, bool on)
-{
-    if (c->writing == on)
-        return;
-    c->writing = on;
-    if (on)
-        aeCreateFileEvent(c->worker->loop, c->fd, AE_WRITABLE, on_writable, c);
-    else
-        aeDeleteFileEvent(c->worker->loop, c->fd, AE_WRITABLE);
-}
-
-/* Sends what was begun, as far as the kernel takes it. */
-static void push(struct conn *c)
-{
-    const struct wire *requests = &c->worker->plan->requests;
-
-    while (c->unsent > 0) {
-        size_t n = c->unsent < WIRE_WINDOW ? (size_t)c->unsent : WIRE_WINDOW;
-        ssize_t sent = send(c->fd, wire_at(requests, c->send_at), n, 0);
-        if (sent < 0 && errno == EINTR)
-            continue;
-        if (sent < 0 && (errno == EAGAIN || errno == EWOULDBLOCK))
-            break;
-        if (sent < 0) {
-            bool gone = errno == EPIPE || errno == ECONNRESET;
-            lose(c, gone ? ERROR_RESET : ERROR_OTHER, strerror(errno));
-            return;
-        }
-        c->unsent -= (uint64_t)sent;
-        c->send_at += (uint64_t)sent;
-        if (c->send_at >= requests->length)
-            c->send_at %= requests->length;
-    }
-    if (!c->worker->plan->bulk)
-        watch_writable(c, c->unsent > 0);
-}
-
-static void begin_message(struct conn *c, uint64_t due, uint64_t now)
-{
-    const struct load_plan *plan = c->worker->plan;
-
-    if (!plan->bulk) {
-        unsigned slot = c->oldest + c->in_flight;
-        c->stamps[slot < plan->depth ? slot : slot - plan->depth] = (struct stamp){due, now};
-    }
-    c->in_flight++;
-    c->begun++;
-    c->unsent += plan->requests.length;
-    change_flight(c->worker, now, 1);
-}
-
-/* Message k of the worker's schedule; it belongs to connection k mod active. */
-static uint64_t due_at(const struct worker *w, uint64_t k)
-{
-    return w->start + (uint64_t)(w->offset + (double)k * w->period);
-}
-
-/* Begins the messages of this connection that are due and for which it has room. */
-static void begin_due(struct conn *c, uint64_t now)
-{
-    struct worker *w = c->worker;
-    for (;;) {
-        uint64_t k = c->begun * w->active + c->index;
-        if (k >= w->next || c->in_flight == w->plan->depth)
-            return;
-        begin_message(c, due_at(w, k), now);
-    }
-}
-
-static void begin_batch(struct conn *c, unsigned n, uint64_t now)
-{
-    while (n-- > 0)
-        begin_message(c, now, now);
-    push(c);
-}
-
-static void begin_bulk(struct conn *c, uint64_t now)
-{
-    while (c->unsent < WIRE_WINDOW && now < c->worker->end)
-        begin_message(c, now, now);
-    push(c);
-    if (c->state == READY)
-        watch_writable(c, c->unsent > 0 || now < c->worker->end);
-}
-
-/* ---- thinking: everybody thinks equally long, so a queue is in order of waking ---- */
-
-static void think(struct conn *c, uint64_t until)
-{
-    struct worker *w = c->worker;
-    c->wakes = until;
-    c->next = NULL;
-    *w->last_thinker = c;
-    w->last_thinker = &c->next;
-}
-
-static void wake_thinkers(struct worker *w, uint64_t now)
-{
-    while (w->thinkers && w->thinkers->wakes <= now) {
-        struct conn *c = w->thinkers;
-        w->thinkers = c->next;
-        if (!w->thinkers)
-            w->last_thinker = &w->thinkers;
-        if (c->state == READY && now < w->end)
-            begin_batch(c, w->plan->depth, now);
-    }
-}
-
-/* ---- answers ---- */
-
-static void record_answer(struct conn *c, uint64_t now)
-{
-    struct worker *w = c->worker;
-    const struct load_plan *plan = w->plan;
-
-    if (in_window(w, now)) {
-        w->tally.messages++;
-        c->answered++;
-    }
-    w->tally.answered++;
-    c->in_flight--;
-    if (plan->bulk)
-        return;
-    struct stamp stamp = c->stamps[c->oldest];
-    if (++c->oldest == plan->depth)
-        c->oldest = 0;
-    if (in_window(w, stamp.due)) {
-        hist_record(w->latency, now - stamp.due);
-        if (w->service != w->latency)
-            hist_record(w->service, now - stamp.sent);
-    }
-    if (w->recent)
-        hist_record(w->recent, now - stamp.due);
-}
-
-/* So many messages were just answered in full: what does this connection do next? */
-static void go_on(struct conn *c, unsigned done, uint64_t now)
-{
-    const struct worker *w = c->worker;
-    const struct load_plan *plan = w->plan;
-
-    if (now >= w->end || plan->bulk)
-        return;
-    if (plan->rate > 0) {
-        begin_due(c, now);
-        push(c);
-    } else if (plan->think == 0) {
-        begin_batch(c, done, now);
-    } else if (c->in_flight == 0) {
-        think(c, now + plan->think);
-    }
-}
-
-static void report_wrong_byte(struct conn *c, const unsigned char *bytes, size_t n)
-{
-    const unsigned char *expected = wire_at(&c->worker->plan->answers, c->receive_at);
-    char why[160];
-    size_t i = 0;
-
-    while (i + 1 < n && bytes[i] == expected[i])
-        i++;
-    snprintf(why, sizeof why, "byte %llu of an answer was 0x%02x, expected 0x%02x",
-             (unsigned long long)((c->receive_at + i) % c->worker->plan->answers.length),
-             bytes[i], expected[i]);
-    lose(c, ERROR_WRONG, why);
-}
-
-/* Verifies the next n bytes of answers. */
-static void take_answers(struct conn *c, const unsigned char *bytes, size_t n, uint64_t now)
-{
-    struct worker *w = c->worker;
-    const struct wire *answers = &w->plan->answers;
-
-    if (n > c->in_flight * answers->length - c->receive_at) {
-        lose(c, ERROR_SURPLUS, "more bytes came than were owed");
-        return;
-    }
-    if (memcmp(bytes, wire_at(answers, c->receive_at), n) != 0) {
-        report_wrong_byte(c, bytes, n);
-        return;
-    }
-    if (in_window(w, now))
-        w->tally.bytes += n;
-
-    unsigned done = 0;
-    for (c->receive_at += n; c->receive_at >= answers->length; done++) {
-        c->receive_at -= answers->length;
-        record_answer(c, now);
-    }
-    if (done > 0) {
-        change_flight(w, now, -(int64_t)done);
-        go_on(c, done, now);
-    }
-}
-
-static void start_traffic(struct conn *c, uint64_t now)
-{
-    const struct load_plan *plan = c->worker->plan;
-
-    if (!has_traffic(c) || c->state != READY || now >= c->worker->end)
-        return;
-    if (plan->bulk) {
-        begin_bulk(c, now);
-    } else if (plan->rate > 0) {
-        begin_due(c, now);
-        push(c);
-    } else {
-        begin_batch(c, plan->depth, now);
-    }
-}
-
-static void get_ready(struct conn *c, uint64_t now)
-{
-    struct worker *w = c->worker;
-    c->state = READY;
-    w->tally.ready_at = now;
-    w->tally.pending--;
-    w->tally.ready += has_traffic(c);
-    w->tally.idle += !has_traffic(c);
-    if (w->started)
-        start_traffic(c, now);
-}
-
-static void on_readable(aeEventLoop *loop, int fd, void *data, int mask)
-{
-    struct conn *c = data;
-    unsigned char *bytes = c->worker->scratch;
-    (void)loop, (void)mask;
-
-    ssize_t got = recv(fd, bytes, WIRE_WINDOW, 0);
-    uint64_t now = now_ns();
-    if (got < 0 && (errno == EAGAIN || errno == EWOULDBLOCK || errno == EINTR))
-        return;
-    if (got <= 0) {
-        enum load_error error = got == 0              ? ERROR_CLOSED
-                                : errno == ECONNRESET ? ERROR_RESET
-                                                      : ERROR_OTHER;
-        lose(c, error, got == 0 ? "the server closed a connection" : strerror(errno));
-        return;
-    }
-    size_t n = (size_t)got;
-    if (c->state == GREETING) {
-        if (*bytes != '*') {
-            lose(c, ERROR_GREETING, "the first byte was not the greeting '*'");
-            return;
-        }
-        get_ready(c, now);
-        bytes++;
-        n--;
-    }
-    if (n > 0 && c->state == READY) /* it may just have been lost in sending */
-        take_answers(c, bytes, n, now);
-}
-
-/* ---- connecting ---- */
-
-static void fail_to_connect(struct conn *c, int error)
-{
-    struct worker *w = c->worker;
-    bool first = w->tally.opened == 1;
-
-    if (c->fd != -1) {
-        aeDeleteFileEvent(w->loop, c->fd, AE_READABLE | AE_WRITABLE);
-        close(c->fd);
-        c->fd = -1;
-    }
-    if (first && w->address->ai_next) { /* a name may have addresses where nobody listens */
-        w->address = w->address->ai_next;
-        w->tally.opened--; /* to be opened once more */
-        w->tally.pending--;
-        w->tally.connecting--;
-        return;
-    }
-    if (first)
-        w->hopeless = true;
-    if (!w->connect_errno)
-        w->connect_errno = error;
-    lose(c, ERROR_CONNECT, strerror(error));
-}
-
-static void connected(struct conn *c)
-{
-    const struct load_plan *plan = c->worker->plan;
-
-    if (aeCreateFileEvent(c->worker->loop, c->fd, AE_READABLE, on_readable, c) != AE_OK) {
-        fail_to_connect(c, errno);
-        return;
-    }
-    c->state = GREETING;
-    c->worker->tally.connecting--;
-    if (!plan->greeting)
-        get_ready(c, now_ns());
-}
-
-static void on_writable(aeEventLoop *loop, int fd, void *data, int mask)
-{
-    struct conn *c = data;
-    (void)loop, (void)mask;
-
-    if (c->state == CONNECTING) {
-        int error = 0;
-        socklen_t length = sizeof error;
-        getsockopt(fd, SOL_SOCKET, SO_ERROR, &error, &length);
-        watch_writable(c, false);
-        if (error)
-            fail_to_connect(c, error);
-        else
-            connected(c);
-    } else if (c->worker->plan->bulk) {
-        begin_bulk(c, now_ns());
-    } else {
-        push(c);
-    }
-}
-
-/* A socket bound to the source address whose turn it is, not blocking, not delaying. */
-static int open_socket(const struct conn *c, const struct addrinfo *to)
-{
-    const struct load_plan *plan = c->worker->plan;
-    int on = 1, fd = socket(to->ai_family, SOCK_STREAM, 0);
-
-    if (fd == -1)
-        return -1;
-    if (fd >= aeGetSetSize(c->worker->loop)) {
-        errno = EMFILE;
-        goto fail;
-    }
-    if (fcntl(fd, F_SETFL, O_NONBLOCK) == -1 || fcntl(fd, F_SETFD, FD_CLOEXEC) == -1 ||
-        setsockopt(fd, IPPROTO_TCP, TCP_NODELAY, &on, sizeof on) == -1)
-        goto fail;
-    if (plan->source_count > 0) {
-        size_t turn = (c->index * plan->threads + c->worker->index) % plan->source_count;
-        const struct source *from = &plan->sources[turn];
-#ifdef IP_BIND_ADDRESS_NO_PORT
-        /* choose the port in connect, where one that is taken for another peer will do */
-        setsockopt(fd, IPPROTO_IP, IP_BIND_ADDRESS_NO_PORT, &on, sizeof on);
-#endif
-        if (bind(fd, (const struct sockaddr *)&from->address, from->length) == -1)
-            goto fail;
-    }
-    return fd;
-fail:;
-    int error = errno;
-    close(fd);
-    errno = error;
-    return -1;
-}
-
-static void try_connect(struct conn *c)
-{
-    const struct addrinfo *to = c->worker->address;
-
-    c->fd = open_socket(c, to);
-    if (c->fd != -1 && connect(c->fd, to->ai_addr, to->ai_addrlen) == 0)
-        connected(c);
-    else if (c->fd != -1 && (errno == EINPROGRESS || errno == EINTR))
-        watch_writable(c, true);
-    else
-        fail_to_connect(c, errno);
-}
-
-/* When the next connection may be opened; NEVER while too many are on their way. */
+/* When the next connection may be opened; NEVER while too many wait for the server. */
 static uint64_t opens_at(const struct worker *w)
 {
     const struct tally *t = &w->tally;
-    if (t->opened == w->total || t->pending >= PENDING_MAX || w->hopeless || w->stopping)
+    if (t->opened == w->total || t->pending >= PENDING_MAX || w->unreachable || w->stopping)
         return NEVER;
-    if (t->opened == 1 && conn_at(w, 0)->state == CONNECTING)
-        return NEVER; /* first see whether anybody is there */
+    if (t->opened == 1 && connection_at(w, 0)->state == CONNECTING)
+        return NEVER; /* first see whether there is a server */
     if (w->plan->ramp == 0)
         return 0;
     double each = 1e9 * w->plan->threads / w->plan->ramp;
@@ -481,31 +33,15 @@ static uint64_t opens_at(const struct worker *w)
 
 static void open_next(struct worker *w)
 {
-    struct conn *c = conn_at(w, w->tally.opened);
-    *c = (struct conn){.worker = w, .index = (uint32_t)w->tally.opened, .fd = -1};
+    struct connection *c = connection_at(w, w->tally.opened);
+    *c = (struct connection){.worker = w, .index = (uint32_t)w->tally.opened, .fd = -1};
     w->tally.opened++;
     w->tally.pending++;
     w->tally.connecting++;
-    try_connect(c);
+    connection_open(c);
 }
 
 /* ---- the loop ---- */
-
-static void send_scheduled(struct worker *w, uint64_t now)
-{
-    for (uint64_t due; (due = due_at(w, w->next)) <= now && due < w->end;) {
-        size_t turn = w->next++ % w->active;
-        if (turn >= w->tally.opened)
-            continue;
-        struct conn *c = conn_at(w, turn);
-        if (c->state == READY && c->in_flight < w->plan->depth) {
-            w->tally.on_time++;
-            w->tally.late_ns += (double)(now - due);
-            begin_due(c, now);
-            push(c);
-        }
-    }
-}
 
 static void before_sleep(aeEventLoop *loop)
 {
@@ -518,18 +54,8 @@ static void before_sleep(aeEventLoop *loop)
         uint64_t now = now_ns();
         while (opens_at(w) <= now)
             open_next(w);
-        if (w->started && plan->rate > 0)
-            send_scheduled(w, now);
-        wake_thinkers(w, now);
-
-        next = opens_at(w);
-        if (w->thinkers && w->thinkers->wakes < next)
-            next = w->thinkers->wakes;
-        if (w->started && plan->rate > 0) {
-            uint64_t due = due_at(w, w->next);
-            if (due < w->end && due < next)
-                next = due;
-        }
+        schedule_run(w, now);
+        next = opens_at(w) < schedule_next(w) ? opens_at(w) : schedule_next(w);
     }
     alarm_set(&w->alarm, next);
     worker_unlock(w);
@@ -554,14 +80,7 @@ static void on_wake(aeEventLoop *loop, int fd, void *data, int mask)
     if (w->started || w->start == NEVER)
         return;
     w->started = true;
-    uint64_t now = now_ns();
-    for (size_t i = 0; i < w->active && i < w->tally.opened; i++) {
-        struct conn *c = conn_at(w, i);
-        if (w->plan->think > 0 && c->state == READY) /* not all in the same instant */
-            think(c, w->start + w->plan->think * i / w->active);
-        else
-            start_traffic(c, now);
-    }
+    schedule_start(w);
 }
 
 static void work(struct worker *w)
@@ -611,12 +130,12 @@ static int prepare(struct worker *w, const struct load_plan *plan, unsigned inde
     w->wake[0] = w->wake[1] = -1;
     pthread_mutex_init(&w->mutex, NULL);
 
-    w->stride = sizeof(struct conn) + plan->depth * sizeof(struct stamp);
-    w->conns = calloc(w->total, w->stride);
+    w->stride = sizeof(struct connection) + plan->depth * sizeof(struct stamp);
+    w->connections = calloc(w->total, w->stride);
     w->latency = hist_create();
     w->service = plan->rate > 0 ? hist_create() : w->latency;
     w->recent = plan->interval ? hist_create() : NULL;
-    if (!w->conns || !w->latency || !w->service || (plan->interval && !w->recent)) {
+    if (!w->connections || !w->latency || !w->service || (plan->interval && !w->recent)) {
         errno = ENOMEM;
         return -1;
     }
@@ -631,8 +150,8 @@ static int prepare(struct worker *w, const struct load_plan *plan, unsigned inde
     return 0;
 }
 
-/* A single worker works in the main thread: as long as a process has but one thread, system
- * calls are cheaper, by some 5 %. */
+/* A single worker works in the main thread: system calls are about 5 % cheaper as long as the
+ * process has only one thread. */
 static bool has_thread(const struct worker *w)
 {
     return w->plan->threads > 1;
@@ -655,7 +174,7 @@ struct worker *worker_start(const struct load_plan *plan, unsigned index, size_t
     return w;
 }
 
-void worker_nap(struct worker *w, unsigned ms)
+void worker_sleep(struct worker *w, unsigned ms)
 {
     if (has_thread(w)) {
         struct timespec time = {.tv_sec = ms / 1000, .tv_nsec = ms % 1000 * 1000000L};
@@ -691,7 +210,7 @@ void worker_end(struct worker *w, uint64_t end)
 
 static void count_unanswered(struct worker *w, uint64_t due, uint64_t sent, uint64_t now)
 {
-    if (!in_window(w, due))
+    if (!worker_in_window(w, due))
         return;
     w->unanswered++;
     hist_record(w->latency, now - due);
@@ -699,15 +218,15 @@ static void count_unanswered(struct worker *w, uint64_t due, uint64_t sent, uint
         hist_record(w->service, now - sent);
 }
 
-/* What still waits for its answer, or, in the open loop, for its turn to be sent. */
+/* Counts the messages without an answer, and in the open loop those that were never sent. */
 static void account_for_the_rest(struct worker *w, uint64_t now)
 {
     const struct load_plan *plan = w->plan;
 
-    change_flight(w, now, 0);
+    connection_count_flight(w, now, 0);
     w->least = UINT64_MAX;
     for (size_t i = 0; i < w->active && i < w->tally.opened; i++) {
-        struct conn *c = conn_at(w, i);
+        struct connection *c = connection_at(w, i);
         w->least = c->answered < w->least ? c->answered : w->least;
         w->most = c->answered > w->most ? c->answered : w->most;
         if (c->state == LOST || plan->bulk)
@@ -718,7 +237,7 @@ static void account_for_the_rest(struct worker *w, uint64_t now)
         }
         if (plan->rate > 0)
             for (uint64_t k; (k = c->begun * w->active + c->index) < w->next; c->begun++)
-                count_unanswered(w, due_at(w, k), NEVER, now);
+                count_unanswered(w, schedule_due(w, k), NEVER, now);
     }
 }
 
@@ -738,9 +257,9 @@ void worker_free(struct worker *w)
 {
     if (!w)
         return;
-    for (size_t i = 0; w->conns && i < w->tally.opened; i++)
-        if (conn_at(w, i)->fd != -1)
-            close(conn_at(w, i)->fd);
+    for (size_t i = 0; w->connections && i < w->tally.opened; i++)
+        if (connection_at(w, i)->fd != -1)
+            close(connection_at(w, i)->fd);
     if (w->loop) {
         alarm_close(&w->alarm);
         aeDeleteEventLoop(w->loop);
@@ -754,7 +273,7 @@ void worker_free(struct worker *w)
         free(w->service);
     free(w->latency);
     free(w->recent);
-    free(w->conns);
+    free(w->connections);
     free(w);
 }
 
@@ -781,6 +300,7 @@ void tally_add(struct tally *sum, const struct tally *more)
     sum->messages += more->messages;
     sum->bytes += more->bytes;
     sum->answered += more->answered;
+    sum->received += more->received;
     sum->in_flight += more->in_flight;
     sum->on_time += more->on_time;
     sum->late_ns += more->late_ns;

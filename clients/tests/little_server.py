@@ -1,5 +1,5 @@
 #!/usr/bin/env python3
-"""A small echo server whose manners can be chosen, for the tests of the clients.
+"""A small echo server that can break the protocol in many ways, for the tests of the clients.
 
 In a test: `with LittleServer("sequential") as server: ...`. As a program it has the command
 line of the course's servers as far as the demo uses it: `little_server.py MODE [--stats FILE]`.
@@ -26,7 +26,7 @@ class Reset(Exception):
 
 
 def answers(client):
-    """The protocol: the answers to each piece that comes from the client, till it is done."""
+    """The protocol: the answers to each piece that the client sends, until its end."""
     inside = False
     while True:
         data = client.recv(4096)
@@ -51,7 +51,7 @@ class LittleServer:
         self.listener.bind(("::1" if family == socket.AF_INET6 else "127.0.0.1", 0))
         self.listener.listen(100)
         self.host, self.port = self.listener.getsockname()[:2]
-        self.clients = []
+        self.clients, self.peer_ports = [], []
         threading.Thread(target=self.accept_clients, daemon=True).start()
 
     def __enter__(self):
@@ -68,9 +68,10 @@ class LittleServer:
     def accept_clients(self):
         while True:
             try:
-                client, _ = self.listener.accept()
+                client, peer = self.listener.accept()
             except OSError:
                 return
+            self.peer_ports.append(peer[1])
             self.clients.append(client)
             if self.mode == "sequential":
                 self.serve_client(client)
@@ -117,7 +118,7 @@ class LittleServer:
 
 def main(mode, *options):
     if mode == "refuses-to-start":
-        sys.exit("little_server: cannot listen: it does not feel like it")
+        sys.exit("little_server: cannot listen, as the test demands")
     stop = {signal.SIGTERM}
     signal.pthread_sigmask(signal.SIG_BLOCK, stop)
     with LittleServer(mode) as server:

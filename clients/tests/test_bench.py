@@ -1,6 +1,7 @@
 """The parts of the benchmark that measure nothing: medians, tables, pictures, README files."""
 
 import copy
+import json
 import os
 import pathlib
 import subprocess
@@ -30,7 +31,7 @@ def a_result():
     """Three servers as the benchmark would find them."""
     found = {}
     for point in 1, 100, 10000:
-        found["load", point, "floor"] = [load_run(2.0), load_run(4.0), load_run(3.0)]
+        found["load", point, "baseline"] = [load_run(2.0), load_run(4.0), load_run(3.0)]
         found["load", point, "step6"] = [load_run(2.2), load_run(4.0), load_run(3.0)]
         found["load", point, "step5"] = [
             {"reason": "max 1000"} if point > 1000 else load_run(5.0)]
@@ -40,11 +41,11 @@ def a_result():
             {"reason": "max 1000"} if point > 1000 else load_run(3.0 + point / 90)]
     found["bulk", 65536, "step6"] = [load_run(1.0, mb_per_second=1500.0, p50_us=None)]
     for price in 100, 400:
-        found["call", price, "floor"] = [load_run(3.0 + price / 500)]
+        found["call", price, "baseline"] = [load_run(3.0 + price / 500)]
         found["call", price, "step6/io_uring"] = [load_run(3.0)]
     found["silent", 100, "step6"] = [{"cpu_share": 0.0}]
     return {"date": "2025-01-31", "machine": "a machine", "rounds": 3, "interval_rate": 50,
-            "servers": [{"name": "floor", "model": "epoll, raw bytes", "step": None},
+            "servers": [{"name": "baseline", "model": "epoll, raw bytes", "step": None},
                         {"name": "step5", "model": "select", "step": 5},
                         {"name": "step6", "model": "epoll", "step": 6},
                         {"name": "step6/io_uring", "model": "io_uring", "step": 6}],
@@ -72,7 +73,7 @@ class Summary(unittest.TestCase):
         self.assertEqual(results.idlest("step6"), (15000, 3.0))
         self.assertEqual(results.idle_factor(15000, "step6"), 1)
         self.assertAlmostEqual(results.idle_factor(900, "step5"), 13 / 3)
-        self.assertEqual((results.idlest("floor"), results.idle_factor(0, "floor")),
+        self.assertEqual((results.idlest("baseline"), results.idle_factor(0, "baseline")),
                          (None, None))
         self.assertEqual(results.idle_cpu("step6"), 0)
         self.assertIsNone(results.idle_cpu("step5"))
@@ -93,13 +94,17 @@ class Text(unittest.TestCase):
         self.assertRegex(text, r"step6 +epoll +3\.00 ±30% 1\.00x +3\.00 ±30% 1\.00x +3\.0")
         self.assertRegex(text, r"step5 +select .* max 1000\n")
         self.assertIn("medians of 3 rounds, how far apart these were; and", text)
-        self.assertRegex(text, r"\nserver +100 ns +400 ns\nfloor +3\.20 .*\n"
+        self.assertRegex(text, r"\nserver +100 ns +400 ns\nbaseline +3\.20 .*\n"
                          r"step6/io_uring +3\.00 0\.94x +3\.00 0\.79x\n\n")
         self.assertLessEqual(max(map(len, text.splitlines())), 100)
 
+    def test_results_that_call_the_baseline_floor(self):
+        old = json.loads(json.dumps(a_result()).replace('"baseline"', '"floor"'))
+        self.assertEqual(tables.terminal(old), tables.terminal(a_result()))
+
     def test_one_round(self):
         results = a_result()
-        found = {("load", 1, name): [load_run(2.0)] for name in ("floor", "step6")}
+        found = {("load", 1, name): [load_run(2.0)] for name in ("baseline", "step6")}
         results.update(rounds=1, cells=bench.summarise(found))
         text = tables.terminal(results)
         self.assertIn("one round; and multiples of", text)
@@ -211,7 +216,7 @@ class Readme(unittest.TestCase):
 
     def test_sentence(self):
         filled = self.fill(self.marked("cost-step6"))
-        self.assertIn("3.00 µs (1.00 x the floor) of CPU per message at 100 conn", filled)
+        self.assertIn("3.00 µs (1.00 x the baseline) of CPU per message at 100 conn", filled)
         self.assertIn("one stream passes at 1,500 MB/s.", filled)
 
     def test_errors(self):
@@ -224,42 +229,43 @@ class Readme(unittest.TestCase):
     def test_without_peers_or_steps(self):
         results = copy.deepcopy(a_result())
         results["servers"] = results["servers"][:1]
-        results["cells"] = [cell for cell in results["cells"] if cell["server"] == "floor"]
-        self.assertIn("floor", self.fill(self.marked("comparison"), results))
+        results["cells"] = [cell for cell in results["cells"] if cell["server"] == "baseline"]
+        self.assertIn("baseline", self.fill(self.marked("comparison"), results))
         tables.terminal(results)
 
 
-class Toll(unittest.TestCase):
-    """The program that makes system calls dearer."""
+class SlowSyscalls(unittest.TestCase):
+    """The program that makes system calls slower."""
 
     def setUp(self):
-        if not lab.TOLL.exists():
-            self.skipTest("toll is not built: it is for Linux")
+        if not lab.SLOW_SYSCALLS.exists():
+            self.skipTest("slow_syscalls is not built: it is for Linux")
         if lab.price_of_a_call(0) is None:
             self.skipTest("this system allows no filter")
 
-    def toll(self, *arguments):
-        return subprocess.run([lab.TOLL, *arguments], stdout=subprocess.PIPE,
+    def slow_syscalls(self, *arguments):
+        return subprocess.run([lab.SLOW_SYSCALLS, *arguments], stdout=subprocess.PIPE,
                               stderr=subprocess.PIPE, encoding="utf-8")
 
     def test_the_price_rises_with_the_divisions(self):
         self.assertGreater(lab.price_of_a_call(200), 2 * lab.price_of_a_call(0))
 
     def test_the_program_is_run_as_it_is(self):
-        run = self.toll("50", "sh", "-c", "echo $1; exit 3", "sh", "two words")
+        run = self.slow_syscalls("50", "sh", "-c", "echo $1; exit 3", "sh", "two words")
         self.assertEqual((run.returncode, run.stdout, run.stderr), (3, "two words\n", ""))
 
     def test_errors(self):
         for arguments, status, message in [
-                ([], 2, "usage: toll N"), (["4001"], 2, "N from 0 to 4000"),
+                ([], 2, "usage: slow_syscalls N"), (["4001"], 2, "N from 0 to 4000"),
                 (["-1"], 2, "N from 0"), (["7x", "true"], 2, "N from 0"),
-                (["7", "/no/such/program"], 1, "toll: /no/such/program: No such file")]:
-            run = self.toll(*arguments)
+                (["7", "/no/such/program"], 1,
+                 "slow_syscalls: /no/such/program: No such file")]:
+            run = self.slow_syscalls(*arguments)
             self.assertEqual((run.returncode, run.stdout), (status, ""))
             self.assertIn(message, run.stderr)
 
     def test_where_it_is_not_to_be_had(self):
-        with unittest.mock.patch("lab.TOLL", "/no/such/toll"):
+        with unittest.mock.patch("lab.SLOW_SYSCALLS", "/no/such/program"):
             self.assertIsNone(lab.price_of_a_call(0))
 
 

@@ -1,13 +1,16 @@
-"""demo.py: what it draws and says of servers good and bad, and that it leaves none behind."""
+"""demo.py: what it draws and says about good and bad servers, and that it stops all of them."""
 
+import fcntl
 import json
 import os
 import pty
 import re
 import signal
+import struct
 import subprocess
 import sys
 import tempfile
+import termios
 import time
 import types
 import unittest
@@ -85,11 +88,28 @@ class Plain(unittest.TestCase):
     def test_rows_are_a_staircase_on_a_sequential_server(self):
         with Course("sequential") as course:
             out = course.run("--clients", "3", "--scale", "0.05").stdout
-        rows = re.findall(r"^  conn\d (\u2591*)\u2588", out, re.M)
-        self.assertEqual(len(rows), 3)
-        self.assertEqual(rows, sorted(rows))
+        names, rows = zip(*re.findall(r"^  (conn\d) (\u2591*)\u2588", out, re.M))
+        self.assertEqual(names, ("conn0", "conn1", "conn2"))    # not in the order of greeting
+        rows = sorted(rows)
         self.assertGreater(len(rows[1]), 10)
         self.assertGreater(len(rows[2]), len(rows[1]) + 10)
+
+    def test_rows_are_in_the_order_of_the_names(self):
+        run = demo.Run(demo.Step("1", "/nowhere/server", "/nowhere/server.c"))
+        run.connections = [connection(greeted, (greeted, greeted + 0.1), disconnecting=8,
+                                      closed=9) for greeted in (3, 1, 2)]
+        for number, each in enumerate(run.connections):
+            each.name = f"conn{number}"
+        lines = demo.picture(demo.Screen(False), run, 1)
+        self.assertEqual([line.split()[0] for line in lines[:3]], ["conn0", "conn1", "conn2"])
+
+    def test_the_picture_says_how_long_the_pauses_are(self):
+        for scale, words in (("0.02", "pauses at 1/50 of their length"), ("0", "no pauses"),
+                             ("0.03", "pauses at 0.03 times their length")):
+            with Course("concurrent") as course:
+                self.assertIn(f"        {words}\n", course.run("--scale", scale).stdout)
+        self.assertEqual(demo.pauses(1), "pauses at full length")
+        self.assertEqual(demo.pauses(0.2), "pauses at 1/5 of their length")
 
     def test_choice_of_steps(self):
         with Course("concurrent", "concurrent", "concurrent") as course:
@@ -212,11 +232,13 @@ class Stopped(unittest.TestCase):
 
 
 class Terminal(unittest.TestCase):
-    def see(self, **env):
-        """All that the demo writes to a terminal of 80 columns."""
+    def see(self, *arguments, columns=80, **env):
+        """All that the demo writes to a terminal."""
         master, slave = pty.openpty()
+        fcntl.ioctl(slave, termios.TIOCSWINSZ, struct.pack("HHHH", 40, columns, 0, 0))
         with Course("concurrent") as course:
-            process = subprocess.Popen([sys.executable, DEMO, "--scale", "0.1", course.root],
+            process = subprocess.Popen([sys.executable, DEMO, "--scale", "0.1", *arguments,
+                                        course.root],
                                        env={**PLAIN, **env}, stdout=slave, stderr=slave)
             os.close(slave)
             seen = b""
@@ -236,7 +258,8 @@ class Terminal(unittest.TestCase):
         seen = self.see(TERM="xterm")
         self.assertGreater(seen.count("being served"), 2)
         self.assertIn("\x1b[1;32m", seen)
-        self.assertIn("\x1b[9A", seen)  # back over the picture
+        self.assertIn("\x1b[11A", seen)  # back over the picture
+        self.assertIn("server 1 of 1", seen)
         self.assertLess(seen.index("\x1b[?25l"), seen.index("\x1b[?25h"))
 
     def test_no_colour(self):
@@ -245,7 +268,24 @@ class Terminal(unittest.TestCase):
         self.assertNotRegex(seen, r"\x1b\[[\d;]*m")
 
     def test_dumb_terminal(self):
-        self.assertNotIn("\x1b", self.see(TERM="dumb"))
+        for columns in 60, 80:
+            seen = self.see(TERM="dumb", columns=columns)
+            self.assertNotIn("\x1b", seen)
+            self.assertEqual(seen.count("conn4"), 1)
+            self.assertLess(max(map(len, seen.splitlines())), columns)
+
+    def test_lines_fit_the_terminal(self):
+        for columns in 60, 61, 70, 77, 100:
+            seen = self.see("--clients", "12", TERM="xterm", columns=columns)
+            lines = re.sub(r"\x1b\[\??[\d;]*[A-Za-z]", "", seen).replace("\r", "").split("\n")
+            self.assertLess(max(map(len, lines)), columns)
+            self.assertGreater(seen.count("idle between messages"), 2)
+            for words in "step", "model concurrent", "longest", "12 of 12":
+                self.assertIn(words, seen)
+
+    def test_a_terminal_that_is_too_narrow_is_not_drawn_on(self):
+        seen = self.see(TERM="xterm", columns=40)
+        self.assertEqual(seen.count("idle between messages"), 1)
 
 
 def connection(greeted, *exchanges, disconnecting=None, closed=None, failure=None):

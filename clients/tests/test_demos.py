@@ -1,17 +1,20 @@
 """The demonstrations in clients/demos/ show what they claim to show."""
 
+import importlib.util
 import os
 import re
-import select
+import socket
 import subprocess
 import sys
 import unittest
+import unittest.mock
 
 from little_server import LittleServer
 
 CLIENTS = os.path.join(os.path.dirname(os.path.abspath(__file__)), "..")
 INTERACTIVE = os.path.join(CLIENTS, "build", "demos", "interactive")
 PROMPT = "write message : "
+CONNECTED = "socket created\nconnected to the server\n"
 
 
 def run(program, *arguments, **options):
@@ -37,6 +40,17 @@ class BusyWaitVsSelect(unittest.TestCase):
         self.assertEqual(asleep[3], asleep[5])
         self.assertLessEqual(asleep[3], 11)
 
+    def test_missing_bytes(self):
+        """A server that ends early makes no error in the client, but it is no success."""
+        spec = importlib.util.spec_from_file_location(
+            "busy_wait", os.path.join(CLIENTS, "demos", "busy-wait-vs-select.py"))
+        demo = importlib.util.module_from_spec(spec)
+        spec.loader.exec_module(demo)
+        demo.send_slowly = lambda listener, *_: listener.accept()[0].close()
+        with unittest.mock.patch("sys.argv", ["x"]), unittest.mock.patch("builtins.print"):
+            with self.assertRaisesRegex(SystemExit, "expected 20000 bytes, received 0"):
+                demo.main()
+
     def test_usage(self):
         for arguments in (["--pieces", "0"], ["--gap-ms", "-1"], ["--what"],
                           ["--gap-ms", 10 ** 20]):
@@ -56,7 +70,7 @@ class AsyncPitfall(unittest.TestCase):
     def test_on_a_fast_server_it_says_that_it_cannot_tell(self):
         with LittleServer("concurrent") as server:
             result = run("async-pitfall.py", "-n", 2, server.host, server.port)
-        self.assertIn("This server answers too fast to tell", result.stdout)
+        self.assertIn("This server answers too fast to show the difference", result.stdout)
 
     def test_failures(self):
         with LittleServer("early-close") as server:
@@ -66,7 +80,8 @@ class AsyncPitfall(unittest.TestCase):
                          (1, "async-pitfall: the server closed early\n"))
         result = run("async-pitfall.py", *place)
         self.assertEqual((result.returncode, result.stderr), (
-            1, "async-pitfall: cannot connect to %s port %d: Connection refused\n" % place))
+            1, f"async-pitfall: cannot connect to {place[0]} port {place[1]}: "
+               "Connection refused\n"))
         self.assertEqual(run("async-pitfall.py", "localhost", 0).returncode, 2)
 
 
@@ -103,32 +118,68 @@ class Interactive(unittest.TestCase):
     def test_replies_until_bye(self):
         result = self.type("hello\n\nbye\nnever sent\n")
         self.assertEqual((result.returncode, result.stderr), (0, ""))
-        self.assertEqual(result.stdout, f"{PROMPT}Server reply : ifmmp\n"
+        self.assertEqual(result.stdout, f"{CONNECTED}{PROMPT}Server reply : ifmmp\n"
                                         f"{PROMPT}Server reply : \n"
                                         f"{PROMPT}exiting...\n")
 
     def test_end_of_input(self):
         result = self.type("abc\nno newline")
-        self.assertEqual(result.stdout, f"{PROMPT}Server reply : bcd\n"
+        self.assertEqual(result.stdout, f"{CONNECTED}{PROMPT}Server reply : bcd\n"
                                         f"{PROMPT}Server reply : op!ofxmjof\n"
                                         f"{PROMPT}\nexiting...\n")
-        self.assertEqual(self.type("").stdout, f"{PROMPT}\nexiting...\n")
+        self.assertEqual(self.type("").stdout, f"{CONNECTED}{PROMPT}\nexiting...\n")
+
+    def test_end_of_input_waits_until_the_server_closes(self):
+        with LittleServer("never-closes") as server:
+            client = subprocess.Popen([INTERACTIVE, server.host, str(server.port)],
+                                      stdin=subprocess.DEVNULL, stdout=subprocess.PIPE)
+            with client:
+                with self.assertRaises(subprocess.TimeoutExpired):
+                    client.wait(0.5)
+                server.clients[0].shutdown(socket.SHUT_WR)
+                self.assertEqual(client.wait(20), 0)
+        with LittleServer("extra-byte") as server:
+            result = run(INTERACTIVE, server.host, server.port, input="")
+        self.assertEqual(result.returncode, 1)
+        self.assertIn("sent bytes that are no answer", result.stderr)
 
     def test_long_lines_and_odd_bytes(self):
         line = re.sub(r"[\n\f$]", "", "".join(map(chr, range(256)))) * 4000  # \f makes \r
         expected = "".join(chr((ord(char) + 1) % 256) for char in line)
         self.assertEqual(self.type(line + "\nbye").stdout,
-                         f"{PROMPT}Server reply : {expected}\n{PROMPT}exiting...\n")
+                         f"{CONNECTED}{PROMPT}Server reply : {expected}\n"
+                         f"{PROMPT}exiting...\n")
+
+    def test_raw(self):
+        """All that the server sends is printed, until it closes after the end of the input."""
+        for text, answer in (("^abc$de^abte$f", "*bcdbcuf"), ("", "*"), ("bye\n^bye", "*czf"),
+                             ("^" + "x" * 1000000, "*" + "y" * 1000000)):
+            with LittleServer("concurrent") as server:
+                result = run(INTERACTIVE, "--raw", server.host, server.port, input=text)
+            self.assertEqual((result.returncode, result.stderr), (0, ""))
+            self.assertEqual(result.stdout, answer)
+
+    def test_raw_when_the_server_closes(self):
+        with LittleServer("early-close") as server:
+            client = subprocess.Popen([INTERACTIVE, "--raw", server.host, str(server.port)],
+                                      stdin=subprocess.PIPE, stdout=subprocess.PIPE,
+                                      stderr=subprocess.PIPE)
+            client.stdin.write(b"^abc$")
+            client.stdin.flush()
+            with client:
+                self.assertEqual(client.wait(20), 1)
+                self.assertIn(b"server: closed the connection", client.stderr.read())
 
     def test_the_end_mark_is_no_text(self):
-        self.assertIn("cannot hold a $", self.type("abc$d\nbye\n").stdout)
+        self.assertIn("cannot contain a $", self.type("abc$d\nbye\n").stdout)
 
-    def test_hears_the_server_close_while_nobody_types(self):
+    def test_notices_that_the_server_closes_while_nobody_types(self):
         with LittleServer("concurrent") as server:
             client = subprocess.Popen([INTERACTIVE, server.host, str(server.port)],
                                       stdin=subprocess.PIPE, stdout=subprocess.PIPE,
                                       stderr=subprocess.PIPE)
-            select.select([client.stdout], [], [], 20)  # the prompt
+            expected = f"{CONNECTED}{PROMPT}".encode()
+            self.assertEqual(client.stdout.read(len(expected)), expected)
         with client:
             self.assertEqual(client.wait(20), 1)
             self.assertIn(b"server: closed the connection", client.stderr.read())
@@ -144,7 +195,8 @@ class Interactive(unittest.TestCase):
             client = subprocess.Popen([INTERACTIVE, server.host, str(server.port)],
                                       stdin=subprocess.DEVNULL, stdout=subprocess.PIPE)
             with client:
-                self.assertIn(b"not greeted us", client.stdout.readline())
+                self.assertIn(b"not greeted us", [client.stdout.readline()
+                                                  for _ in range(3)][2])
                 client.kill()
 
     def test_cannot_connect(self):
@@ -152,16 +204,26 @@ class Interactive(unittest.TestCase):
             place = server.host, server.port
         result = run(INTERACTIVE, *place, input="")
         self.assertEqual((result.returncode, result.stdout, result.stderr),
-                         (1, "", "interactive: cannot connect to %s port %d: "
-                          "Connection refused\n" % place))
+                         (1, "socket created\n", f"interactive: cannot connect to {place[0]} "
+                          f"port {place[1]}: Connection refused\n"))
         result = run(INTERACTIVE, "host.invalid", input="")
         self.assertEqual(result.returncode, 1)
         self.assertIn("cannot connect to host.invalid port 8080: ", result.stderr)
         result = run(INTERACTIVE, "--help")
         self.assertEqual((result.returncode, result.stderr), (0, ""))
         self.assertIn("usage: ", result.stdout)
-        for arguments in ["--what"], ["127.0.0.1", 65536], ["127.0.0.1", "http"], ["a", 1, 2]:
-            self.assertEqual(run(INTERACTIVE, *arguments, input="").returncode, 2)
+        for arguments, message in (
+                (["--what"], "--what: expected --raw or --help"),
+                (["127.0.0.1", 65536], "65536: expected a port from 1 to 65535"),
+                (["127.0.0.1", "+80"], "+80: expected a port from 1 to 65535"),
+                (["127.0.0.1:http"], "http: expected a port from 1 to 65535"),
+                (["127.0.0.1:80", 80], ":80: expected one port"),
+                (["[::1]80"], "80: expected one port"),
+                ([":80"], "HOST: expected a name or an address"),
+                (["a", 1, 2], "2: expected no third argument")):
+            result = run(INTERACTIVE, *arguments, input="")
+            self.assertEqual((result.returncode, result.stdout), (2, ""))
+            self.assertIn(f"interactive: {message}\nusage: ", result.stderr)
 
     def test_started_without_descriptors(self):
         with LittleServer("concurrent") as server:

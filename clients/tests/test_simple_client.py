@@ -13,6 +13,8 @@ import unittest
 from little_server import LittleServer
 
 CLIENT = os.path.join(os.path.dirname(os.path.abspath(__file__)), "..", "simple-client.py")
+sys.path.insert(0, os.path.dirname(CLIENT))
+from demo import simple_client as client  # noqa: E402
 STAMP = r"INFO:\d{4}-\d\d-\d\d \d\d:\d\d:\d\d,\d{3}:"
 
 
@@ -25,15 +27,6 @@ def run_client(*arguments, **options):
 def talk_to(mode, *arguments, **options):
     with LittleServer(mode) as server:
         return run_client("--time-scale", 0.02, *arguments, server.host, server.port, **options)
-
-
-def has_ipv6():
-    try:
-        with socket.socket(socket.AF_INET6) as sock:
-            sock.bind(("::1", 0))
-        return True
-    except OSError:
-        return False
 
 
 class Correct(unittest.TestCase):
@@ -61,16 +54,6 @@ class Correct(unittest.TestCase):
         result = talk_to("concurrent", "-n", 200)
         self.assert_good(result)
         self.assertEqual(result.stdout.count("connected..."), 200)
-
-    def test_names(self):
-        with LittleServer("concurrent") as server:
-            self.assert_good(run_client("--time-scale", 0, "localhost", server.port))
-
-    @unittest.skipUnless(has_ipv6(), "no IPv6 here")
-    def test_ipv6(self):
-        with LittleServer("concurrent", socket.AF_INET6) as server:
-            self.assert_good(run_client("--time-scale", 0, "::1", server.port))
-            self.assert_good(run_client("--time-scale", 0, "[::1]", server.port))
 
     def test_concurrent_server_takes_the_time_of_one_client(self):
         elapsed = float(talk_to("concurrent", "-n", 5, "--time-scale", 0.1).stdout.split()[-1])
@@ -105,6 +88,15 @@ class Json(unittest.TestCase):
                  conn["disconnect"], conn["close"], report["elapsed"]]
         self.assertEqual(times, sorted(times))
 
+    def test_local_ports(self):
+        """They tell the connections apart in what was recorded elsewhere."""
+        with LittleServer("sequential") as server:
+            result = run_client("--time-scale", 0, "-n", 3, "--json", "-",
+                                server.host, server.port)
+        ports = {each["local_port"] for each in json.loads(result.stdout)["connections"]}
+        self.assertEqual(ports, set(server.peer_ports))
+        self.assertEqual(len(ports), 3)
+
     def test_written_when_connections_failed(self):
         report = json.loads(talk_to("reset", "--json", "-").stdout)
         conn = report["connections"][0]
@@ -131,6 +123,18 @@ class Failing(unittest.TestCase):
             sock.bind(("127.0.0.1", 0))
             result = run_client("-n", 3, *sock.getsockname())
         self.assert_fails(result, "Connection refused", connections=3)
+
+    def test_a_thread_that_ends_early(self):
+        """No error was seen, but no success either: the reader dies of another exception."""
+        def die(_connection, _sock):
+            sys.exit()
+        with LittleServer("concurrent") as server:
+            connection, = client.make_connections(1, server.host, server.port, 0, 10)
+            connection.read_answers = die.__get__(connection)
+            self.assertFalse(connection.failures)
+            connection.start()
+            connection.join()
+        self.assertRegex(connection.failure, "^ended while ")
 
     def test_unknown_host(self):
         self.assert_fails(run_client("host.invalid", 80), "connecting to host.invalid")

@@ -1,36 +1,40 @@
 #!/usr/bin/env python3
-"""Sends one long message and counts what comes back; then a byte more.
+"""Sends one long message and counts the bytes that come back; then sends one more byte.
 
 Watch whether the answer stops in the middle. A server that takes an edge-triggered event and
-does not read until EAGAIN leaves the rest where it is until something new arrives, if only one
-byte. Exit status: 0 all came back, 1 it did not, 2 called wrongly.
+does not read until EAGAIN leaves the rest unread until new bytes arrive, even if only one.
+Exit status: 0 all bytes came back, 1 they did not, 2 wrong command line.
 """
 
 import argparse
+import os
 import socket
 import sys
 
+sys.path.insert(0, os.path.join(os.path.dirname(os.path.abspath(__file__)), "../../clients"))
+from lib import address  # noqa: E402
 
-def connect(address):
+
+def connect(host, port):
     try:
-        return socket.create_connection(address, 10)
+        return socket.create_connection((host, port), 10)
     except OSError as error:
-        raise OSError(f"cannot connect to {address[0]} port {address[1]}: "
+        raise OSError(f"cannot connect to {host} port {port}: "
                       f"{error.strerror or error}") from error
 
 
-def receive(sock, owed):
-    """Up to `owed` bytes, until the socket's time limit passes without any."""
-    came = b""
-    while len(came) < owed:
+def receive(sock, expected):
+    """Up to so many bytes, until the socket's time limit passes without any."""
+    received = b""
+    while len(received) < expected:
         try:
-            data = sock.recv(owed - len(came))
+            data = sock.recv(expected - len(received))
         except socket.timeout:
             break
         if not data:
             raise ConnectionError("the server closed the connection")
-        came += data
-    return came
+        received += data
+    return received
 
 
 def main():
@@ -38,31 +42,31 @@ def main():
     add = parser.add_argument
     add("--bytes", type=int, default=10000, metavar="N", help="of the message (default 10000)")
     add("--silence", type=float, default=0.5, metavar="SECONDS",
-        help="how long nothing must come before we give up (default 0.5)")
-    add("host", metavar="HOST")
-    add("port", metavar="PORT", type=int)
+        help="give up after so many seconds without a byte (default 0.5)")
+    address.add_arguments(parser)
     options = parser.parse_args()
-    if not 2 <= options.bytes <= 65536 or not 0 < options.silence <= 3600:
-        parser.error("a message has 2 to 65536 bytes, and silence takes up to 3600 seconds")
-    if not 0 < options.port < 65536:
-        parser.error("a port is a number from 1 to 65535")
+    address.resolve(parser, options)
+    if not 2 <= options.bytes <= 65536:
+        parser.error(f"--bytes {options.bytes}: expected 2 to 65536")
+    if not 0 < options.silence <= 3600:
+        parser.error(f"--silence {options.silence:g}: expected seconds above 0, up to 3600")
 
-    with connect((options.host, options.port)) as sock:
+    with connect(options.host, options.port) as sock:
         if sock.recv(1) != b"*":
             raise ConnectionError("the server does not greet with *")
         sock.settimeout(options.silence)
-        # In one call, and so in one piece: the server learns of it by one event.
+        # One call sends all bytes in one piece, so the server gets one event for them.
         sock.sendall(b"^" + b"a" * (options.bytes - 1))
-        owed = options.bytes - 1    # the ^ is not answered
-        came = receive(sock, owed)
-        print(f"sent {options.bytes} bytes, {len(came)} came back of {owed}", end="")
-        stalled = len(came) < owed
+        expected = options.bytes - 1    # the ^ is not answered
+        received = len(receive(sock, expected))
+        print(f"sent {options.bytes} bytes, {received} came back of {expected}", end="")
+        stalled = received < expected
         print(f", then nothing for {options.silence:g} s" if stalled else "")
         if stalled:
             sock.sendall(b"a")
-            more = receive(sock, owed + 1 - len(came))
-            print(f"sent 1 byte more, {len(more)} came back; still missing: "
-                  f"{owed + 1 - len(came) - len(more)}")
+            more = len(receive(sock, expected + 1 - received))
+            print(f"sent 1 byte more, {more} came back; still missing: "
+                  f"{expected + 1 - received - more}")
     return 1 if stalled else 0
 
 

@@ -20,7 +20,7 @@ static int compare(const void *a, const void *b)
     return (x > y) - (x < y);
 }
 
-/* A small generator of our own, so that a failure is the same on every machine. */
+/* A small generator, so that a failure is the same on every machine. */
 static uint64_t random_bits(uint64_t *state)
 {
     *state ^= *state << 13;

@@ -1,4 +1,4 @@
-/* An alarm wakes its loop: when it is set to, once, and not before. */
+/* An alarm wakes its loop once, when it is due and not earlier. */
 #include "../load_alarm.h"
 
 #include <setjmp.h>
@@ -57,7 +57,7 @@ static void the_last_setting_counts(void **state)
     assert_false(goes_off(a, 40));
 }
 
-static void what_is_past_is_due_at_once(void **state)
+static void a_time_in_the_past_is_due_at_once(void **state)
 {
     struct alarm *a = *state;
 
@@ -88,7 +88,7 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test_setup_teardown(goes_off_in_time, set_up, clear_up),
         cmocka_unit_test_setup_teardown(the_last_setting_counts, set_up, clear_up),
-        cmocka_unit_test_setup_teardown(what_is_past_is_due_at_once, set_up, clear_up),
+        cmocka_unit_test_setup_teardown(a_time_in_the_past_is_due_at_once, set_up, clear_up),
     };
     return cmocka_run_group_tests_name("load_alarm", tests, NULL, NULL);
 }

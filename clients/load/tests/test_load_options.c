@@ -1,4 +1,4 @@
-/* What the command line makes of the options. (What it refuses: test_load_client.py.) */
+/* The options that a command line gives. (test_load_client.py tests the usage errors.) */
 #include "../load_options.h"
 
 #include <getopt.h>
@@ -10,7 +10,7 @@
 
 #include <cmocka.h>
 
-/* Parses "one two three", which it cuts up. */
+/* Parses a line of words, which it cuts in place. */
 static struct load_options parse(char *line)
 {
     struct load_options o;

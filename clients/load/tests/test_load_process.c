@@ -1,4 +1,4 @@
-/* What is said of a process, of one that has done what can be counted. */
+/* The figures of processes that have done something countable. */
 #include "../load_process.h"
 
 #include <pthread.h>
@@ -35,7 +35,7 @@ static void *sleep_for_ever(void *argument)
     return argument;
 }
 
-/* A process that does as it is told, and then sleeps. */
+/* Starts a process that does what the function says, and then sleeps. */
 static pid_t start(void (*act)(void))
 {
     int done[2];
@@ -67,12 +67,12 @@ static void nothing(void)
 {
 }
 
-static void nap_often(void)
+static void sleep_often(void)
 {
-    const struct timespec nap = {.tv_nsec = 100000};
+    const struct timespec pause = {.tv_nsec = 100000};
 
     for (int i = 0; i < 200; i++)
-        nanosleep(&nap, NULL);
+        nanosleep(&pause, NULL);
 }
 
 static void start_thread(void)
@@ -131,9 +131,9 @@ static void memory_threads_and_children_are_counted(void **state)
     assert_in_range(two.resident - large.resident, 8 * MIB, 16 * MIB); /* not what they share */
 }
 
-static void switches_are_told_apart(void **state)
+static void switches_are_counted_by_kind(void **state)
 {
-    struct process_sight sleeper = look_at(nap_often);
+    struct process_sight sleeper = look_at(sleep_often);
 
     (void)state;
     assert_true(sleeper.voluntary >= 200);
@@ -159,7 +159,7 @@ static void burn_a_little(void)
     burn(0.05);
 }
 
-static void cpu_time_is_that_of_all_but_us(void **state)
+static void cpu_time_is_that_of_all_processes_but_this(void **state)
 {
     double before = own_cpu(), seen = process_cpu(getpid());
     pid_t child = start(burn_a_little);
@@ -181,7 +181,7 @@ static void cpu_time_is_that_of_all_but_us(void **state)
     assert_int_equal(status, 0);
 }
 
-/* By the kernel's own account: what it ran, what it waited, both in nanoseconds. */
+/* The kernel's figures: how long it ran, how long it waited, both in nanoseconds. */
 static double own_delay(void)
 {
     FILE *f = fopen("/proc/self/schedstat", "r");
@@ -194,7 +194,7 @@ static double own_delay(void)
     return waited / 1e9;
 }
 
-static void delay_is_what_it_waited(void **state)
+static void delay_is_the_time_it_waited(void **state)
 {
     double before = own_delay(), seen = process_delay(getpid());
 
@@ -202,7 +202,7 @@ static void delay_is_what_it_waited(void **state)
     assert_true(before <= seen && seen <= own_delay());
 }
 
-static void who_is_gone_has_nothing(void **state)
+static void an_ended_process_has_no_figures(void **state)
 {
     struct process_sight sight;
     pid_t pid = start(nothing);
@@ -220,10 +220,10 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(memory_threads_and_children_are_counted),
-        cmocka_unit_test(switches_are_told_apart),
-        cmocka_unit_test(cpu_time_is_that_of_all_but_us),
-        cmocka_unit_test(delay_is_what_it_waited),
-        cmocka_unit_test(who_is_gone_has_nothing),
+        cmocka_unit_test(switches_are_counted_by_kind),
+        cmocka_unit_test(cpu_time_is_that_of_all_processes_but_this),
+        cmocka_unit_test(delay_is_the_time_it_waited),
+        cmocka_unit_test(an_ended_process_has_no_figures),
     };
     return cmocka_run_group_tests_name("load_process", tests, NULL, NULL);
 }

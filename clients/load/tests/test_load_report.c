@@ -1,5 +1,5 @@
-/* The report against figures worked out by hand, letter by letter: of a run in which all went
- * well, of one in which little did, and of a stream. */
+/* The report against figures computed by hand, letter by letter: of a good run, of a bad run,
+ * and of a stream. */
 #include "../load_report.h"
 
 #include <setjmp.h>
@@ -10,7 +10,7 @@
 
 #include <cmocka.h>
 
-/* What a report wrote. */
+/* The text of a report. */
 static char *text;
 static size_t size;
 
@@ -151,13 +151,15 @@ static void a_good_run(void **state)
             "0.2000},\n"
             "  'errors': {'total': 0, 'connect': 0, 'greeting': 0, 'wrong_byte': 0, 'surplus': "
             "0, 'closed': 0, 'reset': 0, 'other': 0, 'first': ''},\n"
+            "  'missing': 0,\n"
+            "  'problem': null,\n"
             "  'status': 0\n"
             "}\n");
     free(latency);
 }
 
-/* By a schedule, interrupted, with connections refused, lost and never greeted, and a client
- * that does little but work. */
+/* An open loop, interrupted, with connections that were refused, lost and not greeted, and with
+ * a busy client. */
 static void a_bad_run(void **state)
 {
     const struct load_options options = {.connections = 10,
@@ -191,9 +193,11 @@ static void a_bad_run(void **state)
         .window = 0.5,
         .client_cpu = 0.35,
         .client_delay = 0.12,
-        .no_server = "it is \"gone\"",
+        .no_server = "it has \"ended\"",
         .first_error = "said \"no\"\t\\",
         .interrupted = true,
+        .missing = 5,
+        .problem = "connections failed",
         .status = 1,
     };
     (void)state;
@@ -202,7 +206,7 @@ static void a_bad_run(void **state)
         &r,
         "[::1]:8080, mode echo, open loop of 1,000 messages a second\n"
         "connections  6 of 10, in 1.25 s; 1 thread, pipeline 1\n"
-        "             2 connections were never greeted: the server did not get round to them\n"
+        "             2 connections were not greeted: the server was busy with others\n"
         "messages     90 in 0.50 s (interrupted): 180 a second, 0.01 MB/s of answers verified\n"
         "                   min      mean       p50       p90       p99     p99.9       max\n"
         "latency        1.00 ms   50.5 ms   50.0 ms   90.0 ms   99.0 ms    100 ms    100 ms\n"
@@ -216,10 +220,12 @@ static void a_bad_run(void **state)
         "CONSISTENT\n"
         "client       3.89 ms CPU per message, 70 % of the time; and for 24 % of it waiting "
         "for a CPU that others used\n"
-        "server       figures skipped: it is \"gone\"\n"
+        "server       figures skipped: it has \"ended\"\n"
         "errors       2 not connected, 1,003 closed by the server (the first: said "
         "\"no\"\t\\)\n"
-        "warning: the client had something to do 94 % of the time: this may be its own\n"
+        "missing      5 messages have no answer although the client waited\n"
+        "problem      connections failed\n"
+        "warning: the client was busy 94 % of the time: the figures may show its own\n"
         "limit and not the server's (try more --threads, or a CPU of its own)\n");
     check_json(
         &r,
@@ -252,6 +258,8 @@ static void a_bad_run(void **state)
         "  'server': null,\n"
         "  'errors': {'total': 1005, 'connect': 2, 'greeting': 0, 'wrong_byte': 0, 'surplus': "
         "0, 'closed': 1003, 'reset': 0, 'other': 0, 'first': 'said \\'no\\'\\u0009\\\\'},\n"
+        "  'missing': 5,\n"
+        "  'problem': 'connections failed',\n"
         "  'status': 1\n"
         "}\n");
     free(latency);
@@ -298,7 +306,7 @@ static void a_stream(void **state)
     free(none);
 }
 
-static void rows_tell_what_was_added(void **state)
+static void rows_show_what_was_added(void **state)
 {
     const struct tally before = {
         .ready = 5, .messages = 100, .bytes = 1000000, .errors = {1, 2}};
@@ -363,7 +371,7 @@ int main(void)
         cmocka_unit_test(a_good_run),
         cmocka_unit_test(a_bad_run),
         cmocka_unit_test(a_stream),
-        cmocka_unit_test(rows_tell_what_was_added),
+        cmocka_unit_test(rows_show_what_was_added),
         cmocka_unit_test(percentiles_halve_the_rest),
     };
     return cmocka_run_group_tests_name("load_report", tests, NULL, NULL);

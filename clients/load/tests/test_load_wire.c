@@ -1,5 +1,5 @@
-/* The wire against the protocol spelled out byte by byte, seen through windows at every kind of
- * position: short messages many to a window, long ones across their seam. */
+/* The wire against the protocol computed byte by byte, in windows at every kind of position:
+ * many short messages in a window, and long ones across their seam. */
 #include "../load_wire.h"
 
 #include <setjmp.h>
@@ -23,7 +23,7 @@ static void walk(const struct wire *w, uint64_t at, unsigned char *out, size_t n
     }
 }
 
-/* What a correct server answers, the slow way. */
+/* The answers of a correct server, computed byte by byte. */
 static size_t serve(const unsigned char *in, size_t n, unsigned char *out)
 {
     bool in_message = false;
@@ -47,9 +47,9 @@ static void check_echo(uint64_t size, size_t n)
     assert_int_equal(wire_answers(&answers, MODE_ECHO, size), 0);
     assert_int_equal(requests.length, size);
     walk(&requests, 0, said, n);
-    size_t owed = serve(said, n, served);
-    walk(&answers, 0, expected, owed);
-    assert_memory_equal(served, expected, owed);
+    size_t answers_size = serve(said, n, served);
+    walk(&answers, 0, expected, answers_size);
+    assert_memory_equal(served, expected, answers_size);
     for (uint64_t end = size; end <= n; end += size)
         assert_true(said[end - size] == '^' && said[end - 1] == '$');
 
@@ -78,14 +78,14 @@ static void raw_answers_are_the_requests(void **state)
     (void)state;
     struct wire requests, answers;
     for (uint64_t size = 1; size < 1000000; size = size * 5 + 1) {
-        unsigned char *said = malloc(2000000), *heard = malloc(2000000);
+        unsigned char *said = malloc(2000000), *received = malloc(2000000);
         wire_requests(&requests, MODE_RAW, size);
         wire_answers(&answers, MODE_RAW, size);
         walk(&requests, 0, said, 2000000);
-        walk(&answers, 0, heard, 2000000);
-        assert_memory_equal(said, heard, 2000000);
+        walk(&answers, 0, received, 2000000);
+        assert_memory_equal(said, received, 2000000);
         free(said);
-        free(heard);
+        free(received);
         wire_free(&requests);
         wire_free(&answers);
     }
@@ -103,7 +103,7 @@ static void redis_pings(void **state)
     wire_free(&w);
 }
 
-/* Chunks lost or doubled must show: no power-of-two distance may look like no distance. */
+/* Lost or doubled chunks must show: bytes at a power-of-two distance must differ. */
 static void displaced_chunks_differ(void **state)
 {
     (void)state;

@@ -1,13 +1,13 @@
-/* toll.c - runs a program all of whose system calls cost more.
+/* slow_syscalls.c - runs a program and makes each of its system calls slower.
  *
- *     toll N PROGRAM [ARGUMENT]...    each call is examined first, by N divisions
- *     toll N                          prints what a call then costs, in nanoseconds
+ *     slow_syscalls N PROGRAM [ARGUMENT]...    each call costs N extra divisions
+ *     slow_syscalls N                          prints what a call then costs, in nanoseconds
  *
- * What a system call costs differs several times over between machines: by the processor, by
- * what is done against attacks on its speculation, by the filters that a container puts before
- * each call. This is such a filter, seccomp(2), one that computes and then allows everything.
- * So one can see which server lives on few calls without finding the machine where it counts:
- * the requests of io_uring are no calls, and pass free of charge. */
+ * The cost of a system call differs several times over between machines. It depends on the
+ * processor, on the protection against speculation attacks, and on the seccomp(2) filters that
+ * a container installs. This program installs such a filter, which computes for a while and
+ * then allows the call. So it shows on any machine how a server depends on the cost of a call.
+ * Requests of io_uring are not system calls, and the filter does not delay them. */
 #include <errno.h>
 #include <linux/filter.h>
 #include <linux/seccomp.h>
@@ -22,9 +22,9 @@
 
 enum { MOST = 4000, CALLS = 200000, FAILED = 1, USAGE = 2 };
 
-/* What is divided is where the call was made: of a filter that looks at its number alone the
- * kernel knows the answer in advance, and does not run it. */
-static void put_up(long divisions)
+/* The filter divides the address of the call. If it looked only at the call's number, the
+ * kernel would know the answer in advance and would not run the filter. */
+static void install_filter(long divisions)
 {
     static struct sock_filter filter[MOST + 3];
     struct sock_fprog program = {.filter = filter};
@@ -40,7 +40,7 @@ static void put_up(long divisions)
     if (prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0) != 0 ||
         syscall(SYS_seccomp, SECCOMP_SET_MODE_FILTER, SECCOMP_FILTER_FLAG_SPEC_ALLOW,
                 &program) != 0) {
-        fprintf(stderr, "toll: this system allows no filter: %s\n", strerror(errno));
+        fprintf(stderr, "slow_syscalls: this system allows no filter: %s\n", strerror(errno));
         exit(FAILED);
     }
 }
@@ -64,15 +64,16 @@ int main(int argc, char **argv)
     long divisions = argc > 1 ? strtol(argv[1], &end, 10) : 0;
 
     if (argc < 2 || end == argv[1] || *end != '\0' || divisions < 0 || divisions > MOST) {
-        fprintf(stderr, "usage: toll N [PROGRAM [ARGUMENT]...], with N from 0 to %d\n", MOST);
+        fprintf(stderr, "usage: slow_syscalls N [PROGRAM [ARGUMENT]...], with N from 0 to %d\n",
+                MOST);
         return USAGE;
     }
-    put_up(divisions);
+    install_filter(divisions);
     if (argc == 2) {
         printf("%.0f\n", nanoseconds_per_call());
         return 0;
     }
     execvp(argv[2], argv + 2);
-    fprintf(stderr, "toll: %s: %s\n", argv[2], strerror(errno));
+    fprintf(stderr, "slow_syscalls: %s: %s\n", argv[2], strerror(errno));
     return FAILED;
 }

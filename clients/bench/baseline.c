@@ -1,7 +1,7 @@
-/* floor.c - the floor under every echo server: the smallest level-triggered epoll loop that
- * sends back what it receives. No protocol, no objects, no back pressure, no care: what it
- * costs is what the kernel costs. The servers' speed is stated as a ratio to it. Like them it
- * takes a port (0: any free one) and prints where it listens. */
+/* baseline.c - the lower bound for every echo server: the smallest level-triggered epoll loop
+ * that sends back what it receives. It has no protocol, no state per client and no back
+ * pressure, so it costs what the kernel costs. The benchmark states the servers' cost as a
+ * multiple of this. Like them it takes a port (0: any free one) and prints where it listens. */
 #include <netinet/in.h>
 #include <netinet/tcp.h>
 #include <stdio.h>
@@ -20,7 +20,7 @@ static int listen_on(const char *port)
     addr.sin_addr.s_addr = htonl(INADDR_LOOPBACK);
     if (bind(fd, (struct sockaddr *)&addr, sizeof addr) || listen(fd, SOMAXCONN) ||
         getsockname(fd, (struct sockaddr *)&addr, &length)) {
-        perror("floor");
+        perror("baseline");
         exit(1);
     }
     printf("Listening on 127.0.0.1:%d\n", ntohs(addr.sin_port));

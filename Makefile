@@ -25,6 +25,9 @@
 ## make bench-check    check what the course says about cost, as ratios
 ## make bench          measure what each server costs: five minutes
 ##                       QUICK=1: under one minute; PEERS=1: Redis too; STEPS=5,6: only these
+## make page           the course as a page with recorded runs, in build/page; needs node
+## make record         record the runs of that page again, in clients/replay/recordings (strace)
+##                       STEPS=5,6/edge: only these servers
 ##
 ## make compile_commands.json   for editors: how each file is compiled; needs bear
 ## make clean          remove everything that was built
@@ -49,7 +52,7 @@ STEP_LIST := $(subst $() ,$(comma),$(WANTED))
 CHOSEN := $(foreach n,$(WANTED),$(filter step$(n)_%,$(DIRECTORIES)))
 STAGES = $(shell sed -n "s/^stages='\(.*\)'/\1/p" common/tools/check-full.sh)
 
-.PHONY: all $(DIRECTORIES) clients tests demo run trace diff check test check-full bench \
+.PHONY: page record all $(DIRECTORIES) clients tests demo run trace diff check test check-full bench \
         bench-check coverage memcheck dockerfile-check fuzz matrix lint format format-check \
         compile_commands.json clean help \
         known-steps all-steps known-stages need-build setup-build setup-check
@@ -140,6 +143,12 @@ bench: known-steps setup-build
 bench-check: all-steps setup-build
 	@$(MAKE) --no-print-directory all
 	@clients/bench/check.py
+
+page:
+	@clients/replay/page.sh
+record: setup-check
+	@$(MAKE) --no-print-directory all
+	@clients/replay/record.py $(if $(ASKED),--only $(subst $() ,$(comma),$(ASKED)))
 
 coverage: all-steps setup-check
 	@common/tools/coverage.py

@@ -4,6 +4,7 @@
 ## make demo           watch the servers of all steps serve the same five clients
 ##                       STEPS=1,2,6: only these steps; VARIANTS=1: their variants as well
 ##                       N=5: how many clients; SCALE=0.2: length of the pauses (1 for a class)
+##                       SVG=FILE: also draw this very run as a picture
 ## make run STEP=6     start one server; STEP=6/edge: a variant; ARGS='--quiet 8080'
 ## make trace STEP=6   the system calls of one server while it serves two clients (strace)
 ## make diff A=5 B=6   what changes from one server to another; B=6/edge: a variant
@@ -87,7 +88,7 @@ demo: known-steps setup-build
 	@$(MAKE) --no-print-directory $(CHOSEN)
 	@clients/demo.py --clients $(or $(N),5) --scale $(or $(SCALE),0.2) \
 	    --steps $(STEP_LIST) \
-	    $(if $(VARIANTS),--variants)
+	    $(if $(VARIANTS),--variants) $(if $(SVG),--svg '$(SVG)')
 
 tests: known-steps $(CHOSEN) clients
 	@for part in common clients $(CHOSEN); do \
@@ -149,6 +150,7 @@ page:
 record: setup-check
 	@$(MAKE) --no-print-directory all
 	@clients/replay/record.py $(if $(ASKED),--only $(subst $() ,$(comma),$(ASKED)))
+	@clients/replay/pictures.py
 
 coverage: all-steps setup-check
 	@common/tools/coverage.py

@@ -16,11 +16,6 @@ const OUT = path.resolve(process.argv[2] || path.join(ROOT, "build/page"));
 const TRACES = process.argv[3] ? path.resolve(process.argv[3]) : path.join(ROOT, "build/strace");
 const SCRIPTS = ["model.js", "view.js", "search.js"];
 
-// A run that README pages show, and what stands beside it.
-const BESIDE = {
-    step2_thread_per_client: "1-five", step5_select: "4-five", step6_epoll: "5-five",
-};
-
 const read = file => fs.readFileSync(path.join(ROOT, file), "utf8");
 const escape = text => text.replace(/[&<>"]/g, c => ({ "&": "&amp;", "<": "&lt;", ">": "&gt;", '"': "&quot;" })[c]);
 
@@ -227,7 +222,7 @@ function main() {
         if (!folder) return page;
         const ids = all.filter(recording => recording.source.startsWith(`${folder}/`) &&
             (part ? recording.source.startsWith(`${folder}/${part}/`) : !recording.source.includes("/demos/"))).map(recording => recording.id);
-        return ids.length ? withStage(page, ids, part ? "" : BESIDE[folder] && "") : page;
+        return ids.length ? withStage(page, ids) : page;
     });
     pages.push(withStage({
         url: "replay.html", file: "", title: "Replay", sections: [{ id: "", title: "Replay", text: "recorded runs side by side" }],

@@ -225,15 +225,16 @@
             [kernel, this.kernelCells] = list(facts, "Kernel", "now-kernel");
             [tasks, this.taskCells] = list(model.names, "Server", "now-tasks");
             this.callLine = element("code", { class: "call-line" });
+            this.caller = element("span", { class: "caller" });
             this.bits = element("p", { class: "bits" });
             return element("div", { class: "now" },
-                element("p", { class: "call-box" }, this.callLine), clients, kernel, this.bits, tasks);
+                element("p", { class: "call-box" }, this.caller, this.callLine), clients, kernel, this.bits, tasks);
         }
 
         codeBox() {
             const { recording } = this;
             this.lines = recording.text.split("\n").map((line, index) =>
-                element("span", { class: "line", "data-line": index + 1 }, line + "\n"));
+                element("span", { class: "line", "data-line": index + 1 }, line || " "));
             this.libraryLine = element("p", { class: "library" });
             this.code = element("pre", { class: "source", tabindex: "0", role: "group", "aria-label": recording.source },
                 element("code", {}, ...this.lines));
@@ -330,6 +331,7 @@
                     this.code.scrollTop = top - this.code.clientHeight / 2;
             }
             setText(this.callLine, latest < 0 ? "no call yet" : model.callText(latest, at));
+            setText(this.caller, latest < 0 ? "" : model.names[model.calls[latest][TASK]]);
             const library = latest >= 0 ? model.library(latest) : null;
             setText(this.libraryLine, library ? `${library[0]}:${library[1]}  ${library[3]}` : "");
         }

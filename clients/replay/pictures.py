@@ -159,7 +159,7 @@ def legend(picture, y, entries):
 CLIENT_WORDS = (("wait", "waits for the greeting"), ("served", "waits for an answer"),
                 ("idle", "idle"))
 SERVER_WORDS = (("asleep", "a call that sleeps"), ("call", "a call that returns at once"),
-                ("alive", "no call: it computes, or waits for a processor"))
+                ("alive", "no call: it computes"))
 
 
 def run(recording):
@@ -315,9 +315,9 @@ def costs(readme):
                          + (" at 900" if "at 900" in row[index] else ""))
             y += ROW
             picture.height = max(picture.height, y)
-    picture.text(8, picture.height + 14, "The length of a bar is the logarithm of the cost. "
-                 + (machine[1].split(": ")[0] + "." if machine else ""), "soft")
-    picture.height += 26
+    picture.text(8, picture.height + 14, "The length of a bar is the logarithm of the cost.", "soft")
+    picture.text(8, picture.height + 30, machine[1].split(": ")[0] + "." if machine else "", "soft")
+    picture.height += 42
     return picture.svg()
 
 
@@ -360,7 +360,7 @@ def signed(svg, made):
     line = escape(f"Recorded on {made['recorded']}, {made['machine']}.")
     return svg.replace(f" {height}\"", f" {height + 16}\"").replace(
         f'height="{height}"', f'height="{height + 16}"').replace(
-        "\n</svg>", f'\n<text class="soft" x="{LEFT}" y="{height + 4}">{line}</text>\n</svg>')
+        "\n</svg>", f'\n<text class="soft" x="{LEFT}" y="{height + 7}">{line}</text>\n</svg>')
 
 
 def outputs():

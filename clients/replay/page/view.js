@@ -63,7 +63,7 @@
                 `${recording.calls.length} calls, ${(recording.elapsed / 1e6).toFixed(2)} s` +
                 (recording.unrecorded ? `, ${(recording.unrecorded / 1e6).toFixed(2)} s without strace.` : ".");
             return element("header", {},
-                element("h3", {}, recording.label),
+                element("h2", {}, recording.label),
                 element("p", { class: "facts" }, facts, " ",
                     element("a", { href: `${this.stage.base}recordings/${recording.id}.strace`, download: "" },
                         "The calls as strace wrote them"),

@@ -7,7 +7,7 @@ cd "$(dirname "$0")"
 for program in node npm; do
     command -v "$program" >/dev/null || {
         echo "skip  page: $program is not installed (Debian: nodejs npm)"
-        test -z "${REQUIRE_ALL:-}"
+        [ "${REQUIRE_ALL:-0}" = 0 ]
         exit
     }
 done

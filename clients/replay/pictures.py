@@ -1,11 +1,12 @@
 #!/usr/bin/env python3
-"""Draws recordings as SVG pictures for the READMEs, and puts these in, between markers.
+"""Draws recordings as SVG pictures for the READMEs, and names the pictures there.
 
     clients/replay/pictures.py              all pictures, and the READMEs' lines about them
     clients/replay/pictures.py --check      is each picture what would be drawn? writes nothing
 
-A README shows the picture NAME in front of `<!-- picture:NAME -->`. The pictures are in the step's folder pictures/. They follow the reader's light or dark
-scheme, and need no colour to be understood. Exit status: 0, or 1 if --check finds a difference.
+A README shows the picture NAME in front of `<!-- picture:NAME -->`. The pictures are in the
+step's folder pictures/. They follow the reader's light or dark scheme, and need no colour to be
+understood. Exit status: 0, or 1 if --check finds a difference.
 """
 
 import argparse
@@ -27,14 +28,16 @@ WIDTH, LEFT, ROW, BAR = 820, 110, 19, 11
 SLEEP = 1000        # microseconds; a call that takes longer has slept
 STYLE = """
 text { font: 11px ui-monospace, Menlo, Consolas, 'DejaVu Sans Mono', monospace; fill: #1c1f23 }
-.soft { fill: #5b636d } .b { font-weight: bold } .e { text-anchor: end } .m { text-anchor: middle }
+.soft { fill: #5b636d } .b { font-weight: bold }
+.e { text-anchor: end } .m { text-anchor: middle }
 .paper { fill: #fdfdfb } .line { stroke: #d0d4d9 } .idle, .alive { fill: #7b838c }
 .wait { stroke: #8a5a00; stroke-width: .7; fill: url(#h) } .h { fill: #8a5a00 }
 .served { fill: #8a5a00 } .asleep { fill: #b9c4d3 } .call { fill: #b04a00 }
 .open { fill: #b9c4d3; stroke: #44536a } .bit { fill: none; stroke: #5b636d }
 .one { fill: #1c1f23; stroke: #1c1f23 } .ink { fill: #fdfdfb }
 @media (prefers-color-scheme: dark) {
-text { fill: #e6e6e3 } .soft { fill: #a5adb6 } .paper { fill: #14171a } .line { stroke: #3a4149 }
+text { fill: #e6e6e3 } .soft { fill: #a5adb6 }
+.paper { fill: #14171a } .line { stroke: #3a4149 }
 .idle, .alive { fill: #8d959e } .wait { stroke: #e5b454 } .h { fill: #e5b454 }
 .served { fill: #e5b454 } .asleep { fill: #46566b } .call { fill: #ff9d57 }
 .open { fill: #46566b; stroke: #a9bbd4 } .bit { stroke: #a5adb6 }
@@ -65,8 +68,8 @@ class Picture:
                 f'{self.height:.0f}" width="{self.width}" role="img">\n'
                 f"<title>{escape(self.title)}</title>\n<style>{STYLE}</style>\n"
                 '<defs><pattern id="h" width="5" height="5" patternUnits="userSpaceOnUse" '
-                'patternTransform="rotate(45)"><rect class="h" width="1.6" height="5"/></pattern>'
-                f'</defs>\n<rect class="paper" width="{self.width}" height="{self.height:.0f}" '
+                'patternTransform="rotate(45)"><rect class="h" width="1.6" height="5"/>'
+                f'</pattern></defs>\n<rect class="paper" width="{self.width}" height="{self.height:.0f}" '
                 'rx="6"/>\n' + "\n".join(self.parts) + "\n</svg>\n")
 
 
@@ -315,8 +318,9 @@ def costs(readme):
                          + (" at 900" if "at 900" in row[index] else ""))
             y += ROW
             picture.height = max(picture.height, y)
-    picture.text(8, picture.height + 14, "The length of a bar is the logarithm of the cost.", "soft")
-    picture.text(8, picture.height + 30, machine[1].split(": ")[0] + "." if machine else "", "soft")
+    for line, words in enumerate(("The length of a bar is the logarithm of the cost.",
+                                  machine[1].split(": ")[0] + "." if machine else "")):
+        picture.text(8, picture.height + 14 + 16 * line, words, "soft")
     picture.height += 42
     return picture.svg()
 

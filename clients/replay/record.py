@@ -4,7 +4,7 @@
     clients/replay/record.py                    all that scenes.py plans, into recordings/
     clients/replay/record.py --only 6,2/pool    only these servers
     clients/replay/record.py --check FILE...    are these recordings faithful?
-    clients/replay/record.py --compare          record again, compare the structure, write nothing
+    clients/replay/record.py --compare          record again and compare the structure
 
 The server runs under strace. It needs no code for this. Exit status: 0 all is well, 1 it is
 not, 2 wrong command line.

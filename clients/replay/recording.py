@@ -10,7 +10,8 @@ Times are whole microseconds since the clients began. These are the fields:
     kinds                           how many calls of each kind
     tasks       [kind, parent, start, end]          threads and processes; end may be null
     clients     {name, connecting, connect, greeting, disconnect, close, failure,
-                 sends [at, bytes, data, answer bytes expected so far], receives [at, bytes, data]}
+                 sends [at, bytes, data, bytes of answers expected so far],
+                 receives [at, bytes, data]}
     places      [file, line, function, text]        lines of source
     calls       [task, start, end, name, text, result, client, place, library place]
                 end and result are null if it did not return; client is -1 for none; the places
@@ -137,7 +138,8 @@ def problems(recording):
     kinds = Counter(call[NAME] for call in calls)
     for kind in sorted({*kinds, *recording["kinds"]}):
         if kinds[kind] != recording["kinds"].get(kind, 0):
-            found.append(f"{kinds[kind]} calls of {kind}: expected {recording['kinds'].get(kind)}")
+            found.append(f"{kinds[kind]} calls of {kind}: "
+                         f"expected {recording['kinds'].get(kind)}")
     if follows_bytes(recording):
         found += _byte_problems(recording)
         found += _queue_problems(recording)
@@ -146,16 +148,19 @@ def problems(recording):
         found += _count_problems(recording)
     last = max((client["close"] or 0 for client in clients), default=0)
     if abs(last - recording["elapsed"]) > 20000:
-        found.append(f"the clients took {recording['elapsed']} us, the last one closed at {last}")
+        found.append(f"the clients took {recording['elapsed']} us, "
+                     f"the last one closed at {last}")
     if follows_bytes(recording):
         for number, client in enumerate(clients):
             closed = [call[START] for call in calls
                       if call[CLIENT] == number and call[NAME] in ("close", "shutdown")]
-            if client["failure"] is None and not closed and not _is_wrong_on_purpose(recording):
+            if (client["failure"] is None and not closed
+                    and not _is_wrong_on_purpose(recording)):
                 found.append(f"{client['name']}: the server never closed it")
             elif closed and client["close"] and client["close"] < min(closed) - SLACK \
                     and recording["scene"] != "edge":
-                found.append(f"{client['name']} closed at {client['close']}, before the server")
+                found.append(f"{client['name']} closed at {client['close']}, "
+                             "before the server")
     return found
 
 

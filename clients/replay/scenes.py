@@ -107,7 +107,8 @@ class Actor(threading.Thread):
 
     def __init__(self, number, actions, address, epoch):
         super().__init__(daemon=True)
-        self.name, self.actions, self.address, self.epoch = f"conn{number}", actions, address, epoch
+        self.name, self.actions = f"conn{number}", actions
+        self.address, self.epoch = address, epoch
         self.sock, self.expected, self.received = None, 0, 0
         self.report = dict.fromkeys(("failure", "local_port", "connect", "greeting",
                                      "disconnect", "close"))

@@ -89,9 +89,8 @@
             if (!passed(client.connect)) return "connecting";
             if (client.greeting !== null && !passed(client.greeting) || client.greeting === null &&
                 this.expectsGreeting()) return "waiting for the greeting";
-            if (passed(client.disconnect)) return "waiting for the close";
-            return this.expected(number, at) > this.received(number, at) ?
-                "waiting for an answer" : "idle";
+            if (this.expected(number, at) > this.received(number, at)) return "waiting for an answer";
+            return passed(client.disconnect) ? "waiting for the close" : "idle";
         }
 
         expectsGreeting() { return this.clients.some(client => client.greeting !== null); }

@@ -6,8 +6,10 @@
     const { Model, ClockAxis, CallAxis, nextStep, previousStep } = Replay;
     const { TASK, START, END, NAME, RESULT, CLIENT, SLEEP } = Replay;
     const SVG = "http://www.w3.org/2000/svg";
-    const ROW = 20, BAR = 12, TOP = 22;
-    const STEP_WIDTH = 12;      // of a moment on the axis by calls
+    // Pixels, at the size of text that the reader has
+    const UNIT = root.document ? parseFloat(getComputedStyle(document.documentElement).fontSize) / 16 : 1;
+    const ROW = 20 * UNIT, BAR = 12 * UNIT, TOP = 22 * UNIT;
+    const STEP_WIDTH = 12 * UNIT;   // of a moment on the axis by calls
     const SPEEDS = [["slow", 0.05, 1], ["normal", 0.25, 4], ["fast", 1, 16]];
     const still = () => root.matchMedia("(prefers-reduced-motion: reduce)").matches;
 
@@ -116,7 +118,7 @@
             for (const [time, , name] of this.recording.signals)
                 if (name === "SIGTERM")
                     parts.push(shape("line", { class: "signal", x1: x(time), x2: x(time), y1: TOP - 6, y2: this.height }),
-                        shape("text", { class: "tick", x: Math.min(x(time), this.width - 40) - 2, y: TOP - 12, "text-anchor": "end" }, "SIGTERM"));
+                        shape("text", { class: "tick", x: Math.min(x(time), this.width - 40) - 2, y: 10 * UNIT, "text-anchor": "end" }, "SIGTERM"));
             this.cursor = shape("line", { class: "cursor", x1: 0, x2: 0, y1: 0, y2: this.height });
             parts.push(this.cursor);
             this.svg.setAttribute("width", this.width);
@@ -131,17 +133,17 @@
             const span = axis.end - axis.start;
             if (axis instanceof CallAxis) {
                 for (let i = 0; i < axis.times.length; i += 20)
-                    parts.push(shape("text", { class: "tick", x: this.x(axis.times[i]), y: 10 }, (axis.times[i] / 1e6).toFixed(3)));
+                    parts.push(shape("text", { class: "tick", x: this.x(axis.times[i]), y: 10 * UNIT }, (axis.times[i] / 1e6).toFixed(3)));
                 return parts;
             }
             const fits = Math.max(2, this.width / 90);
             const step = [1e4, 2e4, 5e4, 1e5, 2e5, 5e5, 1e6, 2e6, 5e6].find(each => span / each <= fits) || 1e7;
             for (let time = Math.ceil(axis.start / step) * step; time <= axis.end; time += step) {
                 const at = this.x(time);
-                parts.push(shape("line", { class: "row", x1: at, x2: at, y1: 14, y2: this.height }));
+                parts.push(shape("line", { class: "row", x1: at, x2: at, y1: 14 * UNIT, y2: this.height }));
                 if (at < this.width - 34 && !this.recording.signals.some(([when, , name]) =>
                     name === "SIGTERM" && at > this.x(when) - 80))
-                    parts.push(shape("text", { class: "tick", x: at, y: 10 }, `${time / 1e6} s`));
+                    parts.push(shape("text", { class: "tick", x: at, y: 10 * UNIT }, `${time / 1e6} s`));
             }
             return parts;
         }
@@ -182,8 +184,8 @@
                 const word = call[RESULT] === null ? "never returned" : `= ${call[RESULT]}`;
                 this.bar(row, call[START], until, slept ? "asleep" : "call", `${call[NAME]} ${word}`, parts);
                 const room = this.x(until) - this.x(call[START]);
-                if (room > call[NAME].length * 6.2 + 6)
-                    parts.push(shape("text", { class: "in-bar", x: this.x(call[START]) + 3, y: row.y + ROW - 6.5 }, call[NAME]));
+                if (room > (call[NAME].length * 6.2 + 6) * UNIT)
+                    parts.push(shape("text", { class: "in-bar", x: this.x(call[START]) + 3, y: row.y + ROW - 6.5 * UNIT }, call[NAME]));
             }
         }
 

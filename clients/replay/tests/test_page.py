@@ -1,7 +1,7 @@
 """The page says what the recordings say, and anybody can use it.
 
 Builds the page into a temporary folder and opens it in headless Chromium. SCREENSHOTS=FOLDER
-keeps a picture of each step there. SEED=N repeats the choice of moments.
+keeps a picture of each step there. MOMENTS=N are compared (50), which SEED=N chooses again.
 """
 
 import json
@@ -15,10 +15,11 @@ import sys
 import tempfile
 import unittest
 
+REQUIRED = os.environ.get("REQUIRE_ALL", "0") not in ("", "0")
 HERE = pathlib.Path(__file__).resolve().parent
 REPLAY, ROOT = HERE.parent, HERE.parents[2]
 CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser")
-MOMENTS = 50
+MOMENTS = int(os.environ.get("MOMENTS") or 50)
 SEED = int(os.environ.get("SEED") or random.randrange(1 << 30))
 
 
@@ -74,11 +75,11 @@ class Reading:
             return "connecting" if was("connecting") else "not started"
         if greets and not was("greeting"):
             return "waiting for the greeting"
-        if was("disconnect"):
-            return "waiting for the close"
         expected = max([send[3] for send in client["sends"] if send[0] <= at], default=0)
         got = sum(each[1] for each in client["receives"] if each[0] <= at)
-        return "waiting for an answer" if got < expected else "idle"
+        if got < expected:
+            return "waiting for an answer"
+        return "waiting for the close" if was("disconnect") else "idle"
 
     def queue(self):
         waiting = []
@@ -110,7 +111,7 @@ class Reading:
         for call in self.made["calls"]:
             if not self.returned(call) or call[5] != "0":
                 continue
-            found = re.match(r"epoll_ctl\(\d+, EPOLL_CTL_(ADD|MOD|DEL), (\d+)(?:, \{events=([^,]*))?",
+            found = re.match(r"epoll_ctl\(\d+, EPOLL_CTL_(\w+), (\d+)(?:, \{events=([^,]*))?",
                              call[4])
             if found and found[1] == "DEL":
                 held.pop(int(found[2]), None)
@@ -129,7 +130,7 @@ class Reading:
         return None     # checked by a pattern
 
 
-@unittest.skipIf(absent() and not os.environ.get("REQUIRE_ALL"), absent())
+@unittest.skipIf(absent() and not REQUIRED, absent())
 class Page(unittest.TestCase):
     @classmethod
     def setUpClass(cls):
@@ -152,7 +153,8 @@ class Page(unittest.TestCase):
         if shots:
             pathlib.Path(shots).mkdir(parents=True, exist_ok=True)
         done = subprocess.run(
-            ["node", str(HERE / "browser.js"), CHROMIUM, str(cls.page), cls.folder + "/profile"],
+            ["node", str(HERE / "browser.js"), CHROMIUM, str(cls.page),
+             cls.folder + "/profile"],
             input=json.dumps({"moments": cls.moments, "screenshots": shots}),
             stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, check=False, timeout=300)
         if done.returncode:
@@ -238,7 +240,7 @@ class Page(unittest.TestCase):
                                 f"{file.relative_to(self.page)}: {link}")
 
 
-@unittest.skipIf(not shutil.which("node") and not os.environ.get("REQUIRE_ALL"),
+@unittest.skipIf(not shutil.which("node") and not REQUIRED,
                  "node is not installed")
 class Scripts(unittest.TestCase):
     def test_the_scripts(self):

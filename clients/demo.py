@@ -12,7 +12,6 @@ Exit status: 0 if every server answered correctly and stopped when asked to, 1 i
 import argparse
 import collections
 import errno
-import glob
 import importlib.util
 import itertools
 import json
@@ -21,12 +20,14 @@ import os
 import re
 import signal
 import statistics
-import subprocess
 import sys
 import tempfile
 import textwrap
-import threading
 import time
+
+from lib import reports, tree
+from lib.processes import OUTPUT_LIMIT, POLL, Process, Trouble, end_all
+from lib.servers import HEAD, LISTENING
 
 HERE = os.path.dirname(os.path.abspath(__file__))
 START_SECONDS = 10
@@ -47,10 +48,6 @@ def load_simple_client():
 
 
 simple_client = load_simple_client()
-
-
-class Trouble(Exception):
-    """A server did not do what it should."""
 
 
 class Interrupt:
@@ -78,28 +75,10 @@ Step = collections.namedtuple("Step", "label program source")
 
 def find_steps(root, numbers, variants):
     """The servers under root in the order of the course, each step's variants behind it."""
-    steps = []
-    for name in os.listdir(root):
-        match = re.fullmatch(r"step(\d+)_\w+", name)
-        number = int(match[1]) if match else None
-        if match and (not numbers or number in numbers):
-            folder = os.path.join(root, name)
-            steps.append((number, Step(str(number), os.path.join(folder, "server"),
-                                       os.path.join(folder, "server.c"))))
-            if variants:
-                steps += ((number, variant) for variant in find_variants(folder, number))
-    return [step for _, step in sorted(steps)]
-
-
-def find_variants(folder, number):
-    """The variants that are built. Some of them are server.c linked with other objects."""
-    for program in glob.glob(os.path.join(folder, "build", "variants", "*")):
-        name = os.path.basename(program)
-        if "." not in name and os.path.isfile(program) and os.access(program, os.X_OK):
-            source = os.path.join(folder, "variants", f"{name}.c")
-            if not os.path.exists(source):
-                source = os.path.join(folder, "server.c")
-            yield Step(f"{number}/{name}", program, source)
+    os.listdir(root)    # raises an error if there is no such folder
+    return [Step(f"{each.step}/{each.variant}" if each.variant else str(each.step),
+                 str(each.path), str(each.source))
+            for each in tree.servers(root, numbers) if variants or not each.variant]
 
 
 def read_heading(step):
@@ -117,38 +96,29 @@ def read_heading(step):
 
 # One server.
 
-class Server:
-    """A server in a process group of its own, and the last lines of its output."""
+class Server(Process):
+    """A server, with all that it starts. Every wait also ends when a signal asks us to stop."""
 
     def __init__(self, program, stats):
-        self.tail = collections.deque(maxlen=5)
         self.address = None
         try:
-            self.process = subprocess.Popen(
-                [program, "--stats", stats, "0"], start_new_session=True,
-                stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.STDOUT)
+            super().__init__([program, "--stats", stats, "0"])
         except OSError as error:
             raise Trouble(f"cannot start {program}: {error.strerror}") from error
-        self.reader = threading.Thread(target=self.read_output, daemon=True)
-        self.reader.start()
-
-    def read_output(self):
-        """Read all output to the end: a full pipe would stop the server."""
-        for line in self.process.stdout:
-            line = line.decode("utf-8", "replace").rstrip()
-            self.tail.append("".join(char if char.isprintable() else " " for char in line))
-            match = re.match(r"Listening on \[?(.+?)\]?:(\d+)$", line)
-            if match and not self.address:
-                self.address = match[1], int(match[2])
 
     def wait_until_listening(self):
         deadline = time.monotonic() + START_SECONDS
-        while not self.address and not Interrupt.signal:
-            if self.process.poll() is not None:
+        while not Interrupt.signal:
+            ended = self.poll() is not None     # asked first: the line may come just before
+            found = LISTENING.search(self.output(HEAD))
+            if found:
+                self.address = found[1], int(found[2])
+                return
+            if ended:
                 raise Trouble(f"the server {self.how_it_ended()} before it listened")
             if time.monotonic() > deadline:
                 raise Trouble(f"the server did not say where it listens in {START_SECONDS} s")
-            time.sleep(0.002)
+            time.sleep(POLL)
 
     def stop(self, dying_seconds):
         """Stop the server, by force if necessary.
@@ -156,29 +126,20 @@ class Server:
         It is trouble if force is necessary, if the server exits with an error, or if it ends by
         itself within dying_seconds: its clients notice a crash before its parent does.
         """
-        died = True
-        try:
-            self.process.wait(dying_seconds)
-        except subprocess.TimeoutExpired:
-            died = False
-        try:
-            self.process.terminate()
-            self.process.wait(STOP_SECONDS)
-        except subprocess.TimeoutExpired:
+        died = self.wait(dying_seconds) is not None
+        self.send_signal(signal.SIGTERM)
+        stopped = self.wait(STOP_SECONDS) is not None
+        self.end()
+        if not stopped:
             raise Trouble(f"the server did not stop within {STOP_SECONDS} s of SIGTERM")
-        finally:
-            try:
-                os.killpg(self.process.pid, signal.SIGKILL)
-            except (ProcessLookupError, PermissionError):
-                pass  # the whole group has ended
-            self.process.wait()
-            self.reader.join(1)
-        if died or self.process.returncode:
+        if died or self.poll():
             raise Trouble(f"the server {self.how_it_ended()} "
                           + ("in mid-run" if died else "when it was asked to stop"))
 
     def how_it_ended(self):
-        status = self.process.returncode
+        status = self.poll()
+        if self.flooded:
+            return f"printed more than {OUTPUT_LIMIT >> 20} MiB"
         if status < 0:
             return f"was killed by signal {-status} ({signal.strsignal(-status)})"
         return f"exited with status {status}"
@@ -236,7 +197,8 @@ class Run:
             if server.address:
                 self.troubles.append(str(trouble))
         if self.troubles:
-            self.last_words = list(server.tail)
+            self.last_words = reports.lines(server.output())[-5:]
+        server.output_file.close()
 
     def read_stats(self, path):
         try:
@@ -695,4 +657,6 @@ if __name__ == "__main__":
         if error.errno not in (errno.EPIPE, errno.EIO):  # a closed pipe, a closed terminal
             raise
         status = 128 + Interrupt.signal if Interrupt.signal else 1
+    finally:
+        end_all()
     os._exit(status)

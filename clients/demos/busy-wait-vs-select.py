@@ -78,7 +78,7 @@ def main():
 
     print(f"{options.pieces} pieces of 1000 bytes, one every {options.gap_ms} ms:\n")
     print(f"{'':10} {'bytes':>8} {'elapsed':>9} {'CPU time':>9} {'recv calls':>11} "
-          f"{'in vain':>9} {'select calls':>13}")
+          f"{'EAGAIN':>9} {'select calls':>13}")
     results = {}
     for name, wait in (("busy loop", do_not_wait), ("select", wait_with_select)):
         result = results[name] = measure(wait, options.pieces, options.gap_ms / 1000)

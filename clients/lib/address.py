@@ -31,7 +31,7 @@ def parse(host, port=None):
 
 
 def resolve(parser, options):
-    """Put host and port in the place of what add_arguments found, or end with a usage error."""
+    """Set options.host and options.port to the parsed address, or end with a usage error."""
     try:
         options.host, options.port = parse(options.host, options.port)
     except ValueError as error:

@@ -69,8 +69,8 @@ class Picture:
                 f"<title>{escape(self.title)}</title>\n<style>{STYLE}</style>\n"
                 '<defs><pattern id="h" width="5" height="5" patternUnits="userSpaceOnUse" '
                 'patternTransform="rotate(45)"><rect class="h" width="1.6" height="5"/>'
-                f'</pattern></defs>\n<rect class="paper" width="{self.width}" height="{self.height:.0f}" '
-                'rx="6"/>\n' + "\n".join(self.parts) + "\n</svg>\n")
+                '</pattern></defs>\n'
+                f'<rect class="paper" width="{self.width}" height="{self.height:.0f}" rx="6"/>\n' + "\n".join(self.parts) + "\n</svg>\n")
 
 
 class Axis:
@@ -351,7 +351,7 @@ def folder_of(step):
 
 def line_for(name, readme):
     if name == "costs":
-        return "![What an idle connection costs in each server](clients/replay/pictures/costs.svg)"
+        return "![What an idle connection costs](clients/replay/pictures/costs.svg)"
     _, _, step, words = PICTURES[name]
     path = folder_of(step) / "pictures" / f"{name}.svg"
     target = os.path.relpath(path, readme.parent)

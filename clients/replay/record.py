@@ -370,8 +370,8 @@ def main():
         if options.trace:
             options.trace.mkdir(parents=True, exist_ok=True)
             (options.trace / f"{target.stem}.strace").write_text(text, encoding="utf-8")
-        print(f"{target.name:<40} {len(made['calls']):4} calls  {target.stat().st_size:7} bytes",
-              flush=True)
+        size = target.stat().st_size
+        print(f"{target.name:<44} {len(made['calls']):4} calls {size:6} bytes", flush=True)
     return status
 
 

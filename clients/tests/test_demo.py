@@ -41,10 +41,10 @@ class Course:
     def __exit__(self, *_):
         self.folder.cleanup()
 
-    def add_server(self, path, mode):
+    def add_server(self, path, mode, before=""):
         os.makedirs(os.path.dirname(path), exist_ok=True)
         with open(path, "w") as file:
-            file.write(f'#!/bin/sh\necho $$ >> {self.root}/pids\n'
+            file.write(f'#!/bin/sh\necho $$ >> {self.root}/pids\n{before}\n'
                        f'exec {sys.executable} {TESTS}/little_server.py {mode} "$@"\n')
         os.chmod(path, 0o755)
 
@@ -204,6 +204,29 @@ class Troubles(unittest.TestCase):
         self.assertNotIn("FAILED", parts[7])
         self.assertEqual(len(re.findall(r"^  \d +model .* FAILED ", parts[8], re.M)), 7)
         self.assertIn("Steps 1, 2, 3, 4, 5, 6 and 7 FAILED", parts[8])
+
+    def test_a_server_that_prints_without_end(self):
+        with Course("concurrent") as course:
+            course.add_server(os.path.join(course.root, "step1_concurrent", "server"),
+                              "concurrent", "exec yes")
+            result = course.run()
+            self.assertFalse(any(map(is_running, course.pids())))
+        self.assertEqual((result.returncode, result.stderr), (1, ""))
+        self.assertIn("FAILED: the server printed more than 32 MiB before it listened",
+                      result.stdout)
+        self.assertLess(len(result.stdout), 5000)
+
+    def test_what_a_server_starts_is_ended(self):
+        with Course("concurrent") as course:
+            pids = f"{course.root}/pids"
+            course.add_server(os.path.join(course.root, "step1_concurrent", "server"),
+                              "concurrent", "setsid sh -c 'echo $$ >> \"$0\"; exec sleep 100' "
+                              f"{pids} &\n"
+                              f"until [ $(wc -l < {pids}) = 2 ]; do sleep 0.01; done")
+            result = course.run()
+            self.assertEqual((result.returncode, result.stderr), (0, ""))
+            self.assertEqual(len(course.pids()), 2)
+            self.assertFalse(any(map(is_running, course.pids())))
 
     def test_not_built(self):
         with Course("concurrent", "concurrent") as course:

@@ -36,7 +36,7 @@ class BusyWaitVsSelect(unittest.TestCase):
             self.assertGreaterEqual(elapsed, 0.18)
         self.assertGreater(busy[2], 4 * asleep[2])       # CPU
         self.assertGreater(busy[3], 100 * asleep[3])     # recv calls
-        self.assertGreater(busy[4], 0.9 * busy[3])       # in vain
+        self.assertGreater(busy[4], 0.9 * busy[3])       # EAGAIN
         self.assertEqual(asleep[3], asleep[5])
         self.assertLessEqual(asleep[3], 11)
 

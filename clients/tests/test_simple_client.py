@@ -197,7 +197,7 @@ class Surroundings(unittest.TestCase):
 
     def test_interrupt(self):
         with LittleServer("silent") as server:
-            client = subprocess.Popen(      # who runs us in the background may ignore SIGINT
+            client = subprocess.Popen(  # a background job may ignore SIGINT
                 [sys.executable, CLIENT, "--json", "-", "-n", "2",
                  server.host, str(server.port)],
                 stdout=subprocess.PIPE, stderr=subprocess.PIPE,

@@ -1,4 +1,4 @@
-"""The lesson of step 1: one client at a time, whatever that one does."""
+"""The lesson of step 1: one client at a time, even if that client is idle."""
 
 from check_server import case
 
@@ -7,14 +7,14 @@ from check_server import case
 def second_client_waits(t):
     with t.server() as s:
         first = s.connect().greeting()
-        second = s.connect().send(b"^abc$")     # the kernel takes both, the server neither
+        second = s.connect().send(b"^abc$")     # the kernel connects both
         second.expect_silence(0.3)
         first.send(b"^a$").expect(b"b")
         first.close()
         second.greeting().expect(b"bcd")
 
 
-@case("those who wait are served in the order they came")
+@case("waiting clients are served in the order in which they connected")
 def first_come_first_served(t):
     with t.server() as s:
         clients = [s.connect() for _ in range(4)]

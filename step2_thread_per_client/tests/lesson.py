@@ -1,4 +1,4 @@
-"""The lesson of step 2: the scheduler serves everybody, at the price of a thread for each."""
+"""The lesson of step 2: the scheduler serves all clients, and each costs a thread."""
 
 import json
 import os
@@ -8,23 +8,23 @@ import tempfile
 from check_server import case, proc
 
 
-@case("it has a thread for each client and one more, and none is left when they have gone",
+@case("it has a thread for each client and one more; each thread ends with its client",
       needs="linux", clients=50)
 def a_thread_for_each_client(t):
     with t.server() as s:
         if s.sanitized():
             t.skip("a sanitizer has threads of its own")
-        t.check(s.threads() == 1, "%d threads without a client" % s.threads())
+        t.check(s.threads() == 1, f"{s.threads()} threads without a client")
         for count in 1, 10, 50:
             clients = s.crowd(count)
             t.check(s.threads() == count + 1,
-                    "%d threads for %d clients" % (s.threads(), count))
+                    f"{s.threads()} threads for {count} clients")
             for client in clients:
                 client.close()
             t.check(s.eventually(lambda: s.threads() == 1), "threads are left behind")
 
 
-@case("its stacks are small: a silent client reserves well under a MiB of addresses",
+@case("its stacks are small: an idle client reserves less than a MiB of addresses",
       needs="linux", clients=100)
 def small_stacks(t):
     with t.server() as s:
@@ -33,11 +33,11 @@ def small_stacks(t):
         clients, before = s.crowd(1), proc.virtual_bytes(s.pid)
         clients += s.crowd(100)
         each = (proc.virtual_bytes(s.pid) - before) / 100
-        t.check(each < 1 << 20, "%d KiB reserved for a client" % (each / 1024))
+        t.check(each < 1 << 20, f"{each / 1024:.0f} KiB reserved for a client")
 
 
-@case("its report counts what the threads that still run have done so far")
-def living_threads_are_counted(t):
+@case("its report includes the counters of threads that still run")
+def running_threads_are_counted(t):
     with tempfile.TemporaryDirectory() as folder:
         path = os.path.join(folder, "stats.json")
 
@@ -53,4 +53,4 @@ def living_threads_are_counted(t):
             cost = s.eventually(report)
             for key, wanted in (("bytes_in", 15), ("threads_created", 3), ("threads_max", 4)):
                 t.check(cost and cost[key] == wanted,
-                        "%s should be %d: %r" % (key, wanted, cost))
+                        f"{key} should be {wanted}: {cost!r}")

@@ -1,4 +1,4 @@
-"""The lesson of fork: a process for each client, and each must be buried."""
+"""The lesson of fork: a process for each client, and each must be reaped."""
 
 import os
 import signal
@@ -12,7 +12,7 @@ def children(pid):
     found = {}
     for entry in os.listdir("/proc"):
         try:
-            with open("/proc/%s/stat" % entry, encoding="utf-8", errors="replace") as stat:
+            with open(f"/proc/{entry}/stat", encoding="utf-8", errors="replace") as stat:
                 state, parent = stat.read().rpartition(")")[2].split()[:2]
         except OSError:
             continue
@@ -21,21 +21,22 @@ def children(pid):
     return found
 
 
-@case("it has a process for each client, and no zombie when they have gone", needs="linux",
+@case("it has a process for each client, and no zombie after they have left", needs="linux",
       clients=50)
 def a_process_for_each_client(t):
     with t.server() as s:
         for count in 1, 10, 50:
             clients = s.crowd(count)
             t.check(len(children(s.pid)) == count,
-                    "%d processes for %d clients" % (len(children(s.pid)), count))
+                    f"{len(children(s.pid))} processes for {count} clients")
             for client in clients:
                 client.close()
             t.check(s.eventually(lambda: not children(s.pid)),
-                    "left behind: %s" % children(s.pid))
+                    f"left behind: {children(s.pid)}")
 
 
-@case("it buries them though whoever started it had SIGCHLD blocked", needs="linux", clients=50)
+@case("it reaps children even if it was started with SIGCHLD blocked", needs="linux",
+      clients=50)
 def blocked_sigchld(t):
     before = signal.pthread_sigmask(signal.SIG_BLOCK, [signal.SIGCHLD])
     try:
@@ -43,26 +44,26 @@ def blocked_sigchld(t):
             for client in s.crowd(50):
                 client.close()
             t.check(s.eventually(lambda: not children(s.pid)),
-                    "left behind: %s" % children(s.pid))
+                    f"left behind: {children(s.pid)}")
     finally:
         signal.pthread_sigmask(signal.SIG_SETMASK, before)
 
 
-@case("a process has the descriptor of its own client and of nobody else", needs="linux",
+@case("a process has the descriptor of its own client and no other", needs="linux",
       clients=20)
 def no_descriptor_leaks(t):
     with t.server() as s:
         clients = s.crowd(20)
         for pid in children(s.pid):
-            folder = "/proc/%d/fd" % pid
+            folder = f"/proc/{pid}/fd"
             sockets = [fd for fd in os.listdir(folder)
                        if os.readlink(os.path.join(folder, fd)).startswith("socket:")]
-            t.check(len(sockets) == 1, "process %d has %d sockets" % (pid, len(sockets)))
+            t.check(len(sockets) == 1, f"process {pid} has {len(sockets)} sockets")
         clients[0].close()
         clients[-1].send(b"^abc").expect(b"bcd")
 
 
-@case("a process that is killed takes its own client along and nobody else", needs="linux")
+@case("a process that is killed disconnects its own client and no other", needs="linux")
 def only_one_dies(t):
     with t.server() as s:
         first = s.connect().greeting()
@@ -85,16 +86,16 @@ def second_interrupt_at_once(t):
                 pass
             if s.alive():
                 s.process.send_signal(signal.SIGINT)
-            t.check(s.wait(2 * t.slow).status == 0, s.describe())     # and sees who is left
+            t.check(s.wait(2 * t.slow).status == 0, s.describe())   # also finds any left
 
 
-@case("told to stop it stops all its processes, one that was stopped (SIGSTOP) too",
+@case("at a stop it ends all its processes, also one that is suspended (SIGSTOP)",
       needs="linux", clients=150)
 def all_stop(t):
     with t.server() as s:
-        s.crowd(150)    # more than its first list of them has room for
+        s.crowd(150)    # more than its list of children has room for at first
         started = children(s.pid)
         os.kill(min(started), signal.SIGSTOP)
         s.stop()
-        left = [pid for pid in started if os.path.exists("/proc/%d" % pid)]
-        t.check(not left, "left behind: %s" % left)
+        left = [pid for pid in started if os.path.exists(f"/proc/{pid}")]
+        t.check(not left, f"left behind: {left}")

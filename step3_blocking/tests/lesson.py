@@ -1,4 +1,4 @@
-"""The lesson of step 3: a blocking call sleeps, costs nothing, and excludes everybody else."""
+"""The lesson of step 3: a blocking call sleeps, costs nothing, and blocks all other clients."""
 
 import re
 
@@ -18,7 +18,7 @@ def second_client_waits(t):
         second.greeting().expect(b"bcd")
 
 
-@case("it says of each recv how long it slept, and how little CPU it used meanwhile")
+@case("it reports for each recv how long it slept and how little CPU it used")
 def recv_is_narrated(t):
     with t.server() as s:
         client = s.connect().greeting()
@@ -26,13 +26,13 @@ def recv_is_narrated(t):
         t.pause(NAP)
         client.send(b"^abcde$").expect(b"bcdef")
         slept, cpu = map(float, s.wait_log(RECV).groups())
-        t.check(slept >= 1000 * NAP * 0.9, "it says it slept for %g ms" % slept)
-        t.check(cpu < slept / 4, "it used %g ms of CPU in %g ms" % (cpu, slept))
+        t.check(slept >= 1000 * NAP * 0.9, f"it says it slept for {slept:g} ms")
+        t.check(cpu < slept / 4, f"it used {cpu:g} ms of CPU in {slept:g} ms")
         client.finish()
         s.wait_log(r"^recv returned 0: peer disconnected$")
         s.wait_log(r"^asleep in recv for [\d.]+ ms, using [\d.]+ ms CPU$")
         narrated = len(re.findall(r"^Calling recv", s.log_text(), re.MULTILINE))
-        t.check(narrated == 2, "two recv calls, but it told of %d" % narrated)
+        t.check(narrated == 2, f"two recv calls, but it reported {narrated}")
 
 
 @case("--once: it ends after the first client, with status 0")
@@ -40,10 +40,10 @@ def once(t):
     with t.server("--once") as s:
         s.serves()
         status, _ = s.wait()
-        t.check(status == 0, "it ended with status %s" % status)
+        t.check(status == 0, f"it ended with status {status}")
 
 
-@case("--quiet: it does not tell of each recv")
+@case("--quiet: it does not report each recv")
 def quiet_about_recv(t):
     with t.server("--quiet") as s:
         s.serves()

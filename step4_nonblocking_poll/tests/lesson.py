@@ -1,4 +1,4 @@
-"""The lesson of step 4: asking everybody all the time costs calls, or time, or both."""
+"""The lesson of step 4: asking every client all the time costs calls, or time, or both."""
 
 import time
 
@@ -6,27 +6,27 @@ import check_server.fair_accept   # noqa: F401  a case for this server, too
 from check_server import case
 from check_server.protocol import message
 
-CLIENTS, LAPS = 10, 100
+CLIENTS, ITERATIONS = 10, 100
 
 
-@case("it makes as many recv calls as clients x laps, nearly all of them for nothing",
+@case("it makes clients x iterations recv calls, and nearly all of them return EAGAIN",
       clients=CLIENTS)
-def recv_calls_are_clients_times_laps(t):
+def recv_calls_are_clients_times_iterations(t):
     def talk(s):
         s.crowd(CLIENTS)
-        t.pause(LAPS * 0.005)
+        t.pause(ITERATIONS * 0.005)
 
     cost = t.cost_of(talk)
-    # The clients stay from the first laps to the last.
-    calls, laps = cost["recv_calls"], cost["wait_calls"]
-    t.check(laps > LAPS / 4, "only %d laps" % laps)
-    t.check(0.8 * laps * CLIENTS <= calls <= laps * CLIENTS + 2 * CLIENTS,
-            "%d recv calls in %d laps over %d clients" % (calls, laps, CLIENTS))
-    t.check(cost["recv_again"] >= 0.8 * calls, "%d of %d recv calls said EAGAIN"
-            % (cost["recv_again"], calls))
+    # The clients stay from the first iterations to the last.
+    calls, iterations = cost["recv_calls"], cost["wait_calls"]
+    t.check(iterations > ITERATIONS / 4, f"only {iterations} iterations")
+    t.check(0.8 * iterations * CLIENTS <= calls <= iterations * CLIENTS + 2 * CLIENTS,
+            f"{calls} recv calls in {iterations} iterations")
+    t.check(cost["recv_again"] >= 0.8 * calls,
+            f"{cost['recv_again']} of {calls} recv calls returned EAGAIN")
 
 
-@case("the dilemma: without naps a silent client burns CPU, with long ones an answer is late",
+@case("the dilemma: without naps an idle client costs CPU, with long ones an answer is late",
       needs="linux")
 def cpu_or_time(t):
     with t.server("--interval-ms", "0", health=False) as s:
@@ -36,28 +36,27 @@ def cpu_or_time(t):
         s.connect().greeting()
         napping = s.cpu_share(0.5)
     t.check(spinning > 4 * max(napping, 0.02),
-            "spinning takes %.0f %% of a processor, napping %.0f %%"
-            % (100 * spinning, 100 * napping))
+            f"spinning takes {100 * spinning:.0f} % of a core, napping {100 * napping:.0f} %")
 
 
-@case("as long as somebody has something for it, it does not nap")
+@case("as long as a client has bytes for it, it does not nap")
 def no_nap_while_busy(t):
     with t.server("--interval-ms", "200") as s:
         client = s.connect().greeting()
         began = time.monotonic()
-        client.exchange(message(8 << 20))       # more than a hundred laps
+        client.exchange(message(8 << 20))       # more than a hundred iterations
         took = time.monotonic() - began
-        t.check(took < 5 * t.slow, "8 MiB took %.1f s" % took)
+        t.check(took < 5 * t.slow, f"8 MiB took {took:.1f} s")
 
 
-@case("all who knock during a nap are let in or refused after it, not one after each nap")
-def no_nap_between_newcomers(t):
+@case("it accepts or rejects all clients that connect during a nap, not one after each nap")
+def no_nap_between_accepts(t):
     with t.server("--interval-ms", "200", "--max-clients", "10") as s:
         began = time.monotonic()
-        _, refused = s.fill(40)
+        _, rejected = s.fill(40)
         took = time.monotonic() - began
-        t.check(refused == 30, "%d of 40 were refused, not 30" % refused)
-        t.check(took < 2 * t.slow, "40 newcomers took %.1f s" % took)
+        t.check(rejected == 30, f"{rejected} of 40 were rejected, not 30")
+        t.check(took < 2 * t.slow, f"40 clients took {took:.1f} s")
 
 
 @case("a long nap does not keep it from stopping")

@@ -1,4 +1,4 @@
-"""The lesson of step 5: one call asks about everybody, and names everybody each time."""
+"""The lesson of step 5: one call asks about all clients, and names all of them each time."""
 
 import os
 
@@ -8,49 +8,49 @@ from check_server import case
 FD_SETSIZE = 1024
 
 
-@case("a descriptor of FD_SETSIZE or more is refused with a word, and the others live on",
+@case("it rejects a descriptor of FD_SETSIZE or more with a log line, and serves the others on",
       level="normal", clients=900)
 def beyond_fd_setsize(t):
     with t.server("--quiet") as s:
         room = FD_SETSIZE - s.fd_count()    # the lowest free descriptor is always taken first
         first = s.connect().greeting()
-        seated = [first]
-        while len(seated) <= FD_SETSIZE:
+        clients = [first]
+        while len(clients) <= FD_SETSIZE:
             client = s.try_client()
             if client is None:
                 break
-            seated.append(client)
-        t.check(len(seated) == room, "it took %d clients, and had room for %d in its sets"
-                % (len(seated), room))
-        s.wait_log(r"refused: .*FD_SETSIZE")
+            clients.append(client)
+        t.check(len(clients) == room,
+                f"it took {len(clients)} clients, and had room for {room} in its sets")
+        s.wait_log(r"rejected: .*FD_SETSIZE")
         first.send(b"^abc").expect(b"bcd")
-        seated[-1].send(b"^abc").expect(b"bcd")
+        clients[-1].send(b"^abc").expect(b"bcd")
         first.close()
-        t.check(s.eventually(s.try_client), "there is room again, but nobody is let in")
+        t.check(s.eventually(s.try_client), "there is room again, but no client is accepted")
 
 
-@case("started with more descriptors open than the sets have places, it says so and ends")
+@case("started with more descriptors open than a set has places, it says so and ends")
 def started_beyond_fd_setsize(t):
     def open_many():
         for fd in range(3, FD_SETSIZE + 1):
             os.dup2(0, fd)
 
     done = t.run("0", prepare=open_many)
-    t.check(done.status == 1, "exit status %d" % done.status)
-    t.check(not done.stdout and "select" in done.stderr, "it says %r and %r"
-            % (done.stdout, done.stderr))
+    t.check(done.status == 1, f"exit status {done.status}")
+    t.check(not done.stdout and "select" in done.stderr,
+            f"it says {done.stdout!r} and {done.stderr!r}")
 
 
-@case("each lap names all clients, the silent ones too", clients=200)
-def each_lap_names_everybody(t):
-    silent, messages = 200, 100
+@case("each iteration names all clients, also idle ones", clients=200)
+def each_iteration_names_all(t):
+    idle, messages = 200, 100
 
     def talk(s):
-        s.crowd(silent)
+        s.crowd(idle)
         client = s.connect().greeting()
         for _ in range(messages):
             client.send(b"^a$").expect(b"b")
 
     cost = t.cost_of(talk)
-    t.check(cost["descriptors_scanned"] >= silent * messages,
+    t.check(cost["descriptors_scanned"] >= idle * messages,
             "%d descriptors scanned for %d messages" % (cost["descriptors_scanned"], messages))

@@ -1,4 +1,4 @@
-"""The lesson of poll: no descriptor is too high, but each lap still names everybody."""
+"""The lesson of poll: no descriptor is too high, but each iteration still names all clients."""
 
 import check_server.fair_accept   # noqa: F401  a case for this server, too
 from check_server import case
@@ -15,19 +15,19 @@ def beyond_fd_setsize(t):
             client.send(b"^abc").expect(b"bcd")
 
 
-@case("each lap names all clients, the silent ones too, but nobody else", clients=200)
-def each_lap_names_everybody(t):
-    silent, messages = 200, 100
+@case("each iteration names all clients, also idle ones, and nothing else", clients=200)
+def each_iteration_names_all(t):
+    idle, messages = 200, 100
 
     def talk(s):
-        s.crowd(silent)
+        s.crowd(idle)
         client = s.connect().greeting()
         for _ in range(messages):
             client.send(b"^a$").expect(b"b")
 
     cost = t.cost_of(talk)
-    scanned, laps = cost["descriptors_scanned"], cost["wait_calls"]
-    t.check(scanned >= silent * messages,
-            "%d descriptors scanned for %d messages" % (scanned, messages))
-    t.check(scanned <= laps * (silent + 3),
-            "%d descriptors scanned in %d laps with %d clients" % (scanned, laps, silent + 1))
+    scanned, iterations = cost["descriptors_scanned"], cost["wait_calls"]
+    t.check(scanned >= idle * messages,
+            f"{scanned} descriptors scanned for {messages} messages")
+    t.check(scanned <= iterations * (idle + 3),
+            f"{scanned} descriptors scanned in {iterations} iterations with {idle + 1} clients")

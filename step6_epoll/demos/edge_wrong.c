@@ -1,21 +1,19 @@
 /* edge_wrong - edge-triggered epoll, used wrongly: one recv per event.
  *
  *     10,000 bytes arrive         one edge: one event
- *     recv takes 2,048            7,952 are left, and nothing new happens
- *     epoll_wait                  asleep, although bytes are unread
+ *     recv takes 2,048            7,952 are left, and nothing new has happened
+ *     epoll_wait                  asleep, though bytes are there
  *
- * EPOLLET reports once that something has changed, not that there is something to read. A server
- * that takes such an event must read until EAGAIN. This one does not, and it passes every test
- * with small messages. demos/edge_client.py sends a message larger than the buffer: the answer
- * stops. One byte more brings 2,048 of the missing ones. The same client succeeds against
- * build/variants/edge, which reads until EAGAIN.
+ * EPOLLET reports once that something has changed, not that there is something to read. A
+ * program that gets such an event must read until EAGAIN. This server does not, and every small
+ * test of it passes. demos/edge_client.py sends a message larger than the buffer and shows how
+ * it stalls. One byte more brings 2,048 of the missing ones. build/variants/edge does it right.
  *
- * All that is not the mistake is left out: --idle-timeout, a server without free descriptors,
- * answers that a socket does not take.
+ * What is not the mistake is left out: --idle-timeout, answers that a socket does not take.
  */
-#include "server.h"
 #include "echo.h"
 #include "log.h"
+#include "server.h"
 #include "stats.h"
 #include "stop.h"
 
@@ -46,20 +44,20 @@ static void accept_client(struct net_listener *listener, int epoll)
     struct address peer;
     int fd = server_accept(listener, &peer);
 
-    if (fd < 0)
+    if (fd == -1)
         return;
     struct client *c = malloc(sizeof *c);
     if (c == NULL || net_set_nonblocking(fd) == -1 ||
         watch(epoll, fd, EPOLLIN | EPOLLET, c) == -1) {
-        server_rejected(&peer, "cannot watch it");
+        server_rejected(&peer, strerror(errno));
         free(c);
         close(fd);
         return;
     }
     *c = (struct client){.fd = fd, .peer = peer};
     echo_init(&c->echo);
-    net_send(fd, ECHO_GREETING, 1);
     server_connected(&peer);
+    net_send(fd, ECHO_GREETING, 1);
 }
 
 static void pump_client(struct client *c)
@@ -97,6 +95,7 @@ static void run_server(struct net_listener *listener)
                 pump_client(events[i].data.ptr);
     }
     close(epoll);
+    net_unlisten(listener);
 }
 
 int main(int argc, char **argv)
@@ -106,6 +105,5 @@ int main(int argc, char **argv)
     server_start(argc, argv, NULL);
     server_listen(&listener);
     run_server(&listener);
-    net_unlisten(&listener);
     return server_finish();
 }

@@ -1,4 +1,4 @@
-"""The lesson of edge-triggered: told once, read until EAGAIN, but never all at one go."""
+"""The lesson of edge-triggered epoll: read until EAGAIN, but not all at once."""
 
 import time
 
@@ -8,17 +8,17 @@ from check_server.client import Flood
 from check_server.protocol import message
 
 
-@case("a client that has more gets its turn in each lap, not all the turns it could use")
-def one_turn_a_lap(t):
+@case("a client with more bytes gets one turn in each iteration, not all it could use")
+def one_turn_per_iteration(t):
     cost = t.cost_of(lambda s: s.connect().greeting().exchange(message(8 << 20)))
-    turns, laps = cost["recv_calls"], cost["wait_calls"]
-    t.check(turns > 100, "only %d recv calls for 8 MiB" % turns)
-    # Twice in a lap: for the list, which then lets go of it, and for bytes that came meanwhile.
-    t.check(turns <= 2 * laps, "%d recv calls in %d laps" % (turns, laps))
+    turns, iterations = cost["recv_calls"], cost["wait_calls"]
+    t.check(turns > 100, f"only {turns} recv calls for 8 MiB")
+    # Two at most: one from the ready list, and one for bytes that came after it was dropped.
+    t.check(turns <= 2 * iterations, f"{turns} recv calls in {iterations} iterations")
 
 
-@case("epoll is told of each client once, even of one whose answers do not fit its socket")
-def told_once(t):
+@case("it adds each client to epoll once, even one whose answers do not fit its socket")
+def added_once(t):
     def talk(s):
         s.crowd(20)
         client = s.connect(rcvbuf=4096).greeting()
@@ -31,8 +31,8 @@ def told_once(t):
             "%d calls of epoll_ctl for 21 clients" % cost["interest_changes"])
 
 
-@case("clients that never stop sending starve nobody", level="normal")
-def floods_starve_nobody(t):
+@case("clients that send without pause starve no other", level="normal")
+def floods_starve_no_other(t):
     with t.server("--quiet") as s:
         with Flood(s.address, 4):
             client, slowest = s.connect().greeting(), 0.0
@@ -40,4 +40,4 @@ def floods_starve_nobody(t):
                 began = time.monotonic()
                 client.send(b"^a$").expect(b"b")
                 slowest = max(slowest, time.monotonic() - began)
-    t.check(slowest < 0.5 * t.slow, "an answer among floods took %.2f s" % slowest)
+    t.check(slowest < 0.5 * t.slow, f"an answer among floods took {slowest:.2f} s")

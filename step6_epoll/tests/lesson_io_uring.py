@@ -1,13 +1,15 @@
 """The lesson of io_uring: one system call for many requests, and memory that is the kernel's
 while a request is in flight."""
 
+import json
 import shutil
 import subprocess
+import tempfile
 
 from check_server import case
 from check_server.protocol import message
 
-BUFFERS = 256       # as in io_uring.c
+BUFFERS = 128       # as in io_uring.c
 
 
 @case("for many clients it needs fewer waits than it receives messages", clients=50)
@@ -43,6 +45,40 @@ def buffers_run_out(t):
     messages = 20 * BUFFERS
     t.check(cost["recv_calls"] <= 2 * messages + 2 * BUFFERS,
             f"{cost['recv_calls']} receive requests for {messages} messages")
+
+
+# Lets results pile up, 200 of them or for 5 ms: then more clients need a buffer than there are.
+PILE_UP = """
+#define _GNU_SOURCE
+#include <dlfcn.h>
+
+typedef int wait(void *ring, void *result, unsigned n, void *limit, void *mask);
+
+int io_uring_submit_and_wait_timeout(void *ring, void *result, unsigned n, void *limit,
+                                     void *mask)
+{
+    wait *real = (wait *)dlsym(RTLD_NEXT, "io_uring_submit_and_wait_timeout");
+
+    return real(ring, result, 200, (long long[]){0, 5000000}, mask);
+}
+"""
+
+
+@case("a client that finds no free buffer is served as soon as one is free", needs="linux",
+      clients=2 * BUFFERS)
+def waits_for_a_buffer(t):
+    with t.preloaded(PILE_UP) as env, tempfile.NamedTemporaryFile() as stats, \
+            t.server("--quiet", "--stats", stats.name, env=env) as s:
+        clients = s.crowd(2 * BUFFERS)
+        with s.frozen():
+            for client in clients:
+                client.send(message(8000))
+        for client in clients:
+            client.settle()
+        s.stop()
+        cost = json.load(stats)
+    t.check(0 < cost["recv_again"] <= 2 * BUFFERS,
+            f"{cost['recv_again']} receive requests found no buffer")
 
 
 # A small send buffer, which accepted sockets inherit: a client that never reads costs less.

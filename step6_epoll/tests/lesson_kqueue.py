@@ -1,16 +1,16 @@
-"""The lesson of kqueue: the silent cost nothing, and a client has one filter at a time."""
+"""The lesson of kqueue: idle clients cost nothing, and a client has one filter at a time."""
 
 import check_server.fair_accept   # noqa: F401  a case for this server, too
 from check_server import case
 from check_server.protocol import message
 
 
-@case("it answers in the presence of silent clients, and never looks at them", clients=500)
-def hundreds_are_silent(t):
-    silent, messages = 500, 200
+@case("it answers among idle clients, and never looks at them", clients=500)
+def hundreds_are_idle(t):
+    idle, messages = 500, 200
 
     def talk(s):
-        s.crowd(silent)
+        s.crowd(idle)
         client = s.connect().greeting()
         for _ in range(messages):
             client.send(b"^a$").expect(b"b")
@@ -18,11 +18,11 @@ def hundreds_are_silent(t):
     cost = t.cost_of(talk)
     t.check(messages <= cost["recv_calls"] < messages + 20,
             "%d recv calls for %d messages" % (cost["recv_calls"], messages))
-    t.check(cost["interest_changes"] == silent + 3,
-            "%d changes for %d clients" % (cost["interest_changes"], silent + 1))
+    t.check(cost["interest_changes"] == idle + 3,
+            "%d changes for %d clients" % (cost["interest_changes"], idle + 1))
 
 
-@case("whose answers do not fit is watched for writing, and then for reading again")
+@case("a client whose answers do not fit is watched for writing, then for reading again")
 def one_filter_at_a_time(t):
     def talk(s):
         client = s.connect(rcvbuf=4096).greeting()
@@ -32,4 +32,4 @@ def one_filter_at_a_time(t):
 
     changes = t.cost_of(talk)["interest_changes"]
     t.check(changes >= 5 and changes % 2 == 1,
-            "%d changes: reading, and back to reading after each writing" % changes)
+            f"{changes} changes: reading, and back to reading after each writing")

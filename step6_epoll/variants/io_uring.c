@@ -9,10 +9,10 @@
  * and results pass through two rings that the program shares with the kernel. One system call
  * per iteration submits all requests and waits, however many clients there are.
  *
- * Each client has one request in flight: a recv, or a send of the answers. A recv has no buffer
- * of its own. When bytes come, the kernel takes one of the provided buffers, so an idle client
+ * Each client has one request in flight: a recv, or a send of the answers. A recv names no
+ * buffer. When bytes come, the kernel takes one of the provided buffers, so an idle client
  * needs none. The answers are sent from that buffer. If the socket does not take all of them,
- * the rest is copied and the buffer returned, because a slow client must not keep it.
+ * the rest is copied and the buffer is provided again, because a slow client must not keep it.
  *
  * Memory belongs to the kernel until its request is done: a client is freed only then.
  *
@@ -42,8 +42,8 @@
 
 enum {
     REQUESTS = 1024,         /* room in the ring; when it is full, it is submitted early */
-    BUFFERS = 256,           /* provided to the kernel; a power of two */
-    BUFFER_SIZE = 16 * 1024, /* how much one recv can take */
+    BUFFERS = 128,           /* provided to the kernel; a power of two */
+    BUFFER_SIZE = 64 * 1024, /* how much one recv can take */
     NONE = -1,
 };
 
@@ -107,9 +107,8 @@ static void ask_recv(struct client *c)
 /* From a provided buffer it sends what the socket takes now. From a copy it waits for room. */
 static void ask_send(struct client *c)
 {
-    int flags = c->buffer != NONE ? MSG_DONTWAIT : 0;
-
-    io_uring_prep_send(new_request(c), c->fd, c->answers, c->unsent, flags | MSG_NOSIGNAL);
+    io_uring_prep_send(new_request(c), c->fd, c->answers, c->unsent,
+                       MSG_NOSIGNAL | (c->buffer != NONE ? MSG_DONTWAIT : 0));
 }
 
 /* ---- Provided buffers -------------------------------------------------------------------- */
@@ -121,7 +120,7 @@ static void provide_buffer(int i)
     io_uring_buf_ring_advance(provided, 1);
 }
 
-/* The client's answers are sent, or never will be. */
+/* The answers are sent, copied, or will never be sent. */
 static void release_answers(struct client *c)
 {
     if (c->buffer != NONE) {
@@ -133,7 +132,7 @@ static void release_answers(struct client *c)
     c->copy = NULL;
 }
 
-/* All buffers are in use. To ask again at once would fail again, and burn CPU. */
+/* All buffers are in use. To ask again at once would only fail again. */
 static void wait_for_buffer(struct client *c)
 {
     c->next_waiting = NULL;
@@ -150,7 +149,7 @@ static void touch(struct client *c)
         c->sendq = net_sendq(c->fd);
 }
 
-/* Copies the answers that the socket did not take, so that the buffer can be returned. */
+/* Copies the answers that the socket did not take, and provides their buffer again. */
 static void copy_unsent(struct client *c)
 {
     unsigned char *copy = malloc(c->unsent);
@@ -186,7 +185,7 @@ static void pump_client(struct client *c)
         ask_recv(c);
 }
 
-/* Closes the client as soon as its request is done: at once, for that is cancelled. */
+/* Cancels the client's request. Its result is then an error, and the client is closed. */
 static void end_client(struct client *c)
 {
     c->ended = true;
@@ -215,9 +214,10 @@ static void accept_client(int fd, const struct address *peer)
 
 /* ---- Results: bytes, or an error below 0 ------------------------------------------------- */
 
+/* May the same request succeed later? ENOBUFS means that all provided buffers are in use. */
 static bool is_passing(int result)
 {
-    return result == -EINTR || net_is_again(-result);
+    return result == -EINTR || result == -ENOBUFS || net_is_again(-result);
 }
 
 static void take_received(struct client *c, int n, unsigned flags)
@@ -227,15 +227,14 @@ static void take_received(struct client *c, int n, unsigned flags)
         buffers_in_use++;
     }
     stats_add(&stats.recv_calls, 1);
-    stats_add(&stats.recv_again, n == -ENOBUFS || is_passing(n));
+    stats_add(&stats.recv_again, is_passing(n));
     if (n > 0) {
         stats_add(&stats.bytes_in, (uint64_t)n);
         c->answers = buffers[c->buffer];
         c->unsent = echo_feed(&c->echo, buffers[c->buffer], (size_t)n);
         touch(c);
-    } else if (n != -ENOBUFS && !is_passing(n)) {
-        c->ended = true;
     }
+    c->ended |= n <= 0 && !is_passing(n);
     if (n == -ENOBUFS)
         wait_for_buffer(c);
     else
@@ -252,17 +251,15 @@ static void take_sent(struct client *c, int n)
     stats_add(&stats.bytes_out, sent);
     c->answers += sent;
     c->unsent -= sent;
-    if (n < 0 && !is_passing(n))
-        c->ended = true;
-    else if (c->unsent > 0 && c->buffer != NONE)
+    c->ended |= n < 0 && !is_passing(n);
+    if (c->unsent > 0 && c->buffer != NONE && !c->ended)
         copy_unsent(c);
     if (sent > 0)
         touch(c);
     pump_client(c);
 }
 
-/* Returns the descriptor that the multishot accept has made if its client is admitted; or -1.
- */
+/* Admits the client that the multishot accept has accepted. Returns its descriptor, or -1. */
 static int admit(int fd, struct address *peer)
 {
     struct sockaddr_storage name = {0};
@@ -341,8 +338,7 @@ static void run_iteration(struct net_listener *listener)
     pump_waiting();
 }
 
-/* Ends clients that have been idle for too long. At a stop, a client with unsent answers is not
- * idle. */
+/* Closes clients that were idle for too long. At a stop, clients with answers are not idle. */
 static void end_idle(void)
 {
     struct client *c;
@@ -355,7 +351,7 @@ static void end_idle(void)
     }
 }
 
-/* Serves each client until it is idle. A stop is an idle time-out of STOP_LINGER_MS. */
+/* A stop is an idle time-out of STOP_LINGER_MS. At the deadline all clients are closed. */
 static void drain_clients(struct net_listener *listener)
 {
     struct idle_node *node;
@@ -369,8 +365,9 @@ static void drain_clients(struct net_listener *listener)
     do {
         run_iteration(listener);
         end_idle();
-        for (node = clients.first; node != NULL && stop_deadline_passed(); node = node->next)
-            end_client((struct client *)node);
+        if (stop_deadline_passed())
+            for (node = clients.first; node != NULL; node = node->next)
+                end_client((struct client *)node);
     } while (clients.first != NULL);
 }
 

@@ -13,7 +13,7 @@ const { Marked } = require("marked");
 const HERE = __dirname;
 const ROOT = path.resolve(HERE, "../..");
 const OUT = path.resolve(process.argv[2] || path.join(ROOT, "build/page"));
-const TRACES = process.argv[3] ? path.resolve(process.argv[3]) : path.join(ROOT, "build/strace");
+const RESULTS = process.env.RESULTS || path.join(ROOT, "build/bench/results.json");
 const SCRIPTS = ["model.js", "view.js", "search.js"];
 
 const read = file => fs.readFileSync(path.join(ROOT, file), "utf8");
@@ -114,8 +114,8 @@ function layout({ url, title, html, runs }, pages) {
     const steps = pages.filter(page => /^step\d+_\w+\/index\.html$/.test(page.url));
     const folder = url.split("/")[0];
     const link = (to, text, here) => `<a href="${base}${to}"${here ? ' aria-current="page"' : ""}>${escape(text)}</a>`;
-    const others = [["replay.html", "Replay"], ["common/lessons/index.html", "Lessons"], ["clients/index.html", "Clients"]]
-        .filter(([to]) => to === "replay.html" || pages.some(page => page.url === to));
+    const others = [["replay.html", "Replay"], ["charts.html", "Charts"], ["common/lessons/index.html", "Lessons"], ["clients/index.html", "Clients"]]
+        .filter(([to]) => /^(replay|charts)/.test(to) || pages.some(page => page.url === to));
     const nav = [...steps.map(page => {
         const [, number, name] = /^step(\d+)_(\w+)\//.exec(page.url);
         return link(page.url, `${number} ${name.replaceAll("_", " ")}`, folder === page.url.split("/")[0]);
@@ -204,6 +204,22 @@ function straceText(recording) {
         `${task(call[0])} ${time(call[1])} ${call[4]} = ${call[5]} <${((call[2] - call[1]) / 1e6).toFixed(6)}>\n`).join("");
 }
 
+/** What make bench has measured; without it, what the top README says. */
+function charts() {
+    const folder = path.join(OUT, "charts");
+    fs.mkdirSync(folder, { recursive: true });
+    if (fs.existsSync(RESULTS)) execFileSync("python3", [path.join(HERE, "charts.py"), RESULTS, folder], { stdio: "inherit" });
+    const costs = path.join(HERE, "pictures/costs.svg");
+    if (fs.existsSync(costs)) fs.copyFileSync(costs, path.join(folder, "costs.svg"));
+    const drawn = fs.readdirSync(folder).sort();
+    const title = name => escape(/<title>(.*?)<\/title>/.exec(fs.readFileSync(path.join(folder, name), "utf8"))[1]);
+    return {
+        url: "charts.html", file: "", title: "Charts", sections: [{ id: "", title: "Charts", text: "what each server costs: connections, idle, memory" }],
+        html: "<h1>What the servers cost</h1>\n<p>Measured by <code>make bench</code>, on the machine and the day that each chart names.</p>\n" +
+            drawn.map(name => `<figure><img src="charts/${name}" alt="${title(name)}"></figure>`).join("\n"),
+    };
+}
+
 function main() {
     fs.rmSync(OUT, { recursive: true, force: true });
     const all = recordings();
@@ -228,6 +244,7 @@ function main() {
         url: "replay.html", file: "", title: "Replay", sections: [{ id: "", title: "Replay", text: "recorded runs side by side" }],
         html: "<h1>Two servers on one time axis</h1>\n<p>Choose two runs. Both were recorded with strace; nothing here is simulated.</p>\n",
     }, ["5-five", "6-five"], "6-five"));
+    pages.push(charts());
     for (const page of pages) write(page.url, layout(page, pages));
     for (const file of sources) {
         if (!fs.statSync(path.join(ROOT, file)).isFile()) continue;

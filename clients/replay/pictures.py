@@ -70,7 +70,9 @@ class Picture:
                 '<defs><pattern id="h" width="5" height="5" patternUnits="userSpaceOnUse" '
                 'patternTransform="rotate(45)"><rect class="h" width="1.6" height="5"/>'
                 '</pattern></defs>\n'
-                f'<rect class="paper" width="{self.width}" height="{self.height:.0f}" rx="6"/>\n' + "\n".join(self.parts) + "\n</svg>\n")
+                f'<rect class="paper" width="{self.width}" height="{self.height:.0f}" '
+                'rx="6"/>\n'
+                + "\n".join(self.parts) + "\n</svg>\n")
 
 
 class Axis:

@@ -37,6 +37,7 @@ from lib.processes import Trouble   # noqa: E402
 from lib.servers import Server      # noqa: E402
 
 TRIES = 4
+CLOSE = 0.02        # a recorded run may take so much longer, as a share, without another try
 SAMPLE_EVERY = 0.02
 SAMPLES = 24        # that are kept
 CLIENT = HERE.parent / "simple-client.py"
@@ -306,15 +307,25 @@ def structure(recording):
     return shape
 
 
-def attempt(label, scene):
-    """A faithful recording, and its trace. The machine may be busy: there are several tries."""
+def attempt(label, scene, close=CLOSE):
+    """A faithful recording, and its trace. The machine may be busy: of several tries the one
+    that took nearly as long as the run without strace."""
+    best, wrong = None, []
     for _ in range(TRIES):
         made, text = make(label, scene)
         wrong = model.problems(made)
-        if not wrong:
-            return made, text
-        print(f"  again: {wrong[0]}", file=sys.stderr, flush=True)
-    raise Trouble(f"{label}, {scene.title}: {wrong[0]}")
+        if wrong:
+            print(f"  again: {wrong[0]}", file=sys.stderr, flush=True)
+            continue
+        usual = made["unrecorded"] or made["elapsed"]
+        distance = abs(made["elapsed"] - usual) / usual
+        if best is None or distance < best[0]:
+            best = distance, made, text
+        if best[0] <= close:
+            break
+    if best is None:
+        raise Trouble(f"{label}, {scene.title}: {wrong[0]}")
+    return best[1:]
 
 
 def check(files):
@@ -355,7 +366,8 @@ def main():
     for label, name in plan:
         target = options.output / file_name(label, name)
         try:
-            made, text = attempt(label, scenes.SCENES[name])
+            made, text = attempt(label, scenes.SCENES[name],
+                                 1e9 if options.compare else CLOSE)
         except Trouble as trouble:
             print(f"FAILED  {target.name}: {trouble}", flush=True)
             status = 1

@@ -146,6 +146,8 @@ def problems(recording):
         found += _sample_problems(recording)
     if stats:
         found += _count_problems(recording)
+    if recording["scene"] == "slow-reader" and not stats["send_short"] + stats["send_again"]:
+        found.append("the slow reader did not fill the server's socket")
     last = max((client["close"] or 0 for client in clients), default=0)
     if abs(last - recording["elapsed"]) > 20000:
         found.append(f"the clients took {recording['elapsed']} us, "

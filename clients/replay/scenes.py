@@ -8,7 +8,8 @@ A scene is a list of clients; each is a list of actions, carried out one after a
     ("greeting", bytes)         read so many
     ("send", data, expected)    expected: bytes of answers that this message will get
     ("answers",)                read until all that was expected has come
-    ("flood", data, expected, seconds)  send without reading, for so long; then do both
+    ("flood", data, expected, seconds)  send without reading until nothing is taken for so
+                                long; then do both
     ("some", seconds)           read whatever comes in so long
     ("end",)                    close the sending side, read until the server closes
     ("vanish",)                 close
@@ -57,7 +58,7 @@ def ask(begin, line, answer, times=1, pause=0.02, greeting=0):
 
 
 IDLE = [("wait", 0.0), *HELLO, ("pause", 0.9), ("end",)]
-FLOOD = b"^" + b"a" * 3999999
+FLOOD = b"^" + b"a" * 5999999
 EDGE = b"^" + b"a" * 9999
 SCENES = {scene.name: scene for scene in (
     Scene("five", "five clients", SIMPLE),
@@ -67,7 +68,7 @@ SCENES = {scene.name: scene for scene in (
           [early(0.02 * i) for i in range(3)]),
     Scene("slow-reader", "a client that sends without reading, beside two others",
           [[("wait", 0.0), ("connect", 4096), ("greeting", 1),
-            ("flood", FLOOD, len(FLOOD) - 1, 0.5), ("end",)], talker(0.05), talker(0.1)]),
+            ("flood", FLOOD, len(FLOOD) - 1, 0.3), ("end",)], talker(0.05), talker(0.1)]),
     Scene("slow-command", "one command that computes for 0.3 s",
           [ask(0.1, b"SLOW 300\n", 5, greeting=6),
            ask(0.0, b"hi\n", 3, 20, greeting=6),
@@ -172,11 +173,14 @@ class Actor(threading.Thread):
     def do_flood(self, data, expected, seconds):
         self.expected += expected
         self.sock.setblocking(False)
-        reading = self.now() + seconds
+        stalled = False
         while data or self.received < self.expected:
-            late = self.now() >= reading
-            ready = select.select([self.sock] if late else [], [self.sock] if data else [], [],
-                                  PATIENCE if late else reading - self.now())
+            ready = select.select([self.sock] if stalled else [], [self.sock] if data else [],
+                                  [], PATIENCE if stalled else seconds)
+            if not ready[0] and not ready[1]:
+                if stalled:
+                    raise EOFError("the server neither reads nor sends")
+                stalled = True
             if ready[1]:
                 with contextlib.suppress(BlockingIOError):
                     at = self.now()

@@ -10,10 +10,11 @@ import re
 import subprocess
 from collections import namedtuple
 
-CALLS = ("socket bind listen accept accept4 recvfrom sendto recvmsg sendmsg shutdown close "
-         "read write readv writev poll ppoll select pselect6 epoll_create1 epoll_ctl epoll_wait "
-         "epoll_pwait epoll_pwait2 nanosleep clock_nanosleep futex clone clone3 fork vfork "
-         "wait4 waitid io_uring_setup io_uring_enter io_uring_register socketpair").split()
+CALLS = """
+    socket bind listen accept accept4 recvfrom sendto recvmsg sendmsg shutdown close read write
+    readv writev poll ppoll select pselect6 epoll_create1 epoll_ctl epoll_wait epoll_pwait
+    epoll_pwait2 nanosleep clock_nanosleep futex clone clone3 fork vfork wait4 waitid
+    io_uring_setup io_uring_enter io_uring_register socketpair""".split()
 STRINGS = 48    # bytes of a string that strace shows
 
 Call = namedtuple("Call", "task start end name text result frames")
@@ -35,7 +36,8 @@ PEER = re.compile(r"(\d+)<TCP(?:v6)?:\[[^\]]*?:(\d+)->[^\]]*?:(\d+)\]>")
 def command(output):
     """The words to put in front of the server's command. The server is our own child (-D)."""
     return ["strace", "-D", "-f", "--seccomp-bpf", "-k", "-ttt", "-T", "-yy",
-            "-s", str(STRINGS), "-e", "trace=" + ",".join("?" + name for name in CALLS), "-o", str(output)]
+            "-s", str(STRINGS), "-e", "trace=" + ",".join("?" + name for name in CALLS),
+            "-o", str(output)]
 
 
 class Trace:

@@ -103,7 +103,7 @@ async function main() {
 
     for (const scheme of ["light", "dark"]) {
         await page.emulateMedia({ colorScheme: scheme });
-        for (const name of ["index.html", "step2_thread_per_client/index.html", "replay.html"]) {
+        for (const name of ["index.html", "step2_thread_per_client/index.html", "replay.html", "charts.html"]) {
             await open(name);
             await page.evaluate(AXE);
             const found = await page.evaluate(() => globalThis.axe.run(document, { preload: false, resultTypes: ["violations"] }));

@@ -18,6 +18,10 @@ import unittest
 REQUIRED = os.environ.get("REQUIRE_ALL", "0") not in ("", "0")
 HERE = pathlib.Path(__file__).resolve().parent
 REPLAY, ROOT = HERE.parent, HERE.parents[2]
+sys.path.insert(0, str(ROOT / "clients/tests"))
+
+import test_bench       # noqa: E402  (it has results as the benchmark writes them)
+
 CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser")
 MOMENTS = int(os.environ.get("MOMENTS") or 50)
 SEED = int(os.environ.get("SEED") or random.randrange(1 << 30))
@@ -139,8 +143,10 @@ class Page(unittest.TestCase):
         cls.folder = tempfile.mkdtemp()
         cls.addClassCleanup(shutil.rmtree, cls.folder, ignore_errors=True)
         cls.page = pathlib.Path(cls.folder, "page")
+        results = pathlib.Path(cls.folder, "results.json")
+        results.write_text(json.dumps(test_bench.a_result()), encoding="utf-8")
         subprocess.run([str(REPLAY / "page.sh"), str(cls.page)], check=True,
-                       stdout=subprocess.DEVNULL)
+                       stdout=subprocess.DEVNULL, env={**os.environ, "RESULTS": str(results)})
         cls.made = {file.stem: json.loads(file.read_text(encoding="utf-8"))
                     for file in sorted((REPLAY / "recordings").glob("*.json"))}
         choose = random.Random(SEED)
@@ -215,6 +221,14 @@ class Page(unittest.TestCase):
 
     def test_two_servers_stand_side_by_side(self):
         self.assertEqual(self.answer["two"], "5-five 6-five")
+
+    def test_the_charts_are_those_of_the_benchmark(self):
+        drawn = (self.page / "charts/throughput-1.svg").read_text(encoding="utf-8")
+        self.assertIn("CPU of the server per message", drawn)
+        self.assertIn(">5 select<", drawn)
+        self.assertIn("Measured on 2025-01-31, a machine.", drawn)
+        self.assertIn("charts/throughput-1.svg",
+                      (self.page / "charts.html").read_text(encoding="utf-8"))
 
     def test_axe_finds_nothing(self):
         for name, violations in self.answer["axe"].items():

@@ -68,8 +68,8 @@
                 element("h2", {}, recording.label),
                 element("p", { class: "facts" }, facts, " ",
                     element("a", { href: `${this.stage.base}recordings/${recording.id}.strace`, download: "" },
-                        "The calls as strace wrote them"),
-                    " (for Perfetto: its viewer opens this file)."));
+                        "The calls in strace's format"),
+                    ", which Perfetto's viewer opens."));
         }
 
         // The lanes.

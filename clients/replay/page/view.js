@@ -230,7 +230,18 @@
             this.caller = element("span", { class: "caller" });
             this.bits = element("p", { class: "bits" });
             return element("div", { class: "now" },
-                element("p", { class: "call-box" }, this.caller, this.callLine), clients, kernel, this.bits, tasks);
+                element("p", { class: "call-box" }, this.caller, this.callLine), clients, kernel, this.bits, tasks,
+                this.counters());
+        }
+
+        /** What the server itself has counted in this run. */
+        counters() {
+            const { stats } = this.recording;
+            if (!stats) return "";
+            const rows = Object.entries(stats).filter(([, count]) => count).map(([name, count]) =>
+                element("tr", {}, element("th", { scope: "row" }, name.replaceAll("_", " ")), element("td", {}, bytes(count))));
+            return element("details", {}, element("summary", {}, "The server's own counters, at the end"),
+                element("table", {}, ...rows));
         }
 
         codeBox() {
@@ -255,9 +266,9 @@
                     this.scroller.scrollLeft = x - clientWidth / 3;
             }
             this.clientCells.forEach((cell, number) => {
-                const unread = model.unread(number, at);
-                setText(cell, model.clientState(number, at) +
-                    (unread && model.followsBytes() ? `, ${bytes(unread)} B unread` : ""));
+                const unread = model.unread(number, at), back = model.unreceived(number, at);
+                setText(cell, model.clientState(number, at) + (model.followsBytes() ?
+                    (unread ? `, ${bytes(unread)} B unread` : "") + (back ? `, ${bytes(back)} B sent to it` : "") : ""));
             });
             this.showKernel(at);
             this.taskCells.forEach((cell, number) => setText(cell, model.taskState(number, at)));
@@ -398,7 +409,9 @@
                     button("\u21e4", "To the beginning", () => this.moveTo(this.axis.start)),
                     button("|\u25c0", "Previous call", () => this.step(-1)), this.playButton,
                     button("\u25b6|", "Next call", () => this.step(1)),
-                    this.slider, this.clock),
+                    this.slider, this.clock,
+                    button("Full screen", "Full screen", () => document.fullscreenElement ?
+                        document.exitFullscreen() : this.node.requestFullscreen())),
                 element("div", { class: "control-row" }, scene, other, axis, speed),
                 legend(), element("p", { class: "keys" }, "Keys: space plays, ← and → step to the call before and after, " +
                     "Home and End, A changes the time axis, + and − the speed."));

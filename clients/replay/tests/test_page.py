@@ -125,6 +125,24 @@ class Reading:
                 held.pop(int(re.search(r"\d+", call[4])[0]), None)
         return held
 
+    def sets(self):
+        """What select or poll was asked about, and what it returned; None before the first."""
+        calls = [call for call in self.begun if call[3] in ("pselect6", "poll")]
+        if not calls:
+            return None
+        _, _, _, name, text, result, *_ = calls[-1]
+        if name == "poll":
+            asked = re.findall(r"fd=(\d+), events=POLLIN", text)
+            asked += [f"{fd} to write" for fd in re.findall(r"fd=(\d+), events=POLLOUT", text)]
+            ready = re.findall(r"fd=(\d+), revents", result or "")
+        else:
+            sets = re.findall(r"\[([\d ]*)\]|NULL", text)
+            asked = sets[0].split() + [f"{fd} to write" for fd in sets[1].split()]
+            ready = " ".join(re.findall(r"\[([\d ]*)\]", result or "")).split()
+        words = " ".join(ready) or "nothing"
+        return (f"{name}: {' '.join(asked) or 'nothing'}",
+                words if self.returned(calls[-1]) else "not yet")
+
     def call(self):
         if not self.begun:
             return "no call yet"
@@ -179,6 +197,8 @@ class Page(unittest.TestCase):
             words = reading.client(number)
             if followed and reading.unread(number):
                 words += f", {reading.unread(number):,} B unread"
+            if followed and reading.to_client(number):
+                words += f", {reading.to_client(number):,} B sent to it"
             self.assertEqual(shown["clients"][reading.clients[number]["name"]], words)
         if followed:
             self.assertEqual(shown["kernel"]["accept queue"], reading.queue())
@@ -191,6 +211,9 @@ class Page(unittest.TestCase):
             listed = [] if listed == "empty" else listed.split("; ")
             self.assertEqual({int(entry.split()[0]): entry.split()[-1] for entry in listed},
                              reading.interest())
+        if "asked about" in shown["kernel"]:
+            self.assertEqual((shown["kernel"]["asked about"], shown["kernel"]["returned"]),
+                             reading.sets() or ("nothing yet", "nothing yet"))
         self.assertEqual(list(shown["tasks"].values()),
                          [reading.task(number) for number in range(len(made["tasks"]))])
         if reading.call() is not None:

@@ -14,6 +14,7 @@ import argparse
 import datetime
 import importlib.util
 import json
+import math
 import os
 import pathlib
 import platform
@@ -215,7 +216,7 @@ class Maker:
         for call in wanted:
             accepted = call.name.startswith("accept")
             peer = strace.peer((call.result or "") if accepted else call.text.split('"')[0])
-            client = ports.get(peer[1], -1) if peer else -1
+            client = ports.get(peer[1], -1) if peer and call.name not in model.WAIT else -1
             result = None if call.result is None or call.end is None else \
                 strace.plain(call.result)
             yield [tasks[call.task], self.micro(call.start),
@@ -297,12 +298,15 @@ def make(label, scene):
 
 
 def structure(recording):
-    """What does not depend on the clock: per client the kinds of calls in their order."""
+    """What does not depend on the clock: per client the kinds of calls in their order. Where
+    the number of calls is a matter of buffers, or of the moment of a stop, only the kinds."""
     shape = {}
     for number, client in enumerate(recording["clients"]):
         kinds = [call[model.NAME] for call in recording["calls"]
-                 if call[model.CLIENT] == number and not (call[model.RESULT] or "").startswith(
-                     "-1 EAGAIN")]
+                 if call[model.CLIENT] == number and call[model.NAME] != "epoll_ctl"
+                 and not (call[model.RESULT] or "").startswith("-1 EAGAIN")]
+        if recording["scene"] in ("slow-reader", "stop"):
+            kinds = sorted(set(kinds))
         shape[client["name"]] = " ".join(kinds)
     return shape
 
@@ -326,6 +330,13 @@ def attempt(label, scene, close=CLOSE):
     if best is None:
         raise Trouble(f"{label}, {scene.title}: {wrong[0]}")
     return best[1:]
+
+
+def is_like(committed, label, scene):
+    """Has a new recording the same structure? On a busy machine two messages may arrive as
+    one, so there are several tries."""
+    return any(structure(attempt(label, scene, close=math.inf)[0]) == structure(committed)
+               for _ in range(TRIES))
 
 
 def check(files):
@@ -365,17 +376,17 @@ def main():
     status = 0
     for label, name in plan:
         target = options.output / file_name(label, name)
+        scene = scenes.SCENES[name]
         try:
-            made, text = attempt(label, scenes.SCENES[name],
-                                 1e9 if options.compare else CLOSE)
-        except Trouble as trouble:
+            if options.compare:
+                same = is_like(model.load(target), label, scene)
+                print(f"{'ok' if same else 'not ok'}  {target.name}", flush=True)
+                status = status or not same
+                continue
+            made, text = attempt(label, scene)
+        except (Trouble, OSError) as trouble:
             print(f"FAILED  {target.name}: {trouble}", flush=True)
             status = 1
-            continue
-        if options.compare:
-            same = structure(made) == structure(model.load(target))
-            print(f"{'ok' if same else 'not ok'}  {target.name}", flush=True)
-            status = status or not same
             continue
         options.output.mkdir(parents=True, exist_ok=True)
         model.save(made, target)

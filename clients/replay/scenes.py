@@ -68,7 +68,7 @@ SCENES = {scene.name: scene for scene in (
           [early(0.02 * i) for i in range(3)]),
     Scene("slow-reader", "a client that sends without reading, beside two others",
           [[("wait", 0.0), ("connect", 4096), ("greeting", 1),
-            ("flood", FLOOD, len(FLOOD) - 1, 0.3), ("end",)], talker(0.05), talker(0.1)]),
+            ("flood", FLOOD, len(FLOOD) - 1, 0.8), ("end",)], talker(0.05), talker(0.1)]),
     Scene("slow-command", "one command that computes for 0.3 s",
           [ask(0.1, b"SLOW 300\n", 5, greeting=6),
            ask(0.0, b"hi\n", 3, 20, greeting=6),

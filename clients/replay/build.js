@@ -99,7 +99,14 @@ function target(href, folder) {
     const [name, fragment] = href.split("#");
     let file = path.posix.normalize(path.posix.join(folder, name));
     const full = path.join(ROOT, file);
-    if (fs.existsSync(full) && fs.statSync(full).isDirectory()) file = path.posix.join(file, "README.md");
+    if (fs.existsSync(full) && fs.statSync(full).isDirectory()) {
+        const readme = path.posix.join(file, "README.md");
+        if (!fs.existsSync(path.join(ROOT, readme))) {
+            sources.add(path.posix.join(file, "/"));
+            return path.posix.relative(folder, path.posix.join(file, "index.html"));
+        }
+        file = readme;
+    }
     if (!fs.existsSync(path.join(ROOT, file))) return href;
     let page = pageOf(file);
     if (!file.endsWith(".md")) {
@@ -246,10 +253,17 @@ function main() {
     }, ["5-five", "6-five"], "6-five"));
     pages.push(charts());
     for (const page of pages) write(page.url, layout(page, pages));
-    for (const file of sources) {
-        if (!fs.statSync(path.join(ROOT, file)).isFile()) continue;
-        const html = `<h1>${escape(file)}</h1>\n<pre tabindex="0"><code>${escape(read(file))}</code></pre>`;
-        write(`${file}.html`, layout({ url: `${file}.html`, title: file, html }, pages));
+    for (const file of sources) {   // a folder that is linked to adds its files
+        const full = path.join(ROOT, file), url = file.endsWith("/") ? `${file}index.html` : `${file}.html`;
+        let html = `<h1>${escape(file)}</h1>\n`;
+        if (file.endsWith("/")) {
+            const names = fs.readdirSync(full).filter(name => fs.statSync(path.join(full, name)).isFile()).sort();
+            for (const name of names) sources.add(file + name);
+            html += `<ul>${names.map(name => `<li><a href="${escape(name)}.html">${escape(name)}</a></li>`).join("")}</ul>`;
+        } else {
+            html += `<pre tabindex="0"><code>${escape(read(file))}</code></pre>`;
+        }
+        write(url, layout({ url, title: file, html }, pages));
     }
     write("search-index.js", `window.SEARCH = ${JSON.stringify(pages.flatMap(page => page.sections.map(section =>
         ({ page: page.title, title: section.title, url: page.url + (section.id ? `#${section.id}` : ""), text: section.text }))))};\n`);

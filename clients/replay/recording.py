@@ -32,8 +32,10 @@ ACCEPT = "accept", "accept4"
 SLACK = 15000       # microseconds by which a clock in another process may be late
 WAIT = "select", "pselect6", "poll", "ppoll", "epoll_wait", "epoll_pwait", "epoll_pwait2"
 # Counters that mean something else there: libuv has waits and epoll_ctl calls that the server
-# does not see; ae counts its own calls where the back-end needs none; step 4 counts iterations.
-NOT_COUNTED = {"4": ["wait_calls"], "7": ["wait_calls", "interest_changes"],
+# does not see; ae counts its own calls where the back-end needs none; step 4 counts iterations;
+# in prefork and workers the first process or thread waits, too, and does not count that.
+NOT_COUNTED = {"2/prefork": ["wait_calls"], "6/workers": ["interest_changes"],
+               "4": ["wait_calls"], "7": ["wait_calls", "interest_changes"],
                "8/ae_select": ["interest_changes"], "8/ae_poll": ["interest_changes"]}
 
 

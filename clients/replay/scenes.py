@@ -88,8 +88,8 @@ SCENES = {scene.name: scene for scene in (
 # the program below its step's build/demos/ with its options.
 PLAN = (
     *((server, "five") for server in (
-        "1", "2", "2/fork", "2/pool", "3", "4", "5", "5/poll", "6", "6/edge", "6/io_uring", "7",
-        "8", "8/ae_select", "8/fiber")),
+        "1", "2", "2/fork", "2/pool", "2/prefork", "3", "4", "5", "5/poll", "6", "6/edge",
+        "6/io_uring", "6/workers", "7", "8", "8/ae_select", "8/fiber")),
     *((server, "idle") for server in ("1", "5", "6")),
     *((server, "early") for server in ("1", "6")),
     *((server, "slow-reader") for server in ("5", "6")),

@@ -4,6 +4,7 @@
 ## make demo           watch the servers of all steps serve the same five clients
 ##                       STEPS=1,2,6: only these steps; VARIANTS=1: their variants as well
 ##                       N=5: how many clients; SCALE=0.2: length of the pauses (1 for a class)
+##                       SVG=FILE: also draw this very run as a picture
 ## make run STEP=6     start one server; STEP=6/edge: a variant; ARGS='--quiet 8080'
 ## make trace STEP=6   the system calls of one server while it serves two clients (strace)
 ## make diff A=5 B=6   what changes from one server to another; B=6/edge: a variant
@@ -27,6 +28,9 @@
 ##                       ONLY=name: one claim, with its working; WRITE=1: write the page again
 ## make bench          measure what each server costs: five minutes
 ##                       QUICK=1: under one minute; PEERS=1: Redis too; STEPS=5,6: only these
+## make page           the course as a page with recorded runs, in build/page; needs node
+## make record         record the runs of that page again, in clients/replay/recordings (strace)
+##                       STEPS=5,6/edge: only these servers
 ##
 ## make compile_commands.json   for editors: how each file is compiled; needs bear
 ## make clean          remove everything that was built
@@ -51,7 +55,7 @@ STEP_LIST := $(subst $() ,$(comma),$(WANTED))
 CHOSEN := $(foreach n,$(WANTED),$(filter step$(n)_%,$(DIRECTORIES)))
 STAGES = $(shell sed -n "s/^stages='\(.*\)'/\1/p" common/tools/check-full.sh)
 
-.PHONY: all $(DIRECTORIES) clients common/lessons tests demo run trace diff check test \
+.PHONY: all page record $(DIRECTORIES) clients common/lessons tests demo run trace diff check test \
         check-full bench bench-check claims coverage memcheck dockerfile-check fuzz matrix lint \
         format format-check \
         compile_commands.json clean help \
@@ -87,7 +91,7 @@ demo: known-steps setup-build
 	@$(MAKE) --no-print-directory $(CHOSEN)
 	@clients/demo.py --clients $(or $(N),5) --scale $(or $(SCALE),0.2) \
 	    --steps $(STEP_LIST) \
-	    $(if $(VARIANTS),--variants)
+	    $(if $(VARIANTS),--variants) $(if $(SVG),--svg '$(SVG)')
 
 tests: known-steps $(CHOSEN) clients
 	@for part in common common/lessons clients $(CHOSEN); do \
@@ -146,6 +150,13 @@ bench-check: all-steps setup-build
 claims: all-steps setup-build
 	@$(MAKE) --no-print-directory all
 	@common/lessons/claims.py $(if $(filter-out 0,$(WRITE)),--write) $(ONLY)
+
+page:
+	@clients/replay/page.sh
+record: setup-check
+	@$(MAKE) --no-print-directory all
+	@clients/replay/record.py $(if $(ASKED),--only $(subst $() ,$(comma),$(ASKED)))
+	@clients/replay/pictures.py
 
 coverage: all-steps setup-check
 	@common/tools/coverage.py

@@ -9,7 +9,8 @@
  * while this thread waits for one client it cannot wait for another.
  *
  *   Wait happens in   accept, then recv: now you can watch it
- *   Breaks when       a second client comes, as in step 1: the one sleep is spent on the first
+ *   Breaks when       a second client comes, as in step 1: the server sleeps for the first
+ * client only
  */
 #include "server.h"
 #include "echo.h"
@@ -34,7 +35,7 @@ static double read_ms(clockid_t clock)
     return (double)t.tv_sec * 1e3 + (double)t.tv_nsec / 1e6;
 }
 
-/* stream_recv, with a report of what it cost. */
+/* stream_recv, with a report of its cost. */
 static ssize_t narrated_recv(int fd, void *bytes, size_t size)
 {
     if (options->quiet)

@@ -5,7 +5,7 @@ Each part is a program that writes TAP to its standard output:
 
     */tests/test_*.c    cmocka tests, built to build/tests/test_*
     */tests/fuzz_*.c    fuzz targets, which replay their corpus: build/tests/replay_*
-    */tests/test_*.py   unittest tests
+    */tests/test_*.py   unittest tests, also those of a folder in it: clients/load/tests
     */tests/check-*.py  checks of the tree itself
     clients/bench/check.py
                         what the course claims about cost; not if steps were chosen
@@ -188,7 +188,7 @@ def find_parts(root, steps, level):
     for area in ([] if steps else [root / "common", root / "clients"]) + step_areas:
         for folder in "tests", "load/tests":
             yield from unit_tests(area, folder)
-        for path in sorted([*area.glob("tests/test_*.py"), *area.glob("load/tests/test_*.py")]):
+        for path in sorted([*area.glob("tests/test_*.py"), *area.glob("*/tests/test_*.py")]):
             yield Part(area.name, path.name,
                        [sys.executable, str(HERE / "unittest_tap.py"), str(path)], 300,
                        expected=100 if path.name == "test_check_server.py" else 8)
@@ -395,9 +395,9 @@ def parse(arguments):
     add = parser.add_argument
     add("only", metavar="PART", nargs="*", help="only the parts with this in their name")
     add("--steps", metavar="N,...", default="", help="only the parts of these steps")
-    add("--jobs", type=int, default=max(3, (os.cpu_count() or 1) + 1), metavar="N",
-        help="how many parts that measure no time run at once (default: one more than there "
-        "are processors, at least 3)")
+    add("--jobs", type=int, default=max(3, 2 * (os.cpu_count() or 1)), metavar="N",
+        help="how many parts that measure no time run at once (default: two per processor, "
+        "at least 3: they mostly wait)")
     add("--junit", type=pathlib.Path, metavar="DIR", help="write JUnit XML, a file per part")
     add("--list", action="store_true", help="list the parts and end")
     add("--tree", type=pathlib.Path, default=HERE.parents[1], help=argparse.SUPPRESS)

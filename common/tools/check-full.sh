@@ -8,7 +8,7 @@
 # failed, 2 there is no such stage.
 set -u
 CDPATH='' cd "$(dirname "$0")/../.." || exit 2
-stages='check bench-check lint format-check memcheck fuzz coverage matrix dockerfile-check container-check'
+stages='check bench-check claims lint format-check memcheck fuzz coverage matrix page dockerfile-check container-check'
 summary=''
 failed=0
 
@@ -47,16 +47,24 @@ container_check() {
     common/tools/container-check.sh
 }
 
+# The page at more moments, and every scene recorded again and compared with what is committed
+page_check() {
+    MOMENTS=1000 python3 common/tests/unittest_tap.py clients/replay/tests/test_page.py &&
+        clients/replay/record.py --compare
+}
+
 run() {
     case $1 in
     check) common/tests/check-all.py --full ;;
     bench-check) clients/bench/check.py ;;
+    claims) common/lessons/claims.py --check && common/lessons/claims.py --check --opposite ;;
     lint) common/tools/lint.sh ;;
     format-check) common/tools/lint.sh format ;;
     memcheck) common/tools/memcheck.py ;;
     fuzz) common/tools/fuzz.sh ;;
     coverage) common/tools/coverage.py ;;
     matrix) common/tools/matrix.sh ;;
+    page) page_check ;;
     dockerfile-check) dockerfile_check ;;
     container-check) container_check ;;
     esac

@@ -19,7 +19,6 @@
  *   Wait happens in   io_uring_enter, for all clients at once; the kernel waits for each
  *   Breaks when       one answer takes long to compute; or the kernel does not allow io_uring
  */
-#include "clock.h"
 #include "echo.h"
 #include "idle.h"
 #include "log.h"
@@ -53,7 +52,7 @@ struct client {
     const unsigned char *answers; /* not sent yet; in a provided buffer or the copy */
     size_t unsent;                /* how many: if any, the request in flight is a send */
     int buffer;                   /* the provided buffer, or NONE */
-    unsigned char *copy;          /* of what the socket did not take; usually NULL */
+    unsigned char *copy;          /* the output that the socket did not take; usually NULL */
     int sendq;                    /* net_sendq when the client was active last */
     bool ended;                   /* close it when its request is done */
     int fd;
@@ -359,9 +358,7 @@ static void drain_clients(struct net_listener *listener)
     io_uring_prep_cancel_fd(new_request(NULL), listener->fd, IORING_ASYNC_CANCEL_ALL);
     io_uring_submit(&ring);
     net_unlisten(listener);
-    clients.limit_ms = STOP_LINGER_MS;
-    for (node = clients.first; node != NULL; node = node->next)
-        node->last_active = (uint32_t)clock_ms();
+    idle_restart(&clients, STOP_LINGER_MS);
     do {
         run_iteration(listener);
         end_idle();

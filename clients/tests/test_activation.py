@@ -92,12 +92,13 @@ class SocketActivation(unittest.TestCase):
 
     def test_every_connection_succeeds_during_a_restart(self):
         """A server stops, then the next one starts; the last one is another model."""
-        for names in (["step1_sequential"] * 2,
-                      ["step6_epoll", "step8_ae", "step1_sequential"]):
+        prefork = "step2_thread_per_client/build/variants/prefork"
+        for names in (["step1_sequential/server"] * 2, [prefork] * 2,
+                      ["step6_epoll/server", "step8_ae/server", "step1_sequential/server"]):
             with self.subTest(names), socket.create_server(("127.0.0.1", 0)) as listener:
                 clients = Restart(listener.getsockname())
                 for name in names:
-                    with Activated(ROOT / name / "server", listener) as server:
+                    with Activated(ROOT / name, listener) as server:
                         clients.await_clients(20)
                         self.assertEqual(server.stop(), 0)
                 with Activated(ROOT / "step6_epoll/server", listener):

@@ -1,6 +1,7 @@
 /* Starting under a service manager such as systemd. It may pass a listening socket
  * (sd_listen_fds(3)), which it keeps open while the server restarts. It may want to know when
- * the server is ready (sd_notify(3)). Both need a few lines only, so libsystemd is not linked. */
+ * the server is ready (sd_notify(3)). Both need a few lines only, so libsystemd is not linked.
+ */
 #ifndef ACTIVATION_H
 #define ACTIVATION_H
 

@@ -430,6 +430,7 @@ def main(arguments=None):
             print(f"{part!s:<44} {reports.quote(part.command)}")
         return 0
     began = time.monotonic()
+    os.environ["CHECK_LEVEL"] = settings.level or ""    # for tests that run the suite
     run_all(parts, Runner(settings.tree, settings.slow), settings.jobs)
     failed = summarise(parts, time.monotonic() - began)
     if settings.junit:

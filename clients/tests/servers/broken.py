@@ -161,17 +161,17 @@ class SendsByteByByte(Server):
         conn.unsent = b""
 
 
-@bug("greeting")
+@bug("greets-a-client", "greeting")
 class GreetsNobody(Server):
     greeting = b""
 
 
-@bug("greeting")
+@bug("greets-a-client", "greeting")
 class GreetsTwice(Server):
     greeting = b"**"
 
 
-@bug("greeting")
+@bug("greets-a-client", "greeting")
 class GreetsWhenSpokenTo(Server):
     greeting = b""
 
@@ -320,7 +320,7 @@ class GoesBeyondSelect(Server):
         super().admit(sock, peer)
 
 
-@bug("fairness", "one-turn-each")
+@bug("fairness", "served-amid-floods", "one-turn-each")
 class StarvesOthers(Server):
     def pump(self, conn, mask):
         """Serve this one for as long as it has anything to say."""

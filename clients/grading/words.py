@@ -1,0 +1,83 @@
+"""A failure as a person would explain it."""
+
+from lib.reports import clean, lines, quote
+
+BEFORE, AFTER = 5, 6    # bytes shown around the first that differs
+REASON = 150            # characters of a reason, in one line
+OUTPUT = 6              # lines of the server's own output
+
+
+def in_one_line(result):
+    """What went wrong, for the line of the stage."""
+    wanted, got = getattr(result.error, "wanted", None), getattr(result.error, "got", None)
+    if wanted is not None and got is not None:
+        at = first_difference(wanted, got)
+        if at < len(wanted) and at < len(got):
+            return (f"byte {hexadecimal(wanted[at] - 1)} was answered with "
+                    f"{hexadecimal(got[at])}, expected {hexadecimal(wanted[at])}")
+    text = " ".join(lines(result.reason))
+    return text if len(text) <= REASON else text[:REASON] + " ..."
+
+
+def hexadecimal(byte):
+    return f"0x{byte % 256:02X}"
+
+
+def first_difference(wanted, got):
+    return next((at for at, (a, b) in enumerate(zip(wanted, got)) if a != b),
+                min(len(wanted), len(got)))
+
+
+def side_by_side(wanted, got):
+    """Both, byte below byte, with a mark under the first that differs."""
+    at = first_difference(wanted, got)
+    start = max(0, at - BEFORE)
+    rows = [[_byte(byte) for byte in data[start:at + AFTER]] for data in (wanted, got)]
+    ends = ["...", "..."] if start else ["", ""]
+    columns = max(map(len, rows))
+    widths = [max(len(row[column]) if column < len(row) else 0 for row in rows)
+              for column in range(columns)]
+    shown = [" ".join([*([end] if end else []),
+                       *(cell.ljust(width) for cell, width in zip(row, widths))]).rstrip()
+             for end, row in zip(ends, rows)]
+    mark = sum(width + 1 for width in widths[:at - start]) + (4 if start else 0)
+    size = widths[at - start] if at - start < columns else 1
+    more = [" ..." if len(data) > at + AFTER else "" for data in (wanted, got)]
+    return [f"expected  {shown[0]}{more[0]}", f"received  {shown[1]}{more[1]}".rstrip(),
+            " " * (10 + mark) + "^" * size
+            + (f" byte {at + 1} of the answers" if at else " the first byte")]
+
+
+def _byte(byte):
+    return chr(byte) if 32 < byte < 127 else f"\\x{byte:02x}"
+
+
+def evidence(result):
+    """What was sent, expected and received."""
+    error = result.error
+    client = getattr(error, "client", None)
+    wanted, got = getattr(error, "wanted", None), getattr(error, "got", None)
+    if client is not None and client.sent.total:
+        yield f"sent      {client.sent}"
+    if wanted is not None and got is not None:
+        yield from side_by_side(wanted, got)
+    elif client is not None:
+        yield f"received  {client.came}"
+    yield from (f"reason    {line}" for line in lines(result.reason)[:3])
+
+
+def own_output(result):
+    """What the server printed last, and whether it ran."""
+    if not result.server:
+        return
+    yield f"server    {clean(result.server.state)}"
+    if result.server.log:
+        yield "its output ends:"
+        yield from ("  | " + clean(line) for line in result.server.log[-OUTPUT:])
+
+
+def again(outcome, settings):
+    """The command that repeats this failure."""
+    words = [settings.program, "--case", outcome.graded.case.name, "--seed", settings.seed,
+             *settings.repeat, settings.typed]
+    return quote(words + (["--", *settings.server_args] if settings.server_args else []))

@@ -26,9 +26,10 @@ TURN_SECONDS = 1.0      # within which a server greets a client whose turn it is
 LACKING = {errno.EMFILE, errno.ENFILE, errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EAGAIN,
            errno.ENOMEM, errno.EADDRNOTAVAIL, errno.EAFNOSUPPORT, errno.ENOSYS}
 
-Result = namedtuple("Result", "case status seconds reason details final note error server",
-                    defaults=(None, None))
-Result.__doc__ = """How a case went. For a failure also the exception, and the server as Seen."""
+Result = namedtuple("Result", "case status seconds reason details final note error server remarks",
+                    defaults=(None, None, ()))
+Result.__doc__ = """How a case went; for a failure also the exception, the server as Seen, and what
+_consequences() found out."""
 Seen = namedtuple("Seen", "command state log")
 
 
@@ -160,9 +161,9 @@ def run_case(case, settings):
     """The case's result, and why the cases after it need not be run, or ""."""
     began = time.monotonic()
 
-    def result(status, reason="", details=(), final=False, error=None, server=None):
+    def result(status, reason="", details=(), final=False, *more):
         return Result(case, status, time.monotonic() - began, reason, list(details), final, "",
-                      error, server)
+                      *more)
 
     reason = why_not(case, settings)
     if reason:
@@ -176,11 +177,11 @@ def run_case(case, settings):
             return result(SKIP, str(error)), ""
         if isinstance(error, OSError) and error.errno in LACKING:
             return result(SKIP, f"this machine lacks what the case needs: {error}"), ""
-        not_run, hint = _consequences(error, trial, settings)
+        not_run, remarks = _consequences(error, trial, settings)
         server = _seen(trial)
         return result(FAIL, _describe(error, case, settings),
-                      [*hint, *_details(trial, error, server, settings)],
-                      getattr(error, "final", False), error, server), not_run
+                      [*remarks, *_details(trial, error, server, settings)],
+                      getattr(error, "final", False), error, server, remarks), not_run
     finally:
         for server in trial.servers:
             server.kill()

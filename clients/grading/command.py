@@ -17,7 +17,7 @@ from lib.tree import ROOT
 from . import files
 from .course import Invalid, read
 from .memory import Memory
-from .run import run
+from .run import Judged, run
 from .text import DETAILS, Text, complete, say
 
 COURSE = ROOT / "clients" / "courses" / "echo.json"
@@ -180,7 +180,6 @@ def not_built(course, trouble, settings):
     """Nothing was run: no points, and why."""
     for line in trouble:
         say(line)
-    from .run import Judged     # noqa: F401
     nothing = [Judged(stage, [], course.stages[0]) for stage in course.stages]
     say(f"0 of {sum(judged.most for judged in nothing)} points.")
     write_files(course, nothing, settings, "\n".join(map(clean, trouble)))

@@ -100,8 +100,9 @@ def _try(case, settings):
 
 def find_hint(graded, result):
     """The first hint that fits what happened, or None."""
+    reason = "\n".join([result.reason, *result.remarks])
     log = "\n".join(result.server.log) if result.server else ""
     for hint in graded.hints:
-        if hint.reason.search(result.reason) and hint.log.search(log):
+        if hint.reason.search(reason) and hint.log.search(log):
             return hint
     return None

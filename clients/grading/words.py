@@ -3,6 +3,7 @@
 from lib.reports import clean, lines, quote
 
 BEFORE, AFTER = 5, 6    # bytes shown around the first that differs
+ALIKE = 8       # bytes that must agree for the others to be missing, or too many
 REASON = 150            # characters of a reason, in one line
 OUTPUT = 6              # lines of the server's own output
 
@@ -13,10 +14,24 @@ def in_one_line(result):
     if wanted is not None and got is not None:
         at = first_difference(wanted, got)
         if at < len(wanted) and at < len(got):
-            return (f"byte {hexadecimal(wanted[at] - 1)} was answered with "
-                    f"{hexadecimal(got[at])}, expected {hexadecimal(wanted[at])}")
+            return _first_wrong(wanted[at:], got[at:])
     text = " ".join(lines(result.reason))
     return text if len(text) <= REASON else text[:REASON] + " ..."
+
+
+def _first_wrong(wanted, got):
+    """Both begin with the first byte that differs."""
+    asked = hexadecimal(wanted[0] - 1)
+    missing = wanted.find(got[:ALIKE]) if len(got) > 1 else -1
+    if missing > 0:
+        more = f"{missing} answers are missing, from that" if missing > 1 else "the answer"
+        return f"{more} to byte {asked}{'' if missing > 1 else ' is missing'}"
+    extra = got.find(wanted[:ALIKE]) if len(wanted) > 1 else -1
+    if extra > 0:
+        return (f"{extra} byte{'s' if extra > 1 else ''} too many before the answer to byte "
+                f"{asked}, beginning with {hexadecimal(got[0])}")
+    return (f"byte {asked} was answered with {hexadecimal(got[0])}, expected "
+            f"{hexadecimal(wanted[0])}")
 
 
 def hexadecimal(byte):
@@ -59,11 +74,13 @@ def evidence(result):
     wanted, got = getattr(error, "wanted", None), getattr(error, "got", None)
     if client is not None and client.sent.total:
         yield f"sent      {client.sent}"
-    if wanted is not None and got is not None:
+    differ = wanted is not None and got is not None
+    if differ:
         yield from side_by_side(wanted, got)
     elif client is not None:
         yield f"received  {client.came}"
-    yield from (f"reason    {line}" for line in lines(result.reason)[:3])
+    if not differ or first_difference(wanted, got) == min(len(wanted), len(got)):
+        yield from (f"reason    {line}" for line in lines(result.reason)[:3])
 
 
 def own_output(result):

@@ -53,6 +53,15 @@ class OffByOneAtTheWrap(Server):
         table = Conn.table[:255] + b"\xff"
 
 
+@bug("all-byte-values")
+class CrashesAtTheWrap(Server):
+    class conn_class(Conn):
+        def feed(self, data):
+            if self.inside or b"^" in data:
+                bytes([byte + 1 for byte in data])
+            return super().feed(data)
+
+
 @bug("markers")
 class AnswersAfterTheEnd(Server):
     class conn_class(Conn):
@@ -325,6 +334,8 @@ class StarvesOthers(Server):
     def pump(self, conn, mask):
         """Serve this one for as long as it has anything to say."""
         super().pump(conn, mask)
+        if conn not in self.conns:
+            return
         more = select.poll()
         more.register(conn.sock, select.POLLIN)
         patience = time.monotonic() + 5     # it must be possible to end it

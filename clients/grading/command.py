@@ -128,7 +128,8 @@ def prepare(settings, command):
     settings.contract, settings.options, settings.strict = "basic", set(), False
     settings.ephemeral, settings.also, settings.only = False, [], []
     settings.most_files = raise_open_files()
-    settings.uid = None
+    # Whether it is idle is what some cases are about, and no other loses points for it.
+    settings.server_options, settings.uid = {"calm": False}, None
     if settings.user is not None:
         try:
             settings.uid = pwd.getpwnam(settings.user).pw_uid
@@ -136,6 +137,7 @@ def prepare(settings, command):
             command.error(f"--user: there is no user {settings.user}")
         if os.geteuid() not in (0, settings.uid):
             command.error("--user: only root may run a server as another user")
+        settings.server_options["user"] = settings.uid
     settings.repeat = [word for option, value in (
         ("--capacity", settings.capacity),
         ("--course", None if settings.course == str(COURSE) else settings.course),

@@ -4,7 +4,7 @@ import time
 from collections import namedtuple
 
 from check_server.errors import NeverListens
-from check_server.runner import STALL, Alarm, StallWatch, run_case
+from check_server.runner import STALL, Alarm, Seen, StallWatch, run_case
 from check_server.server import Server
 from lib import reports
 
@@ -100,8 +100,8 @@ def _try(case, settings):
 
 def find_hint(graded, result):
     """The first hint that fits what happened, or None."""
-    reason = "\n".join([result.reason, *result.remarks])
-    log = "\n".join(result.server.log) if result.server else ""
+    server = result.server or Seen("", "", [])
+    reason, log = "\n".join([result.reason, *result.remarks, server.state]), "\n".join(server.log)
     for hint in graded.hints:
         if hint.reason.search(reason) and hint.log.search(log):
             return hint

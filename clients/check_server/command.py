@@ -145,9 +145,9 @@ def learn_options(settings):
     settings.strict = {"--port", "--bind"} <= settings.options
 
 
-def load(path, command):
-    """Import a file of further cases under a name of its own. Whether they measure time, and
-    so are to run alone, is only known if they say so."""
+def load(path, command, timed=True):
+    """Import a file of further cases under a name of its own. Those that do not say whether
+    they measure time, and so are to run alone, are taken to be `timed`."""
     ours = len(REGISTRY.cases)
     if not os.path.isfile(path):
         command.error(f"no such file: {path}")
@@ -158,7 +158,7 @@ def load(path, command):
     except (ValueError, SyntaxError, ImportError) as error:
         command.error(f"{path}: {error}")
     for case in REGISTRY.cases[ours:]:
-        case.timed = case.timed is not False
+        case.timed = timed if case.timed is None else case.timed
 
 
 def raise_open_files():

@@ -27,10 +27,10 @@ TURN_SECONDS = 1.0      # within which a server greets a client whose turn it is
 LACKING = {errno.EMFILE, errno.ENFILE, errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EAGAIN,
            errno.ENOMEM, errno.EADDRNOTAVAIL, errno.EAFNOSUPPORT, errno.ENOSYS}
 
-Result = namedtuple("Result", "case status seconds reason details final note error server remarks",
-                    defaults=(None, None, ()))
-Result.__doc__ = """How a case went; for a failure also the exception, the server as Seen, and what
-_consequences() found out."""
+Result = namedtuple("Result", """case status seconds reason details final note
+                    error server remarks""", defaults=(None, None, ()))
+Result.__doc__ = """How a case went; for a failure also the exception, the server as Seen, and
+what _consequences() found out."""
 Seen = namedtuple("Seen", "command state log")
 
 

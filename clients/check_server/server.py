@@ -42,8 +42,8 @@ class Server:
     Options: port (else a free one), host to connect to, env (added to the environment),
     rlimits ({resource.RLIMIT_NOFILE: 64}, set before it starts), user (a uid to run as),
     stdin, stdout, stderr (anything subprocess takes; the log, which is a file, if None),
-    closed (descriptors it starts without), health=False (no check-up on leaving), calm=False (the
-    check-up does not ask whether it is idle).
+    closed (descriptors it starts without), health=False (no check-up on leaving), calm=False
+    (the check-up does not ask whether it is idle).
     """
 
     prints_listening = True     # until a server is seen not to
@@ -170,8 +170,8 @@ class Server:
         return f"listens on {where}, not on {self.host} port {self.port} as it was told{hint}"
 
     def listens(self):
-        """Whether /proc shows that it listens where it was told to. A connection would show it as
-        well, but be a client that leaves at once, which is not what most cases are about."""
+        """Whether /proc shows that it listens where it was told to. A connection would show it,
+        too, but be a client that leaves at once, which is not what most cases are about."""
         return figures.AVAILABLE and any(
             port == self.port and address in (self.host, "0.0.0.0", "::")
             for address, port in figures.listens_at(self.process.members()))
@@ -314,6 +314,16 @@ class Server:
         yield
         if client:
             client.send(b"c$").expect(b"d").finish()
+
+    def has_read(self, clients):
+        """Wait until it has read all that these have sent, as far as that can be seen here."""
+        for client in clients:
+            port = client.sock.getsockname()[1]
+            if not figures.AVAILABLE:
+                time.sleep(0.001 * self.slow)
+            elif not self.eventually(lambda: not client.unacknowledged()
+                                     and not figures.unread_bytes(self.port, port)):
+                raise Failure("it does not read what was sent", client)
 
     # Watching it.
 

@@ -28,10 +28,10 @@ PATH is a program, or a folder: then make builds it there, and the program is PA
 server takes the port as its last argument, and listens on 127.0.0.1.
 
 The stages come in order, and the run ends after the first one that fails. clients/README.md
-describes the JSON, and TEACHING.md how to grade a class.
+describes the JSON, clients/TEACHING.md how to grade a class.
 
-Exit status: 0 the first part is complete, 1 it is not, 2 wrong command line or course, 128 + the
-number of the signal that ended it.
+Exit status: 0 the first part is complete, 1 it is not, 2 wrong command line or course, 128 +
+the number of the signal that ended it.
 """
 
 
@@ -49,8 +49,8 @@ def parser():
     add("--case", dest="cases", action="append", metavar="NAME", default=[],
         help="only this case")
     add("--all", action="store_true", help="go on after a stage that fails")
-    add("--hint", type=natural, nargs="?", const=0, metavar="N",
-        help="show one hint more than last time, or N hints")
+    add("--hint", action="store_true", help="show one hint more than last time")
+    add("--hints", type=natural, metavar="N", help="show N hints")
     add("--seed", metavar="TEXT", help="for all random choices: a number, or a student's name")
     add("--capacity", type=natural, metavar="N",
         help="the server takes N clients at once: leave out what needs more")
@@ -75,7 +75,7 @@ def main(arguments=None):
     settings = command.parse_args(arguments[:cut])
     settings.server_args = arguments[cut + 1:]
     try:
-        course = read(settings.course, REGISTRY, lambda path: load(path, command))
+        course = read(settings.course, REGISTRY, lambda path: load(path, command, timed=False))
     except (Invalid, OSError) as error:
         command.error(clean(str(error)))
     if settings.list:

@@ -14,16 +14,15 @@ MAKEFILE = """\
 COURSE ?= {course}
 STEP = $(COURSE)/{folder}
 CFLAGS ?= -O2 -g
-FLAGS = -std=c11 -D_POSIX_C_SOURCE=200809L -D_DEFAULT_SOURCE -pthread -I. -I$(COURSE)/common \\
-        -Wall -Wextra -Wpedantic -Wshadow -Wconversion
+FLAGS = -std=c11 -D_POSIX_C_SOURCE=200809L -D_DEFAULT_SOURCE -pthread -I. \\
+        -I'$(COURSE)/common' -Wall -Wextra -Wpedantic -Wshadow -Wconversion
 LIBS = {libraries}
 
-server: {sources} $(STEP)/build/libcommon.a
-	$(CC) $(FLAGS) $(CFLAGS) -o $@ {sources} $(STEP)/build/libcommon.a $(LIBS)
-$(STEP)/build/libcommon.a:
-	$(MAKE) -C $(STEP) build/libcommon.a
+server: {sources}
+> @$(MAKE) -s -C '$(STEP)' build/libcommon.a
+> $(CC) $(FLAGS) $(CFLAGS) -o $@ {sources} '$(STEP)/build/libcommon.a' $(LIBS)
 clean:
-	rm -f server
+> rm -f server
 """
 
 
@@ -38,8 +37,8 @@ def read():
 
 def body_of(source, name):
     """The place of a function's body in a source: from behind its { to its }."""
-    found = re.search(rf"^(?!typedef)\w[^;{{}}()]*\b{name}\([^;{{}}]*\)\n{{\n(.*?)^}}\n", source,
-                      re.MULTILINE | re.DOTALL)
+    found = re.search(rf"^(?!typedef)\w[^;{{}}()]*\b{name}\([^;{{}}]*\)\n{{\n(.*?)^}}\n",
+                      source, re.MULTILINE | re.DOTALL)
     if not found:
         raise Broken(f"there is no function {name}")
     return found.start(1), found.end(1)
@@ -76,17 +75,17 @@ def make(exercise, folder):
             text, removed = blank(text, exercise["blanks"])
         (folder / path.name).write_text(text, encoding="utf-8")
     package = LIBRARIES.get(step.name)
-    (folder / "Makefile").write_text(MAKEFILE.format(
+    (folder / "Makefile").write_text(MAKEFILE.replace("\n> ", "\n\t").format(
         course=ROOT, folder=step.name, sources=" ".join(path.name for path in sources),
         libraries=f"$(shell pkg-config --cflags --libs {package})" if package else ""),
         encoding="utf-8")
     (folder / "README.md").write_text("\n".join([
         f"# {step.name}, with blanks", "", *exercise["task"], "",
-        f"Look for `/* yours */` in `{blanked}`. Remove the lines below it, too: they only keep the",
-        "compiler from warning.", "",
+        f"Look for `/* yours */` in `{blanked}`. Remove the lines below it, too: they are there",
+        "so that the compiler does not warn.", "",
         "- `make` builds the program `server`.",
         "- `make grade SERVER=THIS_FOLDER`, in the folder of the course, says what it earns.",
-        f"- `{step.name}/README.md` is the lesson, and `{step.name}/{blanked}` one solution.", ""]),
+        f"- `{step.name}/README.md` is the lesson, `{step.name}/{blanked}` one solution.", ""]),
         encoding="utf-8")
     return removed
 

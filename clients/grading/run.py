@@ -30,9 +30,10 @@ class Judged(namedtuple("Judged", "stage outcomes waits_for")):
     @property
     def most(self):
         """The points that it could earn."""
-        left_out = sum(outcome.graded.points for outcome in self.outcomes
-                       if outcome.status == LEFT_OUT)
-        return sum(graded.points for graded in self.stage.cases) - left_out
+        if self.waits_for:
+            return sum(graded.points for graded in self.stage.cases)
+        return sum(outcome.graded.points for outcome in self.outcomes
+                   if outcome.status != LEFT_OUT)
 
     @property
     def status(self):
@@ -101,7 +102,8 @@ def _try(case, settings):
 def find_hint(graded, result):
     """The first hint that fits what happened, or None."""
     server = result.server or Seen("", "", [])
-    reason, log = "\n".join([result.reason, *result.remarks, server.state]), "\n".join(server.log)
+    reason = "\n".join([result.reason, *result.remarks, server.state])
+    log = "\n".join(server.log)
     for hint in graded.hints:
         if hint.reason.search(reason) and hint.log.search(log):
             return hint

@@ -43,7 +43,7 @@ def every_split_point(t):
                 client.send(WHOLE_EXCHANGE[:at])
             for client in clients:
                 client.settle()
-            t.pause(0.002)      # a first part without answers must still be read by itself
+            s.has_read(clients)     # a first part without answers must be read by itself, too
             for client, at in zip(clients, batch):
                 client.send(WHOLE_EXCHANGE[at:])
             for client in clients:
@@ -55,7 +55,8 @@ def byte_by_byte(t):
     with t.server() as s:
         client = s.connect().greeting()
         for byte in KNOWN_EXCHANGE[0][0]:
-            client.send(bytes([byte])).settle()     # seen alone wherever an answer is due
+            client.send(bytes([byte])).settle()
+            s.has_read([client])
         for byte in b"".join(sent for sent, _ in KNOWN_EXCHANGE[1:]):
             client.send(bytes([byte]))
         client.finish()

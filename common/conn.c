@@ -30,7 +30,7 @@ static void touch(struct conn_list *list, struct conn *c)
 static bool is_passing(struct conn *c, int error)
 {
     if (error == EINTR)
-        c->progress = true; /* nobody has looked yet: do not wait to be told of a change */
+        c->progress = true; /* the call has not looked yet: do not wait for an event */
     return error == EINTR || net_is_again(error);
 }
 

@@ -24,18 +24,32 @@ struct net_listener {
 int net_listen(struct net_listener *listener, const char *host, const char *port,
                const char **why);
 
+/* Gives another thread a listener of its own on the same address, with a reserved descriptor of
+ * its own. net_listen_same is the same socket, with the same queue of clients, by another
+ * descriptor (dup(2)). net_listen_beside is another socket, with a queue of its own, and the
+ * kernel chooses the queue for each client (SO_REUSEPORT, socket(7)). Both return 0, or -1 with
+ * errno. */
+int net_listen_same(struct net_listener *another, const struct net_listener *first);
+int net_listen_beside(struct net_listener *another, const struct net_listener *first);
+
+/* Lets no more clients connect, also where another process has the listener open. accept fails
+ * from now on. Linux only; elsewhere it may do nothing. */
+void net_shut(const struct net_listener *listener);
+
 /* Closes the listener and its reserved descriptor. */
 void net_unlisten(struct net_listener *listener);
 
-/* Accepts one connection, with TCP_NODELAY and FD_CLOEXEC set. Returns one of
- *   a descriptor   the caller's to close; *peer is the client's address
- *   NET_REJECTED   no descriptor was free (errno: EMFILE or ENFILE). The connection of *peer
- * was accepted with the reserved descriptor and closed. Left in the backlog it would keep the
- * listener readable and make the caller's loop spin. -1             no connection was accepted;
- * the caller goes on. net_is_again(errno): none is pending; EINTR: a signal came; ECONNABORTED
- * and the like: the connection died in the backlog (accept(2), "Error handling"). After any
- * other error, which may well last, the call has slept for 10 ms, so that the caller cannot
- * spin. */
+/* Accepts one connection, with TCP_NODELAY and FD_CLOEXEC set. Returns its descriptor, which
+ * the caller closes; *peer is the client's address. Or returns NET_REJECTED or -1.
+ *
+ * NET_REJECTED: no descriptor was free (errno is EMFILE or ENFILE). The connection of *peer was
+ * accepted with the reserved descriptor and closed. Left in the backlog it would keep the
+ * listener readable and make the caller's loop spin.
+ *
+ * -1: no connection was accepted. The caller goes on. If net_is_again(errno), none is pending.
+ * EINTR: a signal came. ECONNABORTED and the like: the connection died in the backlog
+ * (accept(2), "Error handling"). Any other error may last. Then the call has slept for 10 ms,
+ * so that the caller cannot spin. */
 enum { NET_REJECTED = -2 };
 int net_accept(struct net_listener *listener, struct address *peer);
 
@@ -52,7 +66,7 @@ int64_t net_timeout(int fd);
  * is over. true may also mean that a signal came. */
 bool net_readable(int fd, int ms);
 
-/* poll(2), also for more descriptors than RLIMIT_NOFILE allows. poll refuses them (EINVAL) when
+/* poll(2), also for more descriptors than RLIMIT_NOFILE allows. poll fails (EINVAL) when
  * the limit was lowered after they were opened (prlimit(2)). Then this asks for one descriptor
  * after the other and sleeps 10 ms at most. Returns what poll does. */
 int net_poll(struct pollfd *fds, nfds_t n, int ms);

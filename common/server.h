@@ -31,6 +31,10 @@ int server_accept(struct net_listener *listener, struct address *peer);
  * server_disconnected or server_rejected. */
 bool server_admit(const struct address *peer);
 
+/* Before the first fork(2) of a server with child processes: --max-clients and the limits of
+ * log lines go for all processes together. Calls stats_share. Returns 0, or -1 with errno. */
+int server_share(void);
+
 /* A client is served from now on; or no longer. Each logs a line, unless --quiet. */
 void server_connected(const struct address *peer);
 void server_disconnected(const struct address *peer);
@@ -38,12 +42,13 @@ void server_disconnected(const struct address *peer);
 /* A client that was counted in cannot be served. Logged at most once a second. */
 void server_rejected(const struct address *peer, const char *why);
 
-/* The same for a client that never was counted in. */
+/* The same for a client that was never counted in. Both are for the thread that accepts. */
 void server_turned_away(const struct address *peer, const char *why);
 
-/* Call it after each wait (select, epoll_wait, a nap): counts the wait, the ready descriptors
- * that it reported and the descriptors looked at to find them, and writes the report that
- * SIGUSR1 may have asked for. The second does only that. Both are for the first thread. */
+/* Call it after each wait (select, epoll_wait, nanosleep): counts the wait, the ready
+ * descriptors that it reported and the descriptors looked at to find them, and writes the
+ * report that SIGUSR1 may have asked for. The second does only that. Both are for the first
+ * thread. */
 void server_waited(int events, int scanned);
 void server_report_if_asked(void);
 

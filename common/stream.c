@@ -45,7 +45,7 @@ ssize_t stream_recv(int fd, void *bytes, size_t n)
         ssize_t got = net_recv(fd, bytes, n);
         if (got != -1 || errno != EINTR)
             return got;
-        if (is_overdue(fd, &interrupted_since)) {
+        if (is_overdue(fd, &interrupted_since) && !net_readable(fd, 0)) {
             errno = EAGAIN;
             return -1;
         }
@@ -68,22 +68,20 @@ int stream_send(int fd, const void *bytes, size_t n)
     int sendq = INT_MAX;
 
     while (n > 0) {
+        server_report_if_asked();
         ssize_t sent = net_send(fd, next, n);
         if (sent > 0) {
             interrupted_since = 0;
             next += sent;
             n -= (size_t)sent;
-            if (n > 0)
-                is_draining(fd,
-                            &sendq); /* sent a part, so its time-out is over: from here on */
-        } else if (errno == EINTR) {
-            server_report_if_asked();
-            if (is_overdue(fd, &interrupted_since)) {
+            if (n > 0) /* sent a part, so its time-out is over: from here on */
+                is_draining(fd, &sendq);
+        } else if (errno != EINTR || is_overdue(fd, &interrupted_since)) {
+            if (errno == EINTR)
                 errno = EAGAIN;
+            if (!net_is_again(errno) || !is_draining(fd, &sendq))
                 return -1;
-            }
-        } else if (!(net_is_again(errno) && is_draining(fd, &sendq))) {
-            return -1;
+            interrupted_since = 0;
         }
         if (n > 0 && stop_deadline_passed()) {
             errno = EINTR;

@@ -40,8 +40,8 @@ static void *begin(void *argument)
     pthread_mutex_lock(&lock); /* threads_start may still hold it: then t->id is not set yet */
     t->prev->next = t->next;
     t->next->prev = t->prev;
-    pthread_mutex_unlock(&lock);
     free(t); /* not earlier: free in a new thread makes glibc reserve an arena for the thread */
+    pthread_mutex_unlock(&lock);
     return NULL;
 }
 

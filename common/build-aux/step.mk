@@ -43,6 +43,8 @@ LIBCOMMON := build/libcommon.a
 OBJECTS = $(filter-out $(LIBCOMMON),$^) $(LIBCOMMON) # the archive last
 LIBCOMMON_OBJS := $(patsubst $(COMMON)/%.c,build/common/%.o,$(wildcard $(COMMON)/*.c))
 
+# common/server.c is a part of the library, not a program.
+SERVER := $(if $(filter common,$(notdir $(CURDIR))),,$(wildcard server.c))
 ifeq ($(strip $(TESTS)),)
 SOURCE_TESTS := $(patsubst %.c,build/%,$(wildcard tests/test_*.c))
 TESTS = $(SOURCE_TESTS)
@@ -53,7 +55,7 @@ DEMOS := $(filter-out $(ABSENT),$(patsubst %.c,build/%,$(wildcard demos/*.c)))
 .PHONY: all run trace demo bench diff tests check test clean need-check print-suite-args FORCE
 .DELETE_ON_ERROR:
 .SECONDARY:
-all: $(if $(wildcard server.c),server $(SOURCE_VARIANTS) $(EXTRA_VARIANTS) $(DEMOS),tests)
+all: $(if $(SERVER),server $(SOURCE_VARIANTS) $(EXTRA_VARIANTS) $(DEMOS),tests)
 
 server: $(addprefix build/,server.o $(OBJS)) $(LIBCOMMON)
 	$(call SAY,link)$(LINK) -o $@ $(OBJECTS) $(LIBS) $(LDLIBS)
@@ -96,7 +98,7 @@ $(SOURCE_VARIANTS) $(DEMOS): %: %.o
 
 # Every server once more, as a test in which its calls fail: the linker puts tests/faults.c
 # between the server and the functions that faults.c wraps.
-FAULTS := $(if $(wildcard server.c),build/tests/faults_server) \
+FAULTS := $(if $(SERVER),build/tests/faults_server) \
     $(patsubst build/variants/%,build/tests/faults_%,$(SOURCE_VARIANTS) $(EXTRA_VARIANTS))
 tests: $(FAULTS)
 ifeq ($(shell uname -s),Darwin)

@@ -8,47 +8,73 @@ import pathlib
 import re
 import sys
 
-# The headers of ours that a source may include; the first pattern decides. What no pattern
-# matches is an error: give it a place.
+# The headers of this project that a source may include. The first pattern that matches decides.
+# A source that no pattern matches is an error: give it a place.
+BASE = "address clock net options stats"    # sockets, counters, what the user chose
+PROGRAM = BASE + " log server stop"         # what makes a step a program
 LAYERS = [
     ("*/tests/*", "*"),
     ("*/demos/*", "*"),
+    ("common/lessons/*", ""),                       # small programs, each alone
     ("common/echo.?", "echo"),
-    ("common/peer.?", "peer"),
+    ("common/address.?", "address"),
+    ("common/clock.?", "clock"),
     ("common/stats.?", "stats"),
-    ("common/net.?", "net peer stats"),
-    ("common/conn.?", "conn echo net peer stats"),
-    ("common/cli.?", "cli net peer stats"),
-    ("step[123]_*/server.c", "cli echo net peer stats"),
-    ("step[456]_*/server.c", "cli conn net peer stats"),
-    ("step7_*/server.c", "server stop clock idle echo uvnet"),  # libuv owns the socket
-    ("step7_*/uvnet.?", "server stop log net stats uvnet"),
-    ("step8_*/server.c", "cli conn net peer stats ae count"),
-    ("step8_ae/count.?", "stats ae count"),
-    ("step8_ae/ae*.?", "ae*"),                          # to be lifted out and used elsewhere
-    ("step8_ae/variants/coroutine.h", ""),                # knows stacks only
-    ("step*/variants/*", "cli conn echo net peer stats ae coroutine count"),
+    ("common/net.?", "net address stats"),
+    ("common/idle.?", "idle clock net"),
+    ("common/log.?", "log"),
+    ("common/options.?", "options log"),
+    ("common/stop.?", "stop log net"),
+    ("common/server.?", PROGRAM),
+    ("common/stream.?", "stream " + PROGRAM),
+    ("common/conn.?", "conn echo idle " + PROGRAM),
+    ("common/drain.?", "drain conn clock stop"),
+    ("common/threads.?", "threads stats stop"),
+    ("common/children.?", "children clock log net server stats stop"),
+    ("common/cpus.?", "cpus"),
+    ("step[123]_*/server.c", "stream threads echo " + PROGRAM),
+    ("step[456]_*/server.c", "conn drain " + PROGRAM),
+    ("step7_*/server.c", "uvnet echo idle clock server stop"),
+    ("step7_*/uvnet.?", "uvnet log net server stats stop"),  # libuv owns the socket
+    ("step8_*/server.c", "conn drain ae count " + PROGRAM),
+    ("step8_ae/count.?", "ae count server stats"),
+    ("step8_ae/ae*.?", "ae*"),                      # to be lifted out and used elsewhere
+    ("step8_ae/variants/coroutine.h", ""),          # knows stacks only
+    ("step6_*/variants/workers.c", "conn cpus drain stream threads " + PROGRAM),
+    ("step2_*/variants/*", "stream threads children echo " + PROGRAM),
+    ("step*/variants/*", "conn drain stream idle echo ae coroutine count " + PROGRAM),
     ("clients/*", "*"),
 ]
-# Headers that are the business of few.
+# System headers that only a few sources need.
 RESERVED = {
     "uv.h": ["step7_*", "clients/bench/timers.c"],      # measured beside ae
-    "pthread.h": ["common/cli.c", "common/stats.c", "step2_*", "*/demos/*", "*/tests/*",
-                  "clients/*"],
-    "sys/select.h": ["step5_*", "step8_ae/ae_select.c", "*/tests/*", "clients/*"],
+    "pthread.h": ["common/cpus.c", "common/log.c", "common/net.c", "common/server.c",
+                  "common/stats.c", "common/stop.c", "common/threads.c", "step2_*",
+                  "step6_epoll/variants/workers.c", "*/demos/*", "*/tests/*", "clients/*",
+                  "common/lessons/*"],
+    "sys/select.h": ["step5_*", "step8_ae/ae_select.c", "*/tests/*", "clients/*",
+                     "common/lessons/*"],
+    "sys/wait.h": ["common/children.c", "*/demos/*", "*/tests/*", "clients/*",
+                   "common/lessons/*"],
 }
-# Linux's own, without a twin elsewhere; anywhere else they stand in an #ifdef __linux__.
+# Only Linux has these. Outside LINUX_FILES they need an #ifdef __linux__ around them.
 LINUX_ONLY = {"argp.h", "liburing.h", "sys/epoll.h", "sys/eventfd.h", "sys/inotify.h",
               "sys/prctl.h", "sys/sendfile.h", "sys/signalfd.h", "sys/timerfd.h"}
-LINUX_FILES = ["step6_*", "step8_ae/ae_epoll.c", "clients/bench/*", "*/demos/*", "*/tests/*"]
-# What a Makefile may name of another step, and why.
+LINUX_FILES = ["step6_*", "step8_ae/ae_epoll.c", "clients/bench/*", "*/demos/*", "*/tests/*",
+               "common/lessons/*"]
+# The other steps that a Makefile may name, and why.
 BORROWED = {
     ("step4_nonblocking_poll", "step5_select"),         # its demo runs that server, too
 }
+# Each of these depends on the time of day. When that is set back, a wait would last for hours.
+TIME_OF_DAY = re.compile(
+    r"\bCLOCK_REALTIME\b|(?<![\w.>])(gettimeofday|time|pthread_cond_timedwait|sem_timedwait|"
+    r"pthread_mutex_timedlock|mtx_timedlock|cnd_timedwait)\s*\(")
 ENGINE_MAY_INCLUDE = {"assert.h", "limits.h", "stdbool.h", "stddef.h", "stdint.h", "string.h"}
-LIBRARIES = ["common/%s.?" % name for name in "echo peer stats net conn".split()]
+LIBRARIES = [f"common/{name}.?" for name in
+             "address children clock conn cpus drain echo idle net stats stream threads".split()]
 LIBRARIES += ["step8_ae/ae*.?"]
-SPEAKS_OR_EXITS = re.compile(
+PRINTS_OR_EXITS = re.compile(
     r"(?<![\w.>])(v?f?printf|v?dprintf|f?puts|f?putc|putchar|fwrite|perror|psignal|v?syslog|"
     r"v?errx?|v?warnx?|exit|_exit|_Exit|quick_exit|abort)\s*\(")
 README_LINES = 60
@@ -66,7 +92,7 @@ class Source:
         self.includes = []      # (where, header, in #ifdef __linux__?)
         self.ours = []          # (where, file in the tree, or None if there is none)
         for number, guarded, kind, header in scan(self.code):
-            where = "%s:%d: #include %s" % (self.name, number, header)
+            where = f"{self.name}:{number}: #include {header}"
             if kind == "<":
                 self.includes.append((where, header, guarded))
                 continue
@@ -80,8 +106,8 @@ class Source:
 
 
 def strip(text):
-    """Blanks comments and the insides of strings, but not what an #include names; the lines
-    stay where they are."""
+    """Blanks comments and the insides of strings, but not the names in #include lines. The
+    numbers of lines do not change."""
     def blank(match):
         found = match.group(0)
         return found if found[0] == "#" else re.sub(r"[^\n]", " ", found)
@@ -91,7 +117,7 @@ def strip(text):
 
 
 def scan(code):
-    """The #includes: line number, whether it stands where only Linux sees it, kind, header."""
+    """The #includes: line number, whether only Linux compiles it, kind, header."""
     guards = []
     for number, line in enumerate(code.splitlines(), 1):
         directive = re.match(r"\s*#\s*(\w+)(.*)", line)
@@ -129,7 +155,7 @@ def layers(sources, tree):
             if header is None:
                 yield where + ": no such file in the tree"
             elif not any(fnmatch.fnmatchcase(header.stem, may) for may in allowed.split()):
-                yield "%s: it may include: %s" % (where, allowed)
+                yield f"{where}: it may include: {allowed}"
 
 
 @rule("no step includes another step's file")
@@ -145,7 +171,7 @@ def steps_apart(sources, tree):
             step = makefile.parent.name
             if any(name.partition("/")[0] != step and (step, name) not in BORROWED
                    for name in found):
-                yield "%s:%d: %s" % (makefile.relative_to(tree), number, line.strip())
+                yield f"{makefile.relative_to(tree)}:{number}: {line.strip()}"
 
 
 @rule("clients know the wire, and ae.h, but no server's sources")
@@ -167,7 +193,7 @@ def common_below(sources, tree):
                     yield where
 
 
-@rule("the protocol engine knows no socket, clock, heap or stdio")
+@rule("the protocol engine uses no socket, clock, heap or stdio")
 def engine(sources, tree):
     for source in sources:
         if source.matches(["common/echo.?"]):
@@ -184,7 +210,7 @@ def reserved(sources, tree):
                 yield where
 
 
-@rule("what only Linux has stands where only Linux needs it")
+@rule("headers that only Linux has are included only where Linux is required")
 def portable(sources, tree):
     for source in sources:
         for where, header, guarded in source.includes:
@@ -198,9 +224,9 @@ def libraries(sources, tree):
     for source in sources:
         if source.matches(LIBRARIES):
             for number, line in enumerate(source.code.splitlines(), 1):
-                call = SPEAKS_OR_EXITS.search(line)
+                call = PRINTS_OR_EXITS.search(line)
                 if call:
-                    yield "%s:%d: calls %s" % (source.name, number, call.group(1))
+                    yield f"{source.name}:{number}: calls {call.group(1)}"
 
 
 @rule("every server says where its wait happens and when it breaks")
@@ -209,31 +235,42 @@ def headers(sources, tree):
         if source.matches(["step*_*/server.c", "step*/variants/*.c"]):
             first = source.text.partition("*/")[0]
             for label in "Wait happens in", "Breaks when":
-                if not re.search(r"^ \*   %s +\S" % label, first, re.M):
-                    yield "%s: its first comment has no line \"%s\"" % (source.name, label)
+                if not re.search(rf"^ \*   {label} +\S", first, re.M):
+                    yield f'{source.name}: its first comment has no line "{label}"'
 
 
-@rule("every server has the same four functions, run_server and main last")
+@rule("every server has the same functions, run_server and main last")
 def shape(sources, tree):
     for source in sources:
         if source.matches(["step*_*/server.c"]):
             found = re.findall(r"^[A-Za-z_][^=;\n]*?\b(\w+)\([^;{]*?\)\n\{", source.code, re.M)
-            if "accept_client" not in found or not {"serve_client", "pump_client"} & set(found):
-                yield source.name + ": no accept_client, or neither serve_ nor pump_client"
+            if "serve_client" not in found and \
+                    not {"accept_client", "pump_client"} <= set(found):
+                yield f"{source.name}: neither serve_client nor accept_ and pump_client"
             if found[-2:] != ["run_server", "main"]:
-                yield "%s: ends with %s" % (source.name, ", ".join(found[-2:]))
+                yield f"{source.name}: ends with {', '.join(found[-2:])}"
 
 
-@rule("every step has a README of at most %d lines" % README_LINES)
+@rule("waits and time limits do not depend on the time of day")
+def monotonic(sources, tree):
+    for source in sources:
+        if source.top != "clients" and not source.matches(["*/tests/*"]):
+            for number, line in enumerate(source.code.splitlines(), 1):
+                use = TIME_OF_DAY.search(line)
+                if use:
+                    yield f"{source.name}:{number}: uses {use.group(1) or use.group(0)}"
+
+
+@rule(f"every step has a README of at most {README_LINES} lines")
 def readmes(sources, tree):
     for step in sorted(tree.glob("step*_*")):
         readme = step / "README.md"
         if not readme.is_file():
-            yield "%s/ has none" % step.name
+            yield f"{step.name}/ has none"
         else:
             lines = len(readme.read_text(encoding="utf-8").splitlines())
             if lines > README_LINES:
-                yield "%s/README.md has %d" % (step.name, lines)
+                yield f"{step.name}/README.md has {lines}"
 
 
 def main(tree):
@@ -241,12 +278,12 @@ def main(tree):
              for folder in sorted(tree.glob(pattern)) for path in sorted(folder.rglob("*.[ch]"))
              if "build" not in path.relative_to(tree).parts]
     sources = [Source(tree, path) for path in files]
-    print("1..%d" % len(RULES))
+    print(f"1..{len(RULES)}")
     failed = 0
     for number, (promise, function) in enumerate(RULES, 1):
         wrong = list(function(sources, tree))
         failed += bool(wrong)
-        print("%s %d - %s" % ("not ok" if wrong else "ok", number, promise))
+        print(f"{'not ok' if wrong else 'ok'} {number} - {promise}")
         for line in wrong:
             print("# " + line)
     return 1 if failed else 0

@@ -1,9 +1,11 @@
-/* What if the kernel says no? A whole server is linked with this file, and the linker puts us
- * between the two and the C library (--wrap). Each test is a call and an error: in a first run
- * the first such call fails, then the second, the third, ... until a run gets by without it.
- * Nobody crashes, nothing leaks, no client gets a wrong byte, no more clients are lost than the
- * fault explains, others are served afterwards, and the server stops with status 0; or, if it
- * could not even start, it says in one line why.
+/* What happens when a system call fails? A whole server is linked with this file, and the
+ * linker puts our functions between the server and the C library (--wrap). Each test is a call
+ * and an error. In its first run the first such call fails, in its second run the second, and
+ * so on, until a run makes fewer calls than that.
+ *
+ * Whatever fails, the server must not crash or leak, and no client may get a wrong byte. No
+ * more clients may be lost than the fault explains, others must be served afterwards, and the
+ * server must stop with status 0. If it cannot start, it must print one line that says why.
  *
  * The server runs in a child process, its clients in this one. `faults_NAME SERVER_ARGS...`:
  * the arguments are the server's. */
@@ -29,6 +31,7 @@
 #include <sys/mman.h>
 #include <sys/select.h>
 #include <sys/socket.h>
+#include <sys/stat.h>
 #include <sys/wait.h>
 #include <time.h>
 #include <unistd.h>
@@ -44,7 +47,7 @@
 /* NOLINTBEGIN(bugprone-reserved-identifier,bugprone-macro-parentheses): the linker wants
  * these names, and the macros' arguments are types and lists */
 
-/* Every call that can fail: its type, name, parameters, arguments, and what it returns then. */
+/* Each call that can fail: its type, name, parameters, arguments, and what it returns then. */
 #define CALLS(X)                                                                              \
     X(int, accept, (int fd, struct sockaddr *a, socklen_t *n), (fd, a, n), -1)                \
     X(int, bind, (int fd, const struct sockaddr *a, socklen_t n), (fd, a, n), -1)             \
@@ -78,7 +81,7 @@
       (fd, level, name, value, n), -1)                                                        \
     X(int, shutdown, (int fd, int how), (fd, how), -1)                                        \
     X(int, socket, (int domain, int type, int protocol), (domain, type, protocol), -1)        \
-    X(int, uv_read_start, (void *stream, void *lend, void *take), (stream, lend, take),       \
+    X(int, uv_read_start, (void *stream, void *alloc, void *read), (stream, alloc, read),     \
       -error())                                                                               \
     X(int, uv_tcp_getpeername, (const void *tcp, struct sockaddr *a, int *n), (tcp, a, n),    \
       -error())                                                                               \
@@ -86,7 +89,7 @@
       (request, stream, bufs, n, done), -error())                                             \
     X(pid_t, waitpid, (pid_t pid, int *status, int options), (pid, status, options), -1)
 
-/* Those that need a wrapper of their own, below. */
+/* These have a wrapper of their own below. */
 #define SPECIAL_CALLS(X) \
     X(calloc)            \
     X(epoll_ctl)         \
@@ -106,56 +109,58 @@ static const char *const names[] = {CALLS(NAME_OF) SPECIAL_CALLS(NAME)};
 
 /* ---- The faults -------------------------------------------------------------------------- */
 
-enum { CUT_SHORT = -1 }; /* in place of an errno: succeed, but move only one byte */
+enum { ONE_BYTE = -1 }; /* in place of an errno: succeed, but move only one byte */
 
 struct fault {
     enum call call;
-    int error;      /* errno, or CUT_SHORT */
-    int times;      /* how many calls in a row */
-    int open_fails; /* how many open calls in a row fail after it: a house that is full */
-    int may_lose;   /* clients, per call that failed */
-    enum { NEVER, SOMETIMES, ALWAYS } nap; /* nothing can be done about it but wait */
+    int error;         /* errno, or ONE_BYTE */
+    int times;         /* how many calls in a row fail */
+    int reserve_fails; /* how many calls in a row fail then that open a descriptor */
+    int may_lose;      /* clients, per call that failed */
+    enum { NEVER, SOMETIMES, ALWAYS } sleep; /* must the server sleep, so as not to spin? */
 };
 
 static const struct fault faults[] = {
-    /* Not now, or not all at once: nobody is lost. */
+    /* Not now, or only a part: no client is lost. */
     {CALL_accept, EAGAIN, .times = 3},
     {CALL_accept, EINTR, .times = 1},
     {CALL_epoll_wait, EINTR, .times = 2},
     {CALL_io_uring_submit_and_wait_timeout, EINTR, .times = 2},
-    {CALL_kevent, EINTR, .times = 1, .may_lose = 1}, /* it may have been a change */
+    {CALL_kevent, EINTR, .times = 1, .may_lose = 1}, /* the call may have been a change */
     {CALL_nanosleep, EINTR, .times = 2},
     {CALL_poll, EINTR, .times = 2},
-    {CALL_poll, EINVAL, .times = 1, .nap = SOMETIMES}, /* more than RLIMIT_NOFILE now */
+    {CALL_poll, EINVAL, .times = 1, .sleep = SOMETIMES}, /* more than RLIMIT_NOFILE now */
     {CALL_poll, ENOMEM, .times = 1},
     {CALL_pselect, EINTR, .times = 2},
     {CALL_pselect, ENOMEM, .times = 1},
     {CALL_read, EINTR, .times = 1},
     {CALL_recv, EAGAIN, .times = 2},
     {CALL_recv, EINTR, .times = 2},
-    {CALL_recv, CUT_SHORT, .times = 1000},
+    {CALL_recv, ONE_BYTE, .times = 1000},
     {CALL_select, EINTR, .times = 2},
     {CALL_send, EAGAIN, .times = 2},
     {CALL_send, EINTR, .times = 3},
-    {CALL_send, CUT_SHORT, .times = 3},
+    {CALL_send, ONE_BYTE, .times = 3},
     {CALL_uv_try_write, EAGAIN, .times = 2},
-    {CALL_uv_try_write, CUT_SHORT, .times = 3},
+    {CALL_uv_try_write, ONE_BYTE, .times = 3},
     {CALL_waitpid, EINTR, .times = 1},
-    /* accept(2): pending errors of a connection that died while it waited. */
+    /* accept(2): the error of a connection that died in the backlog. */
     {CALL_accept, ECONNABORTED, .times = 1},
     {CALL_accept, EPROTO, .times = 1},
     {CALL_accept, EPERM, .times = 1},
     {CALL_accept, ENETDOWN, .times = 1},
     {CALL_accept, EHOSTUNREACH, .times = 1},
-    {CALL_accept, ENOBUFS, .times = 1, .nap = ALWAYS},
-    {CALL_accept, ENOMEM, .times = 1, .nap = ALWAYS},
-    /* A full house: with the spare descriptor back in no time, for a while, for long. */
+    {CALL_accept, ENOBUFS, .times = 1, .sleep = ALWAYS},
+    {CALL_accept, ENOMEM, .times = 1, .sleep = ALWAYS},
+    /* Out of descriptors: accept works with the reserved one, or fails even so. Then the
+     * reserved one cannot be replaced: once, twice, for longer. */
     {CALL_accept, EMFILE, .times = 1},
-    {CALL_accept, EMFILE, .times = 2},
-    {CALL_accept, ENFILE, .times = 1, .open_fails = 1, .may_lose = 1, .nap = SOMETIMES},
-    {CALL_accept, EMFILE, .times = 1, .open_fails = 2, .may_lose = 1, .nap = SOMETIMES},
-    {CALL_accept, EMFILE, .times = 5, .open_fails = 7, .may_lose = 1, .nap = ALWAYS},
-    /* One client's trouble. */
+    {CALL_accept, EMFILE, .times = 2, .sleep = ALWAYS},
+    {CALL_accept, ENFILE, .times = 2, .sleep = ALWAYS},
+    {CALL_accept, ENFILE, .times = 1, .reserve_fails = 1, .may_lose = 1, .sleep = SOMETIMES},
+    {CALL_accept, EMFILE, .times = 1, .reserve_fails = 2, .may_lose = 1, .sleep = SOMETIMES},
+    {CALL_accept, EMFILE, .times = 5, .reserve_fails = 7, .may_lose = 1, .sleep = ALWAYS},
+    /* Errors of one client. */
     {CALL_calloc, ENOMEM, .times = 1, .may_lose = 1},
     {CALL_epoll_ctl, ENOSPC, .times = 1, .may_lose = 1},
     {CALL_fcntl, EBADF, .times = 1, .may_lose = 1},
@@ -179,7 +184,7 @@ static const struct fault faults[] = {
     {CALL_uv_tcp_getpeername, ENOTCONN, .times = 1, .may_lose = 1},
     {CALL_uv_try_write, EPIPE, .times = 1, .may_lose = 1},
     {CALL_uv_write, ENOMEM, .times = 1, .may_lose = 1},
-    /* No start; or no more log. */
+    /* Errors at start, or of the log. */
     {CALL_bind, EADDRINUSE, .times = 1},
     {CALL_epoll_create1, EMFILE, .times = 1},
     {CALL_ftruncate, EIO, .times = 1},
@@ -193,26 +198,27 @@ static const struct fault faults[] = {
     {CALL_socket, EMFILE, .times = 1},
     {CALL_write, EINTR, .times = 1},
     {CALL_write, ENOSPC, .times = 1},
-    {CALL_write, CUT_SHORT, .times = 1},
+    {CALL_write, ONE_BYTE, .times = 1},
 };
 enum { FAULTS = sizeof faults / sizeof *faults };
 
-/* ---- Where they strike ------------------------------------------------------------------- */
+/* ---- Which calls fail -------------------------------------------------------------------- */
 
-/* What the server's process and ours share. */
+/* Memory that the server's process and ours share. */
 static struct shared {
     atomic_bool armed;
     atomic_int calls[CALL_COUNT], hits;
     atomic_int may_lose; /* clients, for the calls that failed so far */
-    atomic_int opens_to_fail;
-    atomic_int naps;   /* taken so as not to spin */
-    atomic_int misses; /* signals sent to nobody: the number may soon be another's */
+    atomic_int reserve_fails;
+    atomic_bool stopping; /* we have told the server to stop */
+    atomic_int sleeps;    /* so as not to spin; not counted at the stop */
+    atomic_int misses; /* signals to processes that have ended: their numbers may be reused */
     atomic_bool edge_triggered;
     int blocks, descriptors; /* left at the end */
 } * shared;
 
 static const struct fault *fault;
-static int nth;           /* strike from this call on; 0 = never */
+static int nth;           /* calls fail from this one on; 0 = never */
 static bool in_server;    /* this is the child */
 static atomic_int blocks; /* of the heap, in use */
 
@@ -223,43 +229,54 @@ static int error(void)
 
 int __real_fcntl(int fd, int command, ...);
 
-/* Shall this call fail? (fd: of a socket, or -1.) */
-static bool strikes(enum call call, int fd)
+static _Thread_local bool must_sleep; /* this thread, because a call of its has failed */
+
+/* Must this call fail? If so, sets errno. (fd: of a socket, or -1.) */
+static bool fails(enum call call, int fd)
 {
+    static _Thread_local int more; /* calls in a row that fail are one thread's */
+
     if (!in_server)
         return false;
     int number = ++shared->calls[call];
     if (!shared->armed)
         return false;
-    if (call == CALL_open && shared->opens_to_fail > 0) {
-        shared->opens_to_fail--;
-        errno = EMFILE;
-        return true;
-    }
-    if (call != fault->call || nth == 0 || number < nth || number >= nth + fault->times)
+    if (call != fault->call || nth == 0 || (number != nth && more == 0))
         return false;
+    more = number == nth ? fault->times - 1 : more - 1;
     bool time_limit =
         fd != -1 && fault->error == EAGAIN && !(__real_fcntl(fd, F_GETFL) & O_NONBLOCK);
     shared->hits++;
     shared->may_lose += time_limit ? 1 : fault->may_lose;
-    shared->opens_to_fail = fault->open_fails;
+    shared->reserve_fails = fault->reserve_fails;
+    must_sleep = fault->sleep == ALWAYS;
     errno = fault->error;
     return true;
 }
 
-/* Weak: no server makes all of these calls. */
-#define WRAP(type, name, parameters, arguments, failed)                     \
-    type __real_##name parameters __attribute__((weak));                    \
-    type __wrap_##name parameters;                                          \
-    type __wrap_##name parameters                                           \
-    {                                                                       \
-        return strikes(CALL_##name, -1) ? failed : __real_##name arguments; \
+/* Is this one of the calls after the fault that find no free descriptor, either? */
+static bool reserve_fails(void)
+{
+    if (!in_server || !shared->armed || shared->reserve_fails == 0)
+        return false;
+    shared->reserve_fails--;
+    errno = EMFILE;
+    return true;
+}
+
+/* Weak, because no server makes all of these calls. */
+#define WRAP(type, name, parameters, arguments, failed)                   \
+    type __real_##name parameters __attribute__((weak));                  \
+    type __wrap_##name parameters;                                        \
+    type __wrap_##name parameters                                         \
+    {                                                                     \
+        return fails(CALL_##name, -1) ? failed : __real_##name arguments; \
     }
 CALLS(WRAP)
 
-/* Makes the sockets that a listener accepts take little at once, so that sends come up short.
+/* The sockets that a listener accepts inherit its small send buffer, so that sends are short.
  */
-static void take_little(int fd)
+static void shrink_send_buffer(int fd)
 {
     const int size = 64 * 1024;
 
@@ -270,31 +287,31 @@ int __real_listen(int fd, int backlog);
 int __wrap_listen(int fd, int backlog);
 int __wrap_listen(int fd, int backlog)
 {
-    if (strikes(CALL_listen, -1))
+    if (fails(CALL_listen, -1))
         return -1;
-    take_little(fd);
+    shrink_send_buffer(fd);
     return __real_listen(fd, backlog);
 }
 
 int uv_fileno(const void *handle, int *fd) __attribute__((weak));
-int __real_uv_listen(void *stream, int backlog, void *knock) __attribute__((weak));
-int __wrap_uv_listen(void *stream, int backlog, void *knock);
-int __wrap_uv_listen(void *stream, int backlog, void *knock)
+int __real_uv_listen(void *stream, int backlog, void *callback) __attribute__((weak));
+int __wrap_uv_listen(void *stream, int backlog, void *callback);
+int __wrap_uv_listen(void *stream, int backlog, void *callback)
 {
     int fd;
 
     if (uv_fileno(stream, &fd) == 0)
-        take_little(fd);
-    return __real_uv_listen(stream, backlog, knock);
+        shrink_send_buffer(fd);
+    return __real_uv_listen(stream, backlog, callback);
 }
 
 int __real_poll(struct pollfd *fds, nfds_t n, int ms);
 int __wrap_poll(struct pollfd *fds, nfds_t n, int ms);
 int __wrap_poll(struct pollfd *fds, nfds_t n, int ms)
 {
-    if (in_server && n == 0 && ms > 0)
-        shared->naps++;
-    return strikes(CALL_poll, -1) ? -1 : __real_poll(fds, n, ms);
+    if (in_server && n == 0 && ms > 0 && (!shared->stopping || must_sleep))
+        shared->sleeps++;
+    return fails(CALL_poll, -1) ? -1 : __real_poll(fds, n, ms);
 }
 
 int __real_kill(pid_t pid, int number);
@@ -313,9 +330,9 @@ int __wrap_kill(pid_t pid, int number)
     ssize_t __wrap_##name parameters;                \
     ssize_t __wrap_##name parameters                 \
     {                                                \
-        if (!strikes(CALL_##name, fd))               \
+        if (!fails(CALL_##name, fd))                 \
             return __real_##name whole;              \
-        if (fault->error == CUT_SHORT && n > 0)      \
+        if (fault->error == ONE_BYTE && n > 0)       \
             return __real_##name part;               \
         return -1;                                   \
     }
@@ -323,7 +340,19 @@ WRAP_TRANSFER(recv, (int fd, void *bytes, size_t n, int flags), (fd, bytes, n, f
               (fd, bytes, 1, flags))
 WRAP_TRANSFER(send, (int fd, const void *bytes, size_t n, int flags), (fd, bytes, n, flags),
               (fd, bytes, 1, flags))
-WRAP_TRANSFER(write, (int fd, const void *bytes, size_t n), (fd, bytes, n), (fd, bytes, 1))
+
+/* Not to a pipe, which takes so few bytes as a whole or not at all (pipe(7)). */
+ssize_t __real_write(int fd, const void *bytes, size_t n);
+ssize_t __wrap_write(int fd, const void *bytes, size_t n);
+ssize_t __wrap_write(int fd, const void *bytes, size_t n)
+{
+    struct stat status;
+    bool pipe = in_server && fstat(fd, &status) == 0 && S_ISFIFO(status.st_mode);
+
+    if (pipe || !fails(CALL_write, fd))
+        return __real_write(fd, bytes, n);
+    return fault->error == ONE_BYTE && n > 0 ? __real_write(fd, bytes, 1) : -1;
+}
 
 struct uv_buf { /* as uv_buf_t is on every Unix */
     char *base;
@@ -336,9 +365,9 @@ int __wrap_uv_try_write(void *stream, const struct uv_buf *buf, unsigned n)
 {
     struct uv_buf part = {.base = buf->base, .len = 1};
 
-    if (!strikes(CALL_uv_try_write, -1))
+    if (!fails(CALL_uv_try_write, -1))
         return __real_uv_try_write(stream, buf, n);
-    return fault->error == CUT_SHORT ? __real_uv_try_write(stream, &part, 1) : -error();
+    return fault->error == ONE_BYTE ? __real_uv_try_write(stream, &part, 1) : -error();
 }
 
 int __real_epoll_ctl(int epoll, int what, int fd, const uint32_t *events) __attribute__((weak));
@@ -349,7 +378,7 @@ int __wrap_epoll_ctl(int epoll, int what, int fd, const uint32_t *events)
 
     if (events != NULL && *events & EDGE_TRIGGERED)
         shared->edge_triggered = true;
-    return strikes(CALL_epoll_ctl, -1) ? -1 : __real_epoll_ctl(epoll, what, fd, events);
+    return fails(CALL_epoll_ctl, -1) ? -1 : __real_epoll_ctl(epoll, what, fd, events);
 }
 
 int __wrap_fcntl(int fd, int command, ...);
@@ -360,7 +389,9 @@ int __wrap_fcntl(int fd, int command, ...)
     va_start(more, command);
     int argument = va_arg(more, int);
     va_end(more);
-    return strikes(CALL_fcntl, -1) ? -1 : __real_fcntl(fd, command, argument);
+    if (command == F_DUPFD_CLOEXEC && reserve_fails())
+        return -1;
+    return fails(CALL_fcntl, -1) ? -1 : __real_fcntl(fd, command, argument);
 }
 
 int __real_open(const char *path, int flags, ...);
@@ -372,18 +403,18 @@ int __wrap_open(const char *path, int flags, ...)
     va_start(more, flags);
     unsigned mode = flags & O_CREAT ? va_arg(more, unsigned) : 0;
     va_end(more);
-    return strikes(CALL_open, -1) ? -1 : __real_open(path, flags, mode);
+    return reserve_fails() || fails(CALL_open, -1) ? -1 : __real_open(path, flags, mode);
 }
 
-#define WRAP_ALLOCATION(name, parameters, arguments, old)                        \
-    void *__real_##name parameters;                                              \
-    void *__wrap_##name parameters;                                              \
-    void *__wrap_##name parameters                                               \
-    {                                                                            \
-        bool more = (old) == NULL;                                               \
-        void *block = strikes(CALL_##name, -1) ? NULL : __real_##name arguments; \
-        blocks += more && block != NULL;                                         \
-        return block;                                                            \
+#define WRAP_ALLOCATION(name, parameters, arguments, old)                      \
+    void *__real_##name parameters;                                            \
+    void *__wrap_##name parameters;                                            \
+    void *__wrap_##name parameters                                             \
+    {                                                                          \
+        bool more = (old) == NULL;                                             \
+        void *block = fails(CALL_##name, -1) ? NULL : __real_##name arguments; \
+        blocks += more && block != NULL;                                       \
+        return block;                                                          \
     }
 WRAP_ALLOCATION(malloc, (size_t n), (n), NULL)
 WRAP_ALLOCATION(calloc, (size_t count, size_t n), (count, n), NULL)
@@ -404,7 +435,7 @@ int __wrap_getaddrinfo(const char *host, const char *port, const struct addrinfo
 int __wrap_getaddrinfo(const char *host, const char *port, const struct addrinfo *hints,
                        struct addrinfo **found)
 {
-    if (strikes(CALL_getaddrinfo, -1))
+    if (fails(CALL_getaddrinfo, -1))
         return fault->error == 0 ? EAI_MEMORY : EAI_SYSTEM;
     int failed = __real_getaddrinfo(host, port, hints, found);
     blocks += failed == 0;
@@ -419,14 +450,18 @@ void __wrap_freeaddrinfo(struct addrinfo *found)
     __real_freeaddrinfo(found);
 }
 
-/* Tells us the port, even if the log cannot. From here on clients may come. */
-static int told[2];
+/* The server writes its port to this pipe when clients may connect: the log may fail. */
+static int port_pipe[2];
 
-static void tell_port(const struct sockaddr *a)
+static void write_port(const struct sockaddr *a)
 {
     const struct sockaddr_in *in = (const void *)a;
+    static bool is_written; /* a server may have several listeners on the port */
 
-    if (__real_write(told[1], &in->sin_port, sizeof in->sin_port) == -1)
+    if (is_written)
+        return;
+    is_written = true;
+    if (__real_write(port_pipe[1], &in->sin_port, sizeof in->sin_port) == -1)
         abort();
 }
 
@@ -434,9 +469,9 @@ int __real_getsockname(int fd, struct sockaddr *a, socklen_t *n);
 int __wrap_getsockname(int fd, struct sockaddr *a, socklen_t *n);
 int __wrap_getsockname(int fd, struct sockaddr *a, socklen_t *n)
 {
-    if (strikes(CALL_getsockname, -1) || __real_getsockname(fd, a, n) == -1)
+    if (fails(CALL_getsockname, -1) || __real_getsockname(fd, a, n) == -1)
         return -1;
-    tell_port(a);
+    write_port(a);
     return 0;
 }
 
@@ -447,7 +482,7 @@ int __wrap_uv_tcp_getsockname(const void *tcp, struct sockaddr *a, int *n)
 {
     int error_code = __real_uv_tcp_getsockname(tcp, a, n);
 
-    tell_port(a);
+    write_port(a);
     return error_code;
 }
 /* NOLINTEND(bugprone-reserved-identifier,bugprone-macro-parentheses) */
@@ -461,16 +496,16 @@ static int open_descriptors(void)
     return count;
 }
 
-/* ---- The server, and what is said when it fails us --------------------------------------- */
+/* ---- The server, and what is printed when it does wrong ---------------------------------- */
 
 int __real_main(int argc, char **argv); /* NOLINT(bugprone-reserved-identifier) */
 
 static char *arguments[32] = {"server", "--port=0", "--idle-timeout=60", "--stats=/dev/null"};
 static int argument_count = 4;
-static pid_t server;          /* 0: there is none */
-static int complaints, words; /* files: its standard error and output */
+static pid_t server;                /* 0: there is none */
+static int error_file, output_file; /* its standard error and output */
 
-/* The leak sanitizer is to look where a server returns, not where it cannot start. */
+/* The leak sanitizer must look when a server returns, but not when it cannot start. */
 /* NOLINTBEGIN(bugprone-reserved-identifier) */
 const char *__lsan_default_options(void);
 const char *__lsan_default_options(void)
@@ -482,10 +517,10 @@ void __lsan_do_leak_check(void) __attribute__((weak));
 
 static void start_server(void)
 {
-    assert_return_code(pipe(told), errno);
-    assert_return_code(ftruncate(complaints, 0) | ftruncate(words, 0), errno);
-    lseek(complaints, 0, SEEK_SET);
-    lseek(words, 0, SEEK_SET);
+    assert_return_code(pipe(port_pipe), errno);
+    assert_return_code(ftruncate(error_file, 0) | ftruncate(output_file, 0), errno);
+    lseek(error_file, 0, SEEK_SET);
+    lseek(output_file, 0, SEEK_SET);
     memset(shared, 0, sizeof *shared);
     shared->armed = true;
     blocks = 0;
@@ -493,14 +528,14 @@ static void start_server(void)
     assert_return_code(server, errno);
     if (server == 0) {
 #ifdef __linux__
-        prctl(PR_SET_PDEATHSIG, SIGKILL); /* should somebody end us before it has ended */
+        prctl(PR_SET_PDEATHSIG, SIGKILL); /* in case this program ends first */
 #endif
         int null = open("/dev/null", O_RDWR);
         dup2(null, STDIN_FILENO);
-        dup2(words, STDOUT_FILENO);
-        dup2(complaints, STDERR_FILENO);
+        dup2(output_file, STDOUT_FILENO);
+        dup2(error_file, STDERR_FILENO);
         close(null);
-        close(told[0]);
+        close(port_pipe[0]);
         int before = open_descriptors();
         in_server = true;
         int status = __real_main(argument_count, arguments);
@@ -511,11 +546,11 @@ static void start_server(void)
             __lsan_do_leak_check();
         exit(status);
     }
-    close(told[1]);
+    close(port_pipe[1]);
 }
 
-/* The beginning of what the server said into a file. */
-static const char *said(int file)
+/* Returns the first 4095 bytes of the file, which the server has written. */
+static const char *text_of(int file)
 {
     static char text[4096];
     ssize_t n = pread(file, text, sizeof text - 1, 0);
@@ -531,44 +566,44 @@ __attribute__((format(printf, 1, 2))) _Noreturn static void wrong(const char *fo
     va_start(more, format);
     vprint_message(format, more);
     va_end(more);
-    fail_msg(" at call %d; the server said: %s", nth, said(complaints));
-    abort(); /* fail_msg does not return, but does not say so */
+    fail_msg(" at call %d; the server's stderr: %s", nth, text_of(error_file));
+    abort(); /* fail_msg does not return, but the compiler does not know that */
 }
 
 /* ---- Its clients ------------------------------------------------------------------------- */
 
 enum {
     CLIENTS = 4,
-    LAST = CLIENTS - 1, /* comes alone, and sees the server stop */
+    LAST = CLIENTS - 1, /* connects alone, and is served while the server stops */
     SMALL = 8,
     LARGE = 256 * 1024,
-    WINDOW = 4096, /* what a client takes at once */
+    WINDOW = 4096, /* how much a client reads at a time */
 };
 
-static int patience_ms = 10000;
+static int wait_ms = 10000;
 
 struct client {
-    int fd; /* -1: gone, because it has heard the end or an error */
+    int fd; /* -1: disconnected, after the end or an error */
     unsigned char message[LARGE];
-    size_t size, said, heard;
+    size_t size, sent, received;
 };
 
 static struct client clients[CLIENTS] = {{.fd = -1}, {.fd = -1}, {.fd = -1}, {.fd = -1}};
 
-/* What client i says at a place: elsewhere, and elsewhere in its message, something else. */
+/* Byte number `at` of client i's message. It differs from byte to byte and between clients. */
 static unsigned char letter(int i, size_t at)
 {
     return (unsigned char)('A' + (at + 7 * (size_t)i) % 23);
 }
 
-static void leave(struct client *c)
+static void disconnect(struct client *c)
 {
     if (c->fd != -1)
         close(c->fd);
     c->fd = -1;
 }
 
-static void come(int i, uint16_t port)
+static void connect_client(int i, uint16_t port)
 {
     struct client *c = &clients[i];
     struct sockaddr_in to = {
@@ -581,33 +616,32 @@ static void come(int i, uint16_t port)
     assert_return_code(c->fd, errno);
     setsockopt(c->fd, SOL_SOCKET, SO_RCVBUF, &(int){WINDOW}, sizeof(int));
     if (connect(c->fd, (struct sockaddr *)&to, sizeof to) == -1)
-        leave(c);
+        disconnect(c);
     else
         fcntl(c->fd, F_SETFL, O_NONBLOCK);
 }
 
-/* Says what there is room for, then hears what there is.
- * Every byte it hears must be the right one. */
-static void talk(int i)
+/* Sends as much as there is room for, then reads what there is. Each byte must be right. */
+static void exchange(int i)
 {
     struct client *c = &clients[i];
     unsigned char bytes[WINDOW];
     ssize_t n = 0;
 
-    while (c->said < c->size && n != -1) {
-        n = send(c->fd, c->message + c->said, c->size - c->said, MSG_NOSIGNAL);
-        if (n > 0 && (c->said += (size_t)n) == c->size)
+    while (c->sent < c->size && n != -1) {
+        n = send(c->fd, c->message + c->sent, c->size - c->sent, MSG_NOSIGNAL);
+        if (n > 0 && (c->sent += (size_t)n) == c->size)
             shutdown(c->fd, SHUT_WR);
     }
     do {
         n = recv(c->fd, bytes, sizeof bytes, 0);
-        for (ssize_t at = 0; at < n; at++, c->heard++)
-            if (c->heard >= c->size ||
-                bytes[at] != (c->heard == 0 ? '*' : letter(i, c->heard) + 1))
-                wrong("client %d heard '%c' at %zu", i, bytes[at], c->heard);
-    } while (n > 0 && i != 0); /* the first one hears slowly, so that answers pile up */
+        for (ssize_t at = 0; at < n; at++, c->received++)
+            if (c->received >= c->size ||
+                bytes[at] != (c->received == 0 ? '*' : letter(i, c->received) + 1))
+                wrong("client %d received '%c' at %zu", i, bytes[at], c->received);
+    } while (n > 0 && i != 0); /* the first one reads slowly, so that answers pile up */
     if (n == 0 || (n == -1 && errno != EAGAIN && errno != EWOULDBLOCK))
-        leave(c);
+        disconnect(c);
 }
 
 static long now_ms(void)
@@ -618,10 +652,10 @@ static long now_ms(void)
     return (long)t.tv_sec * 1000 + t.tv_nsec / 1000000;
 }
 
-/* Until they have gone. Returns how many of them did not hear everything. */
-static int all_talk(int first, int last)
+/* Serves clients until all are disconnected. Returns how many did not receive everything. */
+static int exchange_all(int first, int last)
 {
-    const long limit = now_ms() + patience_ms;
+    const long limit = now_ms() + wait_ms;
     int lost = 0, left;
 
     do {
@@ -629,51 +663,52 @@ static int all_talk(int first, int last)
         nfds_t n = 0;
         for (int i = first; i <= last; i++)
             if (clients[i].fd != -1)
-                talk(i);
-        for (int i = first; i <= last; i++) /* poll overlooks an fd of -1 */
+                exchange(i);
+        for (int i = first; i <= last; i++) /* poll ignores an fd of -1 */
             fds[n++] = (struct pollfd){
                 .fd = clients[i].fd,
-                .events = clients[i].said < clients[i].size ? POLLIN | POLLOUT : POLLIN};
+                .events = clients[i].sent < clients[i].size ? POLLIN | POLLOUT : POLLIN};
         left = 0;
         for (int i = first; i <= last; i++)
             left += clients[i].fd != -1;
-        if (left > 0 && (now_ms() >= limit || poll(fds, n, patience_ms) == 0))
-            wrong("%d clients wait in vain", left);
+        if (left > 0 && (now_ms() >= limit || poll(fds, n, wait_ms) == 0))
+            wrong("%d clients are not served", left);
     } while (left > 0);
     for (int i = first; i <= last; i++)
-        lost += clients[i].heard < clients[i].size;
+        lost += clients[i].received < clients[i].size;
     return lost;
 }
 
-/* Three clients at once; a look at the counters; and a last client, whose message the server
- * has still to answer when it is told to stop. If the fault has struck already, it is over when
- * the last one comes. Returns how many were lost. */
-static int all_come(uint16_t port)
+/* Three clients at once, a report, and a last client. The server is told to stop before it has
+ * answered that client's message. If the fault has happened by then, no call fails any more
+ * when the last client connects. Returns how many clients were lost. */
+static int run_clients(uint16_t port)
 {
     for (int i = 0; i < LAST; i++)
-        come(i, port);
-    int lost = all_talk(0, LAST - 1);
+        connect_client(i, port);
+    int lost = exchange_all(0, LAST - 1);
     kill(server, SIGUSR1);
     if (shared->hits > 0)
         shared->armed = false;
-    come(LAST, port);
+    connect_client(LAST, port);
     struct client *last = &clients[LAST];
     struct pollfd greeted = {.fd = last->fd, .events = POLLIN};
-    if (last->fd != -1 && poll(&greeted, 1, patience_ms) == 0)
+    if (last->fd != -1 && poll(&greeted, 1, wait_ms) == 0)
         wrong("the last client is not greeted");
     if (last->fd != -1)
-        talk(LAST);
+        exchange(LAST);
+    shared->stopping = true;
     kill(server, SIGTERM);
-    return lost + all_talk(LAST, LAST);
+    return lost + exchange_all(LAST, LAST);
 }
 
-/* ---- One run, and the rows of them ------------------------------------------------------- */
+/* ---- One run, and the series of runs ----------------------------------------------------- */
 
-/* Is what the server said one line, beginning with its name and telling the reason?
- * (For want of memory there are many words.) */
-static bool complained_well(void)
+/* Is the server's stderr one line that begins with its name and has the reason? (For a lack of
+ * memory there are several texts.) */
+static bool printed_the_reason(void)
 {
-    const char *text = said(complaints);
+    const char *text = text_of(error_file);
     const char *reason =
         fault->error > 0 && fault->error != ENOMEM ? strerror(fault->error) : "";
 
@@ -683,10 +718,10 @@ static bool complained_well(void)
 
 static int descriptors; /* open at the end of a good run */
 
-/* How many lines of its log end like that. */
+/* Returns how many lines about clients in the log end like that. */
 static int count_lines(const char *end)
 {
-    FILE *log = fdopen(dup(words), "r");
+    FILE *log = fdopen(dup(output_file), "r");
     char line[200];
     int count = 0;
 
@@ -698,17 +733,17 @@ static int count_lines(const char *end)
     return count;
 }
 
-/* Waits until the server has told us something, or has ended. Returns whether it did. */
-static bool has_news(void)
+/* Waits until the server has written its port, or has ended. Returns whether it has. */
+static bool wait_for_server(void)
 {
-    struct pollfd news = {.fd = told[0], .events = POLLIN};
+    struct pollfd ready = {.fd = port_pipe[0], .events = POLLIN};
 #if defined __SANITIZE_THREAD__ || __has_feature(thread_sanitizer)
-    /* It keeps a signal that comes while a fiber runs for that fiber, which may never run
-     * again: so ask once more. */
-    if (poll(&news, 1, patience_ms / 10) == 0)
+    /* That sanitizer keeps a signal for the fiber that runs when the signal comes. The fiber
+     * may never run again, so send the signal once more. */
+    if (poll(&ready, 1, wait_ms / 10) == 0)
         kill(server, SIGTERM);
 #endif
-    return poll(&news, 1, patience_ms) == 1;
+    return poll(&ready, 1, wait_ms) == 1;
 }
 
 /* Returns whether the fault was reached. */
@@ -719,25 +754,25 @@ static bool run(void)
     char byte;
 
     start_server();
-    if (!has_news())
+    if (!wait_for_server())
         wrong("it neither starts nor ends");
-    bool started = read(told[0], &port, sizeof port) == sizeof port;
+    bool started = read(port_pipe[0], &port, sizeof port) == sizeof port;
     if (started)
-        lost = all_come(port);
-    if (!has_news() || read(told[0], &byte, 1) != 0)
+        lost = run_clients(port);
+    if (!wait_for_server() || read(port_pipe[0], &byte, 1) != 0)
         wrong("it does not end");
     assert_int_equal(waitpid(server, &status, 0), server);
-    close(told[0]);
+    close(port_pipe[0]);
     server = 0;
     if (!WIFEXITED(status))
         wrong("signal %d ended it", WTERMSIG(status));
     bool good = WEXITSTATUS(status) == 0;
     bool wrote = fault->call == CALL_write || fault->call == CALL_ftruncate;
-    bool listened = strstr(said(words), "Listening on 127.0.0.1:") != NULL;
+    bool listened = strstr(text_of(output_file), "Listening on 127.0.0.1:") != NULL;
     if (!good && (WEXITSTATUS(status) != 1 || shared->hits == 0 || (listened && !wrote)))
         wrong("its exit status is %d", WEXITSTATUS(status));
-    if (!good && !complained_well())
-        wrong("it does not say in one line why it ended");
+    if (!good && !printed_the_reason())
+        wrong("it does not print in one line why it ended");
     if ((good || listened) && lost > shared->may_lose)
         wrong("%d clients are lost, but no more than %d should be", lost, shared->may_lose);
     if (good && shared->blocks != 0)
@@ -746,48 +781,48 @@ static bool run(void)
         wrong("it leaves %d descriptors open, not %d", shared->descriptors, descriptors);
     if (nth == 0)
         descriptors = shared->descriptors;
-    if (good && fault->nap != SOMETIMES &&
-        (shared->naps > 0) != (fault->nap == ALWAYS && shared->hits > 0))
-        wrong("it took %d naps", shared->naps);
-    int came = count_lines(") connected\n"), went = count_lines(") disconnected\n");
-    if (good && came != went && fault->call != CALL_write && fault->call != CALL_poll)
-        wrong("by its log %d clients came and %d went", came, went);
+    if (good && fault->sleep != SOMETIMES &&
+        (shared->sleeps > 0) != (fault->sleep == ALWAYS && shared->hits > 0))
+        wrong("it slept %d times", shared->sleeps);
+    int connected = count_lines(") connected\n"),
+        disconnected = count_lines(") disconnected\n");
+    if (good && connected != disconnected && fault->call != CALL_write &&
+        fault->call != CALL_poll)
+        wrong("its log has %d clients connected and %d disconnected", connected, disconnected);
     if (shared->misses > 0)
-        wrong("it sends %d signals to nobody", shared->misses);
+        wrong("it sends %d signals to processes that have ended", shared->misses);
     return shared->hits > 0;
 }
 
-enum { MOST_CALLS = 20 }; /* a busy loop may make any number of them */
+enum { MAX_CALLS = 20 }; /* a busy loop may make any number of them */
 
-static void strike_each_call(void **state)
+static void fail_each_call(void **state)
 {
     fault = *state;
-    for (nth = 1; nth <= MOST_CALLS && run(); nth++)
+    for (nth = 1; nth <= MAX_CALLS && run(); nth++)
         ;
 }
 
-/* Does the server make this call, and could this be its answer? Who is told by an event only
- * once that a socket is ready must be able to believe EAGAIN. */
+/* Does the server make this call, and could the call return this? An edge-triggered server
+ * learns only once that a socket is ready, so it must be able to rely on EAGAIN. */
 static bool makes_sense(const struct fault *f)
 {
-    bool again = f->error == EAGAIN || f->error == EINTR;
-
-    return shared->calls[f->call] > 0 &&
-           !(shared->edge_triggered && again && (f->call == CALL_recv || f->call == CALL_send));
+    return shared->calls[f->call] > 0 && !(shared->edge_triggered && f->error == EAGAIN &&
+                                           (f->call == CALL_recv || f->call == CALL_send));
 }
 
-/* After a test, which may have failed at any point. */
+/* After a test, which may have failed anywhere. */
 static int clear_up(void **state)
 {
     (void)state;
     if (server > 0) {
         kill(server, SIGKILL);
         waitpid(server, NULL, 0);
-        close(told[0]);
+        close(port_pipe[0]);
     }
     server = 0;
     for (int i = 0; i < CLIENTS; i++)
-        leave(&clients[i]);
+        disconnect(&clients[i]);
     return 0;
 }
 
@@ -797,10 +832,10 @@ static const char *name(const struct fault *f)
     char *text = texts[f - faults];
 
     snprintf(text, sizeof *texts, "%s x %d: %s%s", names[f->call], f->times,
-             f->error == CUT_SHORT ? "cut short"
-             : f->error == 0       ? "fails"
-                                   : strerror(f->error),
-             f->open_fails > 0 ? ", and then open" : "");
+             f->error == ONE_BYTE ? "one byte"
+             : f->error == 0      ? "fails"
+                                  : strerror(f->error),
+             f->reserve_fails > 0 ? ", and no reserve" : "");
     return text;
 }
 
@@ -814,7 +849,7 @@ int __wrap_main(int argc, char **argv)  /* NOLINT(bugprone-reserved-identifier) 
     while (i < argc && argument_count < 31)
         arguments[argument_count++] = argv[i++];
     if (slow != NULL && *slow != '\0')
-        patience_ms = (int)(patience_ms * strtod(slow, NULL));
+        wait_ms = (int)(wait_ms * strtod(slow, NULL));
     static FILE *files[2]; /* static, as we need them to the end */
     shared =
         mmap(NULL, sizeof *shared, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS, -1, 0);
@@ -822,13 +857,13 @@ int __wrap_main(int argc, char **argv)  /* NOLINT(bugprone-reserved-identifier) 
     files[1] = tmpfile();
     if (files[0] == NULL || files[1] == NULL || shared == MAP_FAILED)
         return 1;
-    complaints = fileno(files[0]);
-    words = fileno(files[1]);
+    error_file = fileno(files[0]);
+    output_file = fileno(files[1]);
     fault = &faults[0];
     run();
     for (int row = 0; row < FAULTS; row++)
         if (makes_sense(&faults[row]))
-            tests[n++] = (struct CMUnitTest){name(&faults[row]), strike_each_call, NULL,
-                                             clear_up, (void *)&faults[row]};
+            tests[n++] = (struct CMUnitTest){name(&faults[row]), fail_each_call, NULL, clear_up,
+                                             (void *)&faults[row]};
     return _cmocka_run_group_tests("faults", tests, (size_t)n, NULL, NULL);
 }

@@ -1,6 +1,6 @@
-/* What the fuzz targets share. A target is a function of libFuzzer's: `make fuzz` links it with
- * clang's -fsanitize=fuzzer, which invents inputs; `make check` links it with replay.c, which
- * only tries those in corpus/. */
+/* What the fuzz targets share. A target is a function that libFuzzer calls: `make fuzz` links
+ * it with clang's -fsanitize=fuzzer, which makes inputs. `make check` links it with replay.c,
+ * which tries only the inputs in corpus/. */
 #ifndef FUZZ_H
 #define FUZZ_H
 
@@ -12,12 +12,12 @@
 
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size);
 
-/* Unlike assert it stands in every build, and libFuzzer takes an abort for a finding. */
+/* An assert that no build leaves out. libFuzzer reports the abort as a finding. */
 #define MUST(condition)    \
     ((condition) ? (void)0 \
                  : (fprintf(stderr, "%s:%d: %s\n", __FILE__, __LINE__, #condition), abort()))
 
-/* The protocol as its definition reads, one byte at a time. Returns how many answers. */
+/* The protocol exactly as it is defined, one byte at a time. Returns how many answers. */
 static inline size_t naive_answer(bool *in_message, const uint8_t *in, size_t n, uint8_t *out)
 {
     size_t answers = 0;

@@ -1,6 +1,6 @@
-/* The engine against its definition: the whole input at once, every split in two (of short
- * inputs), and two fragmentations drawn from the input itself must all give what the naive
- * model gives. Each fragment is a block of its own size, so that a sanitizer sees a byte read
+/* The engine against its definition. It gets the input split in two at every place (of a short
+ * input), then in fragments of different sizes. The answers must always be those of the naive
+ * model. Each fragment is a block of its own size, so that a sanitizer sees a byte that is read
  * or written beyond it. */
 #include "echo.h"
 #include "fuzz.h"

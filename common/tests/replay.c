@@ -1,12 +1,12 @@
 /* main for a fuzz target without a fuzzer: replay_NAME, in build/tests/, tries every file of
- * tests/corpus/NAME/ and speaks TAP. A failure ends the program, as it ends the fuzzer; the
- * plan then tells. */
+ * tests/corpus/NAME/ and writes TAP. A failure ends the program, as it ends the fuzzer. Then
+ * fewer tests have run than the plan says. */
 #include "fuzz.h"
 
 #include <dirent.h>
 #include <string.h>
 
-enum { MOST_BYTES = 1 << 20, PATH_SIZE = 4096 };
+enum { MAX_BYTES = 1 << 20, PATH_SIZE = 4096 };
 
 static int is_seed(const struct dirent *entry)
 {
@@ -15,11 +15,11 @@ static int is_seed(const struct dirent *entry)
 
 static void try_file(const char *path)
 {
-    uint8_t *bytes = malloc(MOST_BYTES);
+    uint8_t *bytes = malloc(MAX_BYTES);
     FILE *file = fopen(path, "rb");
 
     MUST(bytes != NULL && file != NULL);
-    size_t n = fread(bytes, 1, MOST_BYTES, file);
+    size_t n = fread(bytes, 1, MAX_BYTES, file);
     MUST(!ferror(file));
     fclose(file);
     LLVMFuzzerTestOneInput(bytes, n);

@@ -40,7 +40,7 @@ class TreeTest(unittest.TestCase):
         lines = out.getvalue().splitlines()
         red = [line for line in lines if line.startswith("not ok")]
         self.assertEqual(status, 1 if red else 0)
-        self.assertEqual(lines[0], "1..%d" % sum("ok " in line[:7] for line in lines))
+        self.assertEqual(lines[0], f"1..{sum('ok ' in line[:7] for line in lines)}")
         return red, [line[2:] for line in lines if line.startswith("# ")]
 
 
@@ -50,7 +50,7 @@ class SameTest(TreeTest):
 
     def steps(self, *texts):
         for number, text in enumerate(texts, 1):
-            self.put("step%d_x/server.c" % number, text)
+            self.put(f"step{number}_x/server.c", text)
 
     def test_same(self):
         self.steps(self.COMMON, "int x(int a,\n      int b)\n{\n}\n" + self.COMMON)
@@ -153,8 +153,8 @@ int main(void)
 
     def setUp(self):
         super().setUp()
-        for name in "echo", "net", "conn", "cli", "peer", "stats":
-            self.put("common/%s.h" % name)
+        for name in "echo", "net", "conn", "server", "address", "stats", "stream":
+            self.put(f"common/{name}.h")
         self.put("common/net.c", '#include "net.h"\n#include <errno.h>\n')
         self.put("step8_ae/ae.h")
         for step in "step1_a", "step8_ae":
@@ -174,10 +174,10 @@ int main(void)
         self.assertEqual(self.run_check(), ([], []))
 
     def test_upward_include(self):
-        self.put("common/net.c", '\n#include "cli.h"\n')
-        self.expect("what its layer may know", "common/net.c:2: #include cli.h")
+        self.put("common/net.c", '\n#include "server.h"\n')
+        self.expect("what its layer may know", "common/net.c:2: #include server.h")
 
-    def test_conn_in_a_step_with_a_stack(self):
+    def test_conn_in_a_step_with_stacks(self):
         self.put("step1_a/server.c", self.SERVER.replace("net.h", "conn.h"))
         self.expect("what its layer may know", "step1_a/server.c:6")
 
@@ -193,16 +193,16 @@ int main(void)
         self.put("common/extra.c")
         self.expect("what its layer may know", "common/extra.c: LAYERS has no place")
 
-    def test_a_neighbour_s_file(self):
+    def test_a_file_of_another_step(self):
         self.put("step1_a/tests/x.h")
         self.put("step8_ae/tests/t.c", '#include "../../step1_a/tests/x.h"\n')
         self.expect("another step's file", "step8_ae/tests/t.c:1")
 
-    def test_a_neighbour_s_file_by_makefile(self):
+    def test_another_step_in_a_makefile(self):
         self.put("step1_a/Makefile", "# not ../step8_ae\nOBJS = ../step8_ae/ae.o\n")
         self.expect("another step's file", "step1_a/Makefile:2")
 
-    def test_a_neighbour_s_file_by_the_root(self):
+    def test_another_step_in_a_makefile_by_the_root(self):
         self.put("step1_a/Makefile", "X := $(ROOT)/step1_a/x\nY := $(ROOT)/step8_ae/tests\n")
         self.expect("another step's file", "step1_a/Makefile:2")
 
@@ -228,8 +228,8 @@ int main(void)
         self.expect("protocol engine", "common/echo.h:1")
 
     def test_uv_outside_step_7(self):
-        self.put("common/cli.c", "#include <uv.h>\n")
-        self.expect("model's own header", "common/cli.c:1")
+        self.put("common/options.c", "#include <uv.h>\n")
+        self.expect("model's own header", "common/options.c:1")
 
     def test_linux_only(self):
         self.put("common/net.c", "#ifdef __linux__\n#include <sys/epoll.h>\n#else\n"
@@ -246,6 +246,11 @@ int main(void)
                  'snprintf(b, 1, "x"); c->exit(1); my_abort();\nfprintf(stderr, "x");\n')
         self.expect("neither print nor exit", "common/conn.c:3: calls fprintf")
 
+    def test_stream_in_a_step_with_objects(self):
+        self.put("step4_a/server.c", self.SERVER.replace("net.h", "stream.h"))
+        self.put("step4_a/README.md", "# x\n")
+        self.expect("what its layer may know", "step4_a/server.c:6")
+
     def test_a_library_that_exits(self):
         self.put("step8_ae/ae.c", "void f(void)\n{\n    abort ();\n}\n")
         self.expect("neither print nor exit", "step8_ae/ae.c:3: calls abort")
@@ -256,7 +261,29 @@ int main(void)
 
     def test_a_server_without_run_server(self):
         self.put("step1_a/server.c", self.SERVER.replace("run_server", "loop"))
-        self.expect("same four functions", "ends with loop, main")
+        self.expect("same functions", "ends with loop, main")
+
+    def test_a_server_without_serve_client(self):
+        self.put("step1_a/server.c", self.SERVER.replace("serve_client", "serve"))
+        self.expect("same functions", "step1_a/server.c: neither serve_client nor")
+
+    def test_a_server_with_accept_and_pump(self):
+        self.put("step8_ae/server.c", self.SERVER.replace("serve_client", "pump_client"))
+        self.assertEqual(self.run_check(), ([], []))
+
+    def test_waits_by_the_time_of_day(self):
+        self.put("common/net.c", "/* time( */ char *s = \"time(\"; c->time(1); my_time(2);\n"
+                 "clock_gettime(CLOCK_REALTIME, &t);\n")
+        self.expect("time of day", "common/net.c:2: uses CLOCK_REALTIME")
+
+    def test_a_timed_wait_by_the_time_of_day(self):
+        self.put("step1_a/demos/x.c", "\npthread_cond_timedwait(&c, &m, &t);\nnanotime (0);\n")
+        self.expect("time of day", "step1_a/demos/x.c:2: uses pthread_cond_timedwait")
+
+    def test_clients_and_tests_may_ask_for_the_time_of_day(self):
+        self.put("clients/load.c", "time(NULL);\n")
+        self.put("common/tests/test_x.c", "srand(time(NULL));\n")
+        self.assertEqual(self.run_check(), ([], []))
 
     def test_a_long_readme(self):
         self.put("step1_a/README.md", "x\n" * 61)

@@ -19,8 +19,8 @@ PROGRAM = """
 #include <stdlib.h>
 #include <sys/wait.h>
 #include <unistd.h>
-static void cli_start(void) { open("/dev/null", O_RDONLY); }
-int main(void) { char *volatile p; volatile int sum = 0; (void)p; (void)sum; (void)cli_start;
+static void server_start(void) { open("/dev/null", O_RDONLY); }
+int main(void) { char *volatile p; volatile int sum = 0; (void)p; (void)sum; (void)server_start;
     %s
     return 0; }
 """
@@ -59,7 +59,7 @@ class MemcheckTest(unittest.TestCase):
         self.assertIn("Open file descriptor", self.findings('open("/dev/null", O_RDONLY);'))
 
     def test_descriptors_a_program_keeps_as_long_as_it_lives(self):
-        self.assertEqual(self.findings("cli_start();"), "")
+        self.assertEqual(self.findings("server_start();"), "")
 
     def test_descriptors_after_a_failed_test(self):
         self.assertEqual(self.findings('open("/dev/null", O_RDONLY); return 1;'), "")

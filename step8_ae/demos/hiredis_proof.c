@@ -1,13 +1,13 @@
-/* hiredis_proof - is our loop what others mean by "ae"?
+/* hiredis_proof - does our loop have the interface that other programs call "ae"?
  *
  *     redis-server <---> hiredis's asynchronous client <---> its adapters/ae.h <---> our ae.h
  *
- * The client library of Redis brings an adapter for Redis's own loop. Here it is compiled, as
- * it stands, against our header: so it is their code that creates and deletes events, and
- * theirs that judges what our callbacks tell it. Each key is set, and read back once that is
- * answered.
+ * hiredis, the client library of Redis, brings an adapter for Redis's own loop. Here the
+ * adapter is compiled, unchanged, with our header. So hiredis creates and deletes the events,
+ * and hiredis depends on what our callbacks report. Each key is set, and read back when the
+ * answer has come.
  *
- * Watch: what it prints is the same for every back-end, the laps apart.
+ * Watch: every back-end prints the same, except for the number of iterations.
  */
 #include <stdio.h>
 #include <stdlib.h>
@@ -17,11 +17,11 @@
 #include <hiredis/async.h>
 #include <hiredis/hiredis.h>
 
-enum { KEYS = 1000, AT_A_TIME = 10, PATIENCE_MS = 20000 };
+enum { KEYS = 1000, AT_A_TIME = 10, TIMEOUT_MS = 20000 };
 
 static aeEventLoop *loop;
-static int begun, set, read_back, laps, failed;
-static char connecting[300]; /* what fails if that does */
+static int begun, set, read_back, iterations, failed;
+static char connecting[300]; /* the error message if that fails */
 
 static void give_up(const char *what, const char *why)
 {
@@ -34,7 +34,7 @@ struct key {
     char name[24], value[24];
 };
 
-static struct key keys[KEYS]; /* the callbacks' data */
+static struct key keys[KEYS]; /* passed to the callbacks as their data */
 
 static void begin_next_key(redisAsyncContext *redis);
 
@@ -44,7 +44,7 @@ static void on_get(redisAsyncContext *redis, void *data, void *privdata)
     const struct key *key = privdata;
 
     if (reply == NULL)
-        return; /* the connection is lost: on_disconnect says why */
+        return; /* the connection is lost: on_disconnect reports why */
     if (reply->type != REDIS_REPLY_STRING || strcmp(reply->str, key->value) != 0) {
         give_up("GET", reply->str != NULL ? reply->str : "no such key");
         return;
@@ -100,14 +100,14 @@ static int on_timeout(aeEventLoop *l, long long id, void *data)
     AE_NOTUSED(l);
     AE_NOTUSED(id);
     AE_NOTUSED(data);
-    give_up("no end", "it takes too long");
+    give_up("timeout", "Redis has not answered all commands");
     return AE_NOMORE;
 }
 
-static void count_lap(aeEventLoop *l)
+static void count_iteration(aeEventLoop *l)
 {
     AE_NOTUSED(l);
-    laps++;
+    iterations++;
 }
 
 int main(int argc, char **argv)
@@ -132,13 +132,13 @@ int main(int argc, char **argv)
     }
     redisAsyncSetConnectCallback(redis, on_connect);
     redisAsyncSetDisconnectCallback(redis, on_disconnect);
-    aeSetBeforeSleepProc(loop, count_lap);
-    aeCreateTimeEvent(loop, PATIENCE_MS, on_timeout, NULL, NULL);
+    aeSetBeforeSleepProc(loop, count_iteration);
+    aeCreateTimeEvent(loop, TIMEOUT_MS, on_timeout, NULL, NULL);
     for (int i = 0; i < AT_A_TIME; i++)
         begin_next_key(redis);
     aeMain(loop);
     aeDeleteEventLoop(loop);
-    printf("%-6s  %d keys set, %d read back, in %d laps\n", aeGetApiName(), set, read_back,
-           laps);
+    printf("%-6s  %d keys set, %d read back, in %d iterations\n", aeGetApiName(), set,
+           read_back, iterations);
     return failed || read_back != KEYS;
 }

@@ -1,9 +1,10 @@
 #!/usr/bin/env python3
-"""Has slow_command compute for a second, and measures what others notice of it.
+"""Measures what other clients notice while slow_command computes for a second.
 
-Without a port it starts the server itself, once in each mode. A bystander sends a line every
-20 ms; watch its answer times before, during and after the command. Meanwhile a newcomer
-connects: that always succeeds at once, since the kernel does it; watch when it is greeted.
+Without a port it starts the server itself, once in each mode. A second client sends a line
+every 20 ms. Its answer times are shown before, during and after the command. A third client
+connects meanwhile. It is always connected at once, because the kernel does that; watch when
+it is greeted.
 """
 
 import argparse
@@ -21,10 +22,9 @@ from lib.servers import Server          # noqa: E402
 
 SERVER = os.path.join(os.path.dirname(os.path.abspath(__file__)), "..", "build", "demos",
                       "slow_command")
-PAUSE = 0.02        # seconds between two lines of the bystander
-LEAD = 0.3          # seconds of peace before the command, and after it
+PAUSE = 0.02        # seconds between two lines of the second client
+LEAD = 0.3          # seconds without a command, before it and after it
 PATIENCE = 120
-BYSTANDER = "a bystander's worst answer time"
 
 
 def connect(address):
@@ -37,7 +37,7 @@ def connect(address):
 
 class Client:
     def __init__(self, address):
-        """Connect; the greeting is left for read_line."""
+        """Connects. The greeting is left for read_line."""
         began = time.monotonic()
         self.sock = connect(address)
         self.connect_time = time.monotonic() - began
@@ -50,7 +50,7 @@ class Client:
             raise ValueError(f"expected {expected!r}, got {line!r}")
 
     def ask(self, line, expected):
-        """Return how long the answer took."""
+        """Returns how long the answer took."""
         began = time.monotonic()
         self.sock.sendall(line.encode("ascii") + b"\n")
         self.read_line(expected)
@@ -64,29 +64,32 @@ class Client:
         self.sock.close()
 
 
-class Bystander(threading.Thread):
-    """Sends a line every now and then; `answers` holds when each was asked and its time."""
+class OtherClient(threading.Thread):
+    """Sends a line every PAUSE seconds. `answers` has the moment of each, and how long its
+    answer took."""
 
     def __init__(self, client):
         super().__init__()
-        self.client, self.answers, self.enough, self.error = client, [], threading.Event(), None
+        self.client, self.answers, self.error = client, [], None
+        self.stop = threading.Event()
 
     def run(self):
         try:
-            while not self.enough.wait(PAUSE):
+            while not self.stop.wait(PAUSE):
                 now = time.monotonic()
                 self.answers.append((now, self.client.ask("ping", "ping")))
         except (OSError, ValueError) as error:
             self.error = error
 
     def worst(self, begin, end):
-        """The worst answer time of what was asked between the two moments."""
-        return max((took for asked, took in self.answers if begin <= asked < end), default=0)
+        """The longest answer time of the lines sent between two moments."""
+        return max((took for sent, took in self.answers if begin <= sent < end), default=0)
 
 
 def measure(address, ms):
-    """Return times in seconds: the bystander's worst before, during and after the command, the
-    newcomer's until connected and until greeted, and the command's own."""
+    """Returns times in seconds: the other client's longest before, during and after the
+    command; the new client's until it was connected and until it was greeted; and how long
+    the command took."""
     slow_took, errors = [], []
 
     def command():
@@ -95,45 +98,46 @@ def measure(address, ms):
         except (OSError, ValueError) as error:
             errors.append(error)
 
-    with Client(address) as slow, Client(address) as beside:
+    with Client(address) as slow, Client(address) as second:
         slow.read_line("hello")
-        beside.read_line("hello")
-        bystander = Bystander(beside)
+        second.read_line("hello")
+        other = OtherClient(second)
         computing = threading.Thread(target=command, daemon=True)
-        bystander.start()
+        other.start()
         try:
             time.sleep(LEAD)
             begin = time.monotonic()
             computing.start()
             time.sleep(ms / 1000 / 10)
-            asked = time.monotonic()
-            with Client(address) as newcomer:
-                newcomer.read_line("hello")
-                greeted = time.monotonic() - asked
+            connecting = time.monotonic()
+            with Client(address) as new_client:
+                new_client.read_line("hello")
+                greeted = time.monotonic() - connecting
             computing.join()
             end = time.monotonic()
             time.sleep(LEAD)
         finally:
-            bystander.enough.set()
-            bystander.join()
-        if bystander.error or errors:
-            raise bystander.error or errors[0]
-        # What was asked while the command was on its way may be before or after it.
-        return (bystander.worst(0, begin - PAUSE), bystander.worst(begin - PAUSE, end),
-                bystander.worst(end, end + PATIENCE), newcomer.connect_time, greeted,
+            other.stop.set()
+            other.join()
+        if other.error or errors:
+            raise other.error or errors[0]
+        # A line sent while the command was on its way may have come before or after it.
+        return (other.worst(0, begin - PAUSE), other.worst(begin - PAUSE, end),
+                other.worst(end, end + PATIENCE), new_client.connect_time, greeted,
                 slow_took[0])
 
 
 def print_heading(ms):
-    print(f"{'':<8}{BYSTANDER:>39}{'a new client meanwhile':>26}{f'SLOW {ms}':>14}")
-    columns = [("before", 13), ("during", 13), ("after", 13), ("connected", 14),
-               ("greeted", 13), ("took", 14)]
-    print(" " * 8 + "".join(f"{name:>{width}}" for name, width in columns))
+    title = "another client's longest answer"
+    print(f"{'':8}{title:>39}{'a new client meanwhile':>27}{f'SLOW {ms}':>14}")
+    print(f"{'':8}{'before':>13}{'during':>13}{'after':>13}{'connected':>14}{'greeted':>13}"
+          f"{'took':>14}")
 
 
 def print_row(name, times):
-    print(f"{name!s:<8}" + "%10.1f ms%10.1f ms%10.1f ms%11.1f ms%10.1f ms%11.1f ms"
-          % tuple(1000 * seconds for seconds in times), flush=True)
+    widths = 13, 13, 13, 14, 13, 14
+    print(f"{name:8}" + "".join(f"{1000 * seconds:{width - 3}.1f} ms"
+                                for seconds, width in zip(times, widths)), flush=True)
 
 
 def run_server(mode, ms):
@@ -144,16 +148,16 @@ def run_server(mode, ms):
 def main():
     parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
     add = parser.add_argument
-    add("--ms", type=int, default=1000, metavar="MS", help="of computing (default 1000)")
+    add("--ms", type=int, default=1000, metavar="MS", help="how long to compute (default 1000)")
     add("host", metavar="HOST", nargs="?", default="127.0.0.1")
-    add("port", metavar="PORT", nargs="?", type=int, help="ask this server only")
+    add("port", metavar="PORT", nargs="?", type=int, help="measure the server on this port")
     options = parser.parse_args()
     if options.port is None and options.host.isdigit():
         options.host, options.port = "127.0.0.1", int(options.host)
     if options.port is not None and not 0 < options.port < 65536:
-        parser.error("a port is a number from 1 to 65535")
+        parser.error(f"PORT: {options.port} is not a number from 1 to 65535")
     if not 0 <= options.ms <= 60000:
-        parser.error("--ms takes 0 to 60000")
+        parser.error(f"--ms: {options.ms} is not a number from 0 to 60000")
 
     if options.port is not None:
         times = measure((options.host, options.port), options.ms)

@@ -1,23 +1,26 @@
-/* slow_command - one command that computes, and everybody else.
+/* slow_command - one command that computes for long, and the other clients.
  *
  *     slow_command [--mode block|slices|worker] [PORT]
  *
- * A client is greeted with `hello`. The line `SLOW ms` keeps the processor busy for so many
- * milliseconds and is answered `done`; any other line comes back at once. Or so it should:
+ * A client is greeted with `hello`. The line `SLOW ms` keeps the processor busy for that many
+ * milliseconds and is answered with `done`. Any other line is sent back at once, if the loop
+ * is free to do so. The mode says where the work is done:
  *
- *     block     in the callback: the loop stands still, for all
- *     slices    a few milliseconds of it at a time, from a time event: between two slices the
- *               loop serves the others. The work must be cut up, and takes a little longer.
- *     worker    another process does it, and answers on a socketpair the loop watches like any
- *               client. The work may be anybody's code; its data must be sent there and back.
+ *     block     in the callback. The loop stands still for all clients.
+ *     slices    in pieces of a few milliseconds, from a time event. Between two pieces the loop
+ *               serves the others. The work must be written so that it can stop and go on.
+ *     worker    in another process, which answers on a socketpair. The loop watches that like
+ *               any client. The work may be anybody's code, but its data must be sent there.
  *
- * Watch demos/slow_client.py measure a bystander in all three. A newcomer is connected at once
- * in each of them, for that the kernel does, and the backlog keeps him; only the greeting is
- * late. While a client waits for its `done` nothing is read from it, so its answers keep their
- * order, and nobody frees it while its work goes on.
+ * demos/slow_client.py measures what other clients notice in each mode. A new client is
+ * connected at once in all of them, because the kernel does that; only its greeting is late.
+ * While a client waits for its `done` nothing is read from it. So its answers keep their order,
+ * and it is not freed while its work goes on.
  */
 #include "ae.h"
+#include "log.h"
 #include "net.h"
+#include "stop.h"
 
 #include <errno.h>
 #include <getopt.h>
@@ -33,20 +36,20 @@
 enum {
     LINE_SIZE = 128,
     SLICE_MS = 5,
-    LONGEST_MS = 60000,
-    MOST_DESCRIPTORS = 1024,
-    USAGE = 2,
+    SLOW_MAX_MS = 60000,
+    SETSIZE = 1024,
+    USAGE = 2, /* the exit status */
 };
 
 struct client {
     int fd;
-    char in[LINE_SIZE]; /* what came and is not yet answered */
+    char in[LINE_SIZE]; /* input that is not answered yet */
     size_t used;
-    bool too_long; /* the rest of a line that did not fit is skipped */
-    int left_ms;   /* of its work: of interest to slices */
+    bool too_long; /* the line did not fit: its rest is skipped */
+    int left_ms;   /* of its work, in mode slices */
 };
 
-/* What goes to the worker; the client comes back when it is done. */
+/* Sent to the worker process, which sends it back when the work is done. */
 struct task {
     struct client *client;
     int ms;
@@ -56,53 +59,54 @@ enum { BLOCK, SLICES, WORKER };
 static int mode = BLOCK;
 static int worker = -1; /* our end of the socketpair */
 
-static _Noreturn void fail(const char *what, const char *why)
+static int64_t cpu_us(void)
 {
-    fprintf(stderr, "slow_command: %s: %s\n", what, why);
-    exit(EXIT_FAILURE);
+    struct timespec t;
+
+    clock_gettime(CLOCK_PROCESS_CPUTIME_ID, &t);
+    return (int64_t)t.tv_sec * 1000000 + t.tv_nsec / 1000;
 }
 
-/* Uses so much CPU time, as a computation would: on a busy machine it takes longer. */
+/* Uses ms milliseconds of CPU time, as a computation would. On a busy machine that takes
+ * longer than ms milliseconds. */
 static void compute(int ms)
 {
-    struct timespec now;
+    const int64_t end = cpu_us() + (int64_t)ms * 1000;
 
-    clock_gettime(CLOCK_PROCESS_CPUTIME_ID, &now);
-    long long end = now.tv_sec * 1000000000LL + now.tv_nsec + ms * 1000000LL;
-    do
-        clock_gettime(CLOCK_PROCESS_CPUTIME_ID, &now);
-    while (now.tv_sec * 1000000000LL + now.tv_nsec < end);
+    while (cpu_us() < end)
+        ;
 }
 
-static void drop_client(aeEventLoop *loop, struct client *c)
+static void close_client(aeEventLoop *loop, struct client *c)
 {
     aeDeleteFileEvent(loop, c->fd, AE_READABLE);
     close(c->fd);
     free(c);
 }
 
-/* Returns false if the client had to be dropped: it does not read what it asked for. */
+/* Returns false if the client had to be closed, because it does not read its answers. */
 static bool answer(aeEventLoop *loop, struct client *c, const char *text, size_t n)
 {
     if (net_send(c->fd, text, n) == (ssize_t)n)
         return true;
-    drop_client(loop, c);
+    close_client(loop, c);
     return false;
 }
 
-static bool say(aeEventLoop *loop, struct client *c, const char *text)
+static bool answer_text(aeEventLoop *loop, struct client *c, const char *text)
 {
     return answer(loop, c, text, strlen(text));
 }
 
-/* ------------------------------------------------------------------ the work, three ways */
+/* ---- The work, done in three ways ---------------------------------------------------------
+ */
 
-static void listen_to(aeEventLoop *loop, struct client *c);
+static void read_client(aeEventLoop *loop, struct client *c);
 
-static void work_done(aeEventLoop *loop, struct client *c)
+static void end_work(aeEventLoop *loop, struct client *c)
 {
-    if (say(loop, c, "done\n"))
-        listen_to(loop, c);
+    if (answer_text(loop, c, "done\n"))
+        read_client(loop, c);
 }
 
 static int compute_slice(aeEventLoop *loop, long long id, void *data)
@@ -114,23 +118,23 @@ static int compute_slice(aeEventLoop *loop, long long id, void *data)
     compute(ms);
     c->left_ms -= ms;
     if (c->left_ms > 0)
-        return 0; /* again in the next lap, after whoever is ready */
-    work_done(loop, c);
+        return 0; /* again in the next iteration, after the clients that are ready */
+    end_work(loop, c);
     return AE_NOMORE;
 }
 
-static void worker_answered(aeEventLoop *loop, int fd, void *data, int mask)
+static void worker_ready(aeEventLoop *loop, int fd, void *data, int mask)
 {
     struct task task;
 
     (void)data;
     (void)mask;
     if (recv(fd, &task, sizeof task, MSG_WAITALL) != (ssize_t)sizeof task)
-        fail("the worker", "is gone");
-    work_done(loop, task.client);
+        log_die("the worker process has ended");
+    end_work(loop, task.client);
 }
 
-/* The worker process: one task after another, until the server is gone. */
+/* The worker process: does one task after another, until the server ends. */
 static void work(int fd, pid_t server)
 {
     struct task task;
@@ -143,7 +147,8 @@ static void work(int fd, pid_t server)
     }
 }
 
-/* For slices and worker: begins what work_done will end, unless there is too much already. */
+/* For slices and worker: begins work that ends in end_work. Returns false if too much work is
+ * pending already. */
 static bool start_work(aeEventLoop *loop, struct client *c, int ms)
 {
     struct task task;
@@ -152,18 +157,20 @@ static bool start_work(aeEventLoop *loop, struct client *c, int ms)
         c->left_ms = ms;
         return aeCreateTimeEvent(loop, 0, compute_slice, c, NULL) != AE_ERR;
     }
-    memset(&task, 0, sizeof task); /* the padding too */
+    memset(&task, 0, sizeof task); /* its padding is sent, too */
     task.client = c;
     task.ms = ms;
-    ssize_t sent = net_send(worker, &task, sizeof task); /* all of so little, or nothing */
+    ssize_t sent = net_send(worker, &task, sizeof task); /* so few bytes: all or nothing */
     if (sent == -1 && !net_is_again(errno))
-        fail("the worker", "is gone");
+        log_die("the worker process has ended");
     return sent != -1;
 }
 
-/* ------------------------------------------------------------------ the clients */
+/* ---- The clients --------------------------------------------------------------------------
+ */
 
-/* Returns whether the client is still there and may be asked for its next line. */
+/* Returns whether the next line of this client can be answered: the client is still connected
+ * and has no work pending. */
 static bool answer_line(aeEventLoop *loop, struct client *c, const char *line, size_t length)
 {
     char *end = NULL;
@@ -171,25 +178,25 @@ static bool answer_line(aeEventLoop *loop, struct client *c, const char *line, s
 
     if (c->too_long) {
         c->too_long = false;
-        return say(loop, c, "error: line too long\n");
+        return answer_text(loop, c, "error: line too long\n");
     }
     if (length < 6 || memcmp(line, "SLOW ", 5) != 0)
         return answer(loop, c, line, length); /* with its \n */
     if (line[5] >= '0' && line[5] <= '9')
-        ms = strtol(line + 5, &end, 10); /* the \n ends it at the latest */
-    if (ms < 0 || ms > LONGEST_MS || *end != '\n')
-        return say(loop, c, "error: SLOW takes 0 to 60000\n");
+        ms = strtol(line + 5, &end, 10); /* stops at the \n at the latest */
+    if (ms < 0 || ms > SLOW_MAX_MS || *end != '\n')
+        return answer_text(loop, c, "error: SLOW takes 0 to 60000\n");
     if (mode == BLOCK) {
         compute((int)ms);
-        return say(loop, c, "done\n");
+        return answer_text(loop, c, "done\n");
     }
     if (!start_work(loop, c, (int)ms))
-        return say(loop, c, "error: too much work waits already\n");
+        return answer_text(loop, c, "error: too much work is pending\n");
     aeDeleteFileEvent(loop, c->fd, AE_READABLE);
     return false;
 }
 
-/* Answers what complete lines there are. */
+/* Answers the complete lines. */
 static void answer_lines(aeEventLoop *loop, struct client *c)
 {
     char line[LINE_SIZE];
@@ -209,38 +216,38 @@ static void answer_lines(aeEventLoop *loop, struct client *c)
     }
 }
 
-static void bytes_came(aeEventLoop *loop, int fd, void *data, int mask)
+static void client_ready(aeEventLoop *loop, int fd, void *data, int mask)
 {
     struct client *c = data;
     ssize_t n = net_recv(fd, c->in + c->used, sizeof c->in - c->used);
 
     (void)mask;
-    if (n == -1 && net_is_again(errno))
+    if (n == -1 && (net_is_again(errno) || errno == EINTR))
         return;
     if (n <= 0) {
-        drop_client(loop, c);
+        close_client(loop, c);
         return;
     }
     c->used += (size_t)n;
     answer_lines(loop, c);
 }
 
-static void listen_to(aeEventLoop *loop, struct client *c)
+static void read_client(aeEventLoop *loop, struct client *c)
 {
-    if (aeCreateFileEvent(loop, c->fd, AE_READABLE, bytes_came, c) == AE_ERR)
-        drop_client(loop, c);
+    if (aeCreateFileEvent(loop, c->fd, AE_READABLE, client_ready, c) == AE_ERR)
+        close_client(loop, c);
     else
-        answer_lines(loop, c); /* some may have come together with the last */
+        answer_lines(loop, c); /* more lines may have come together with the last one */
 }
 
 static void accept_client(aeEventLoop *loop, int fd, void *listener, int mask)
 {
-    struct peer peer;
+    struct address peer;
     int client = net_accept(listener, &peer);
 
     (void)fd;
     (void)mask;
-    if (client == -1)
+    if (client < 0)
         return;
     struct client *c = calloc(1, sizeof *c);
     if (c == NULL || net_set_nonblocking(client) == -1) {
@@ -249,24 +256,34 @@ static void accept_client(aeEventLoop *loop, int fd, void *listener, int mask)
         return;
     }
     c->fd = client;
-    if (say(loop, c, "hello\n"))
-        listen_to(loop, c);
+    if (answer_text(loop, c, "hello\n"))
+        read_client(loop, c);
 }
 
-/* ------------------------------------------------------------------ the program */
+/* ---- The program --------------------------------------------------------------------------
+ */
 
-static const char usage_line[] = "usage: slow_command [--mode block|slices|worker] [PORT]\n";
+static const char usage[] = "usage: slow_command [--mode block|slices|worker] [PORT]\n";
 
-static _Noreturn void usage(const char *what, const char *value)
+static _Noreturn void usage_error(const char *before, const char *value, const char *after)
 {
-    fprintf(stderr, "slow_command: %s%s\n%s", what, value, usage_line);
+    fprintf(stderr, "%s: %s'%s'%s\n%s", log_program(), before, value, after, usage);
     exit(USAGE);
 }
 
-/* Sets mode, and returns the port. */
+static int parse_mode(const char *text)
+{
+    static const char *const names[] = {"block", "slices", "worker"};
+
+    for (int m = BLOCK; m <= WORKER; m++)
+        if (strcmp(text, names[m]) == 0)
+            return m;
+    usage_error("--mode: ", text, " is not block, slices or worker");
+}
+
+/* Sets mode. Returns the port. */
 static const char *parse_options(int argc, char **argv)
 {
-    static const char *const modes[] = {"block", "slices", "worker"};
     static const struct option options[] = {
         {"mode", required_argument, NULL, 'm'},
         {"help", no_argument, NULL, 'h'},
@@ -274,35 +291,34 @@ static const char *parse_options(int argc, char **argv)
     };
 
     opterr = 0;
-    for (int option; (option = getopt_long(argc, argv, "", options, NULL)) != -1;) {
+    for (int option; (option = getopt_long(argc, argv, ":", options, NULL)) != -1;) {
         if (option == 'h') {
-            fputs(usage_line, stdout);
+            fputs(usage, stdout);
             exit(EXIT_SUCCESS);
         }
+        if (option == ':')
+            usage_error("option ", argv[optind - 1], " needs a value: block, slices or worker");
         if (option != 'm')
-            usage("bad option: ", argv[optind - 1]);
-        for (mode = BLOCK; mode <= WORKER && strcmp(optarg, modes[mode]) != 0; mode++)
-            ;
-        if (mode > WORKER)
-            usage("no such mode: ", optarg);
+            usage_error("unknown option ", argv[optind - 1], "");
+        mode = parse_mode(optarg);
     }
     if (argc - optind > 1)
-        usage("one port only, not also ", argv[optind + 1]);
+        usage_error("unexpected argument ", argv[optind + 1], ": at most one PORT is expected");
     const char *port = optind < argc ? argv[optind] : "8080";
     if (*port == '\0' || strspn(port, "0123456789") < strlen(port) ||
         strtol(port, NULL, 10) > UINT16_MAX)
-        usage("bad port: ", port);
+        usage_error("PORT: ", port, " is not a whole number from 0 to 65535");
     return port;
 }
 
-/* Before the server has any descriptor that the worker would keep open. */
+/* Call it before the server opens descriptors that the worker would keep open. */
 static void start_worker(aeEventLoop *loop)
 {
     int fds[2];
     pid_t server = getpid(), child = -1;
 
     if (socketpair(AF_UNIX, SOCK_STREAM, 0, fds) == -1 || (child = fork()) == -1)
-        fail("the worker", strerror(errno));
+        log_die("cannot start the worker process: %s", strerror(errno));
     if (child == 0) {
         close(fds[0]);
         work(fds[1], server);
@@ -311,28 +327,30 @@ static void start_worker(aeEventLoop *loop)
     close(fds[1]);
     worker = fds[0];
     if (net_set_nonblocking(worker) == -1 ||
-        aeCreateFileEvent(loop, worker, AE_READABLE, worker_answered, NULL) == AE_ERR)
-        fail("the worker", strerror(errno));
+        aeCreateFileEvent(loop, worker, AE_READABLE, worker_ready, NULL) == AE_ERR)
+        log_die("cannot watch the worker process: %s", strerror(errno));
 }
 
 int main(int argc, char **argv)
 {
+    log_init(argv[0]);
     const char *why = NULL, *port = parse_options(argc, argv);
     struct net_listener listener;
 
     signal(SIGPIPE, SIG_IGN);
-    aeEventLoop *loop = aeCreateEventLoop(MOST_DESCRIPTORS);
+    stop_catch(SIGINT, stop_die); /* process 1 of a container has no default action */
+    stop_catch(SIGTERM, stop_die);
+    aeEventLoop *loop = aeCreateEventLoop(SETSIZE);
     if (loop == NULL)
-        fail("the loop", strerror(errno));
+        log_die("cannot make the event loop: %s", strerror(errno));
     if (mode == WORKER)
         start_worker(loop);
     if (net_listen(&listener, "127.0.0.1", port, &why) == -1)
-        fail("cannot listen", why);
+        log_die("cannot listen on 127.0.0.1:%s: %s", port, why);
     if (net_set_nonblocking(listener.fd) == -1 ||
         aeCreateFileEvent(loop, listener.fd, AE_READABLE, accept_client, &listener) == AE_ERR)
-        fail("cannot listen", strerror(errno));
-    printf("Listening on 127.0.0.1:%d\n", listener.address.port);
-    fflush(stdout);
+        log_die("cannot watch the listener: %s", strerror(errno));
+    log_line("Listening on 127.0.0.1:%u", (unsigned)listener.address.port);
     aeMain(loop);
     return EXIT_SUCCESS;
 }

@@ -3,6 +3,7 @@
 import contextlib
 import os
 import re
+import shutil
 import signal
 import socket
 import subprocess
@@ -26,10 +27,12 @@ def slow_client(*arguments):
 
 
 @contextlib.contextmanager
-def slow_command(mode):
+def slow_command(mode, descriptors=None):
     """The server on a free port. Yields the port."""
-    server = subprocess.Popen([SLOW_COMMAND, "--mode", mode, "0"], stdout=subprocess.PIPE,
-                              encoding="ascii")
+    limit = [] if descriptors is None else [
+        "sh", "-c", f'ulimit -n {descriptors}; exec "$@"', "sh"]
+    server = subprocess.Popen([*limit, SLOW_COMMAND, "--mode", mode, "0"],
+                              stdout=subprocess.PIPE, encoding="ascii")
     with server:
         try:
             yield int(server.stdout.readline().rpartition(":")[2])
@@ -110,14 +113,63 @@ class SlowCommand(unittest.TestCase):
                         answers.append(sock)
                 self.assertEqual(ask(port), ["hello"])
                 read = [read_now(sock) for sock in answers]
-        self.assertEqual(set(read), {b"", b"error: too much work waits already\n"})
+        self.assertEqual(set(read), {b"", b"error: too much work is pending\n"})
 
     def test_usage(self):
-        for options in (["--mode", "fast"], ["--mode"], ["--what"], ["1", "2"], ["http"],
-                        ["65536"], [""]):
-            self.assertEqual(run(SLOW_COMMAND, *options)[:2], (2, ""), options)
-        self.assertEqual(run(SLOW_COMMAND, "--help"), (
-            0, "usage: slow_command [--mode block|slices|worker] [PORT]\n", ""))
+        usage = "usage: slow_command [--mode block|slices|worker] [PORT]\n"
+        for options, error in (
+                (["--mode", "fast"], "--mode: 'fast' is not block, slices or worker"),
+                (["--mode"], "option '--mode' needs a value: block, slices or worker"),
+                (["--what"], "unknown option '--what'"),
+                (["1", "2"], "unexpected argument '2': at most one PORT is expected"),
+                (["http"], "PORT: 'http' is not a whole number from 0 to 65535"),
+                (["65536"], "PORT: '65536' is not a whole number from 0 to 65535"),
+                ([""], "PORT: '' is not a whole number from 0 to 65535")):
+            self.assertEqual(run(SLOW_COMMAND, *options),
+                             (2, "", f"slow_command: {error}\n{usage}"), options)
+        self.assertEqual(run(SLOW_COMMAND, "--help"), (0, usage, ""))
+
+    def test_a_port_in_use(self):
+        with slow_command("block") as port:
+            self.assertEqual(run(SLOW_COMMAND, port), (
+                1, "", f"slow_command: cannot listen on 127.0.0.1:{port}: "
+                       "Address already in use\n"))
+
+    def test_without_a_free_descriptor_it_rejects_and_serves_the_others(self):
+        with slow_command("block", descriptors=16) as port, contextlib.ExitStack() as stack:
+            clients, greeting = [], b"hello\n"
+            while greeting == b"hello\n" and len(clients) < 17:
+                sock = socket.create_connection(("127.0.0.1", port), 20)
+                clients.append(stack.enter_context(sock))
+                greeting = sock.recv(6)
+            self.assertEqual(greeting, b"")
+            clients[0].sendall(b"x\n")
+            self.assertEqual(clients[0].recv(2), b"x\n")
+
+    def test_signals_end_it_also_as_process_1(self):
+        unshare = [shutil.which("unshare") or "unshare", "--map-root-user", "--pid", "--fork",
+                   "--kill-child"]
+        try:
+            subprocess.run([*unshare, "true"], check=True, stderr=subprocess.DEVNULL)
+        except (OSError, subprocess.CalledProcessError):
+            self.skipTest("unshare(1) cannot make a process namespace here")
+        for number in signal.SIGTERM, signal.SIGINT:
+            for prefix in [], unshare:
+                with self.subTest(number, prefix=prefix[:1]), \
+                        subprocess.Popen([*prefix, SLOW_COMMAND, "--mode", "worker", "0"],
+                                         stdout=subprocess.PIPE, encoding="ascii") as started:
+                    try:
+                        self.assertIn("Listening", started.stdout.readline())
+                        server = started.pid
+                        if prefix:
+                            with open(f"/proc/{server}/task/{server}/children",
+                                      encoding="ascii") as children:
+                                server = int(children.read())
+                        os.kill(server, number)
+                        status = started.wait(10)
+                    finally:
+                        started.kill()      # or leaving the block would wait for it
+                    self.assertEqual(status, 128 + number if prefix else -number)
 
 
 class SlowClient(unittest.TestCase):
@@ -139,7 +191,7 @@ class SlowClient(unittest.TestCase):
                 self.assertLess(during, 0.3 * self.MS, mode)
                 self.assertLess(greeted, 0.3 * self.MS, mode)
 
-    def test_complaints(self):
+    def test_errors(self):
         self.assertEqual(slow_client("--ms", "-1")[0], 2)
         self.assertEqual(slow_client("localhost", "http")[0], 2)
         self.assertEqual(slow_client(65536)[0], 2)

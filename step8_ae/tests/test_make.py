@@ -20,12 +20,12 @@ class MakeTest(unittest.TestCase):
         for part in "common", "step8_ae":
             shutil.copytree(str(TREE / part), str(self.tree / part),
                             ignore=shutil.ignore_patterns("build", "server", "__pycache__"))
-        self.assertEqual(self.make(), {"server", "server.o", "ae.o", "ae_poll.o", "cli.o"})
+        self.assertEqual(self.make(), {"server", "server.o", "ae.o", "ae_poll.o", "options.o"})
 
     def make(self, *arguments, backend="poll", cflags="-O0"):
         """Makes the server. Returns which of the watched files were built."""
         watched = [self.tree / "step8_ae/server", *(self.tree / "step8_ae/build" / name for name
-                   in ("server.o", "ae.o", "ae_poll.o", "ae_select.o", "common/cli.o"))]
+                   in ("server.o", "ae.o", "ae_poll.o", "ae_select.o", "common/options.o"))]
 
         def times():
             return {path: path.stat().st_mtime_ns for path in watched if path.exists()}
@@ -49,7 +49,7 @@ class MakeTest(unittest.TestCase):
         self.assertEqual(self.make(), set())
 
     def test_other_flags(self):
-        everything = {"server", "server.o", "ae.o", "ae_poll.o", "cli.o"}
+        everything = {"server", "server.o", "ae.o", "ae_poll.o", "options.o"}
         self.assertEqual(self.make(cflags="-O1"), everything)
         self.assertEqual(self.make("CPPFLAGS=-DX", cflags="-O1"), everything)
         self.assertEqual(self.make("LDFLAGS=-L.", "CPPFLAGS=-DX", cflags="-O1"), everything)
@@ -60,13 +60,13 @@ class MakeTest(unittest.TestCase):
                                stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
         if probe.returncode:
             self.skipTest("this compiler has no -fsanitize=undefined")
-        self.assertEqual(self.make(), {"server", "server.o", "ae.o", "ae_poll.o", "cli.o"})
+        self.assertEqual(self.make(), {"server", "server.o", "ae.o", "ae_poll.o", "options.o"})
 
     def test_a_header(self):
         os.utime(str(self.tree / "step8_ae/ae_backend.h"))
         self.assertEqual(self.make(), {"server", "ae.o", "ae_poll.o"})
-        os.utime(str(self.tree / "common/cli.h"))
-        self.assertEqual(self.make(), {"server", "server.o", "cli.o"})
+        os.utime(str(self.tree / "common/options.h"))
+        self.assertEqual(self.make(), {"server", "server.o", "options.o"})
 
 
 if __name__ == "__main__":

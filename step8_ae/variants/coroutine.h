@@ -1,8 +1,9 @@
-/* coroutine.h - a function on a stack of its own, which can stop in the middle and go on later.
+/* coroutine.h - a function with a stack of its own. It can stop in the middle and go on later.
  *
- * Made of ucontext(3). POSIX dropped it in 2008, but glibc, macOS and FreeBSD have it, so there
- * is nothing to install, and no assembly of ours. Its price is a system call for each switch,
- * to keep the signal mask. Sanitizers keep books about stacks, and are told of each switch. */
+ * Made of ucontext(3). POSIX removed it in 2008, but glibc, macOS and FreeBSD have it, so there
+ * is nothing to install and no assembly here. The price is one system call for each switch,
+ * which saves the signal mask. The sanitizers must know which stack is in use, so each switch
+ * is reported to them. */
 #ifndef COROUTINE_H
 #define COROUTINE_H
 
@@ -16,62 +17,65 @@
 #endif
 #if defined __SANITIZE_ADDRESS__ || __has_feature(address_sanitizer)
 #include <sanitizer/asan_interface.h>
-#define TELL_ASAN(call) call
+#define WITH_ASAN  1
+#define ASAN(call) call
 #else
-#define TELL_ASAN(call) ((void)0)
+#define WITH_ASAN  0
+#define ASAN(call) ((void)0)
 #endif
 #if defined __SANITIZE_THREAD__ || __has_feature(thread_sanitizer)
 #include <sanitizer/tsan_interface.h>
-#define TELL_TSAN(call) call
+#define TSAN(call) call
 #else
-#define TELL_TSAN(call) ((void)0)
+#define TSAN(call) ((void)0)
 #endif
 
 enum {
-    STACK_SIZE = 128 * 1024, /* of addresses: only the pages touched cost memory */
-    GUARD_SIZE = 64 * 1024,  /* whole pages, however large the system's are */
+    STACK_SIZE = 128 * 1024, /* of addresses: only pages that are touched cost memory */
+    GUARD_SIZE = 64 * 1024,  /* a multiple of the page size on every system */
 };
 
 struct coroutine {
     ucontext_t context; /* where it goes on */
     void (*run)(void);
-    char *guard;        /* the stack is above it */
-    const void *bottom; /* of the stack */
-    size_t size;
-    void *books; /* a sanitizer's own */
-    bool ended;  /* run has returned */
+    char *guard;          /* the mapping: the guard, and above it the stack */
+    const void *bottom;   /* of the stack */
+    size_t size;          /* of the stack */
+    void *sanitizer_data; /* belongs to the sanitizer */
+    bool ended;           /* run has returned */
 };
 
-static struct coroutine program; /* the program's own stack, which resumes the others */
+static struct coroutine program; /* the program's own stack: it resumes the others */
 static struct coroutine *resumed;
 
 static void switch_stacks(struct coroutine *here, struct coroutine *to)
 {
-    TELL_TSAN(__tsan_switch_to_fiber(to->books, 0));
-    TELL_ASAN(__sanitizer_start_switch_fiber(here->ended ? NULL : &here->books, to->bottom,
-                                             to->size));
-#if defined __SANITIZE_ADDRESS__ || __has_feature(address_sanitizer)
-    volatile bool back = false; /* its swapcontext would warn of what it has just been told */
+    TSAN(__tsan_switch_to_fiber(to->sanitizer_data, 0));
+    ASAN(__sanitizer_start_switch_fiber(here->ended ? NULL : &here->sanitizer_data, to->bottom,
+                                        to->size));
+#if WITH_ASAN
+    /* AddressSanitizer's own swapcontext warns of switches, although they were reported. */
+    volatile bool is_back = false;
     getcontext(&here->context);
-    if (!back) {
-        back = true;
+    if (!is_back) {
+        is_back = true;
         setcontext(&to->context);
     }
 #else
     swapcontext(&here->context, &to->context);
 #endif
-    TELL_ASAN(__sanitizer_finish_switch_fiber(here->books, NULL, NULL));
+    ASAN(__sanitizer_finish_switch_fiber(here->sanitizer_data, NULL, NULL));
 }
 
-/* Goes on with a coroutine until it yields or has ended. Not to be called by a coroutine. */
+/* Runs a coroutine until it yields or ends. A coroutine must not call this. */
 static void coroutine_resume(struct coroutine *c)
 {
-    TELL_TSAN(program.books = __tsan_get_current_fiber());
+    TSAN(program.sanitizer_data = __tsan_get_current_fiber());
     resumed = c;
     switch_stacks(&program, c);
 }
 
-/* Called by a coroutine: stops it. Returns when it is resumed. */
+/* Stops the coroutine that calls it. Returns when the coroutine is resumed. */
 static void coroutine_yield(void)
 {
     switch_stacks(resumed, &program);
@@ -79,15 +83,15 @@ static void coroutine_yield(void)
 
 static void coroutine_begin(void)
 {
-    TELL_ASAN(__sanitizer_finish_switch_fiber(NULL, &program.bottom, &program.size));
+    ASAN(__sanitizer_finish_switch_fiber(NULL, &program.bottom, &program.size));
     resumed->run();
     resumed->ended = true;
     coroutine_yield();
 }
 
-/* Makes a coroutine that will run(), once it is resumed. Returns -1 with errno if there is no
- * memory for its stack. That grows downwards, to the guard, which nobody may touch: who needs
- * more than there is shall crash, not write elsewhere. */
+/* Makes a coroutine that calls run once it is resumed. Returns -1 with errno if there is no
+ * memory for its stack. The stack grows downwards, towards the guard, which cannot be accessed:
+ * a coroutine that needs more stack crashes at once and overwrites nothing. */
 static int coroutine_create(struct coroutine *c, void (*run)(void))
 {
     char *guard = mmap(NULL, GUARD_SIZE + STACK_SIZE, PROT_READ | PROT_WRITE,
@@ -108,14 +112,15 @@ static int coroutine_create(struct coroutine *c, void (*run)(void))
     c->run = run;
     c->ended = false;
     makecontext(&c->context, coroutine_begin, 0);
-    TELL_ASAN(__asan_unpoison_memory_region(c->bottom, c->size)); /* after another's stack */
-    TELL_TSAN(c->books = __tsan_create_fiber(0));
+    /* An older stack at this address may have left its marks. */
+    ASAN(__asan_unpoison_memory_region(c->bottom, c->size));
+    TSAN(c->sanitizer_data = __tsan_create_fiber(0));
     return 0;
 }
 
 static void coroutine_free(struct coroutine *c)
 {
-    TELL_TSAN(__tsan_destroy_fiber(c->books));
+    TSAN(__tsan_destroy_fiber(c->sanitizer_data));
     munmap(c->guard, GUARD_SIZE + STACK_SIZE);
 }
 

@@ -1,92 +1,63 @@
-/* Step 8, variant - fibers: step 1's code, on the event loop.
+/* Step 8, variant - fibers: step 1's code on the event loop.
  *
- *     aeMain +--> accept_clients()     a fiber, and so a stack, for each client
- *            +--> resume(A) --> recv --> answer --> recv: it would block, so park --+
- *            |                                                                      |
- *            +--- back on the loop's stack <----------------------------------------+
+ *     aeMain +--> accept_client()    makes a fiber, with a stack of its own, for each client
+ *            +--> resume(A) --> recv --> answer --> recv: park --+
+ *            |                                                   |
+ *            +--- back on the loop's stack <---------------------+
  *
- * serve_client reads as in step 1: it receives, answers, and receives again. But a call that
- * would block parks the fiber instead: it tells ae what to wait for and switches to the loop's
- * stack; the event switches back, and the call returns. A client's state is local variables
- * again, without a thread. Green threads, goroutines and virtual threads are this idea. How a
- * stack is left and gone back to: coroutine.h, on ucontext(3).
+ * serve_client is step 1's: it receives, answers and receives again. But fiber_recv does not
+ * sleep. It parks the fiber: it tells ae what to wait for and switches to the loop's stack. The
+ * event switches back, and the call returns. A client is a call again, without a thread.
+ * Goroutines and virtual threads work like this. coroutine.h shows how stacks are switched.
  *
- *   Wait happens in   aeMain, however many fibers believe they wait in recv
- *   Breaks when       a fiber computes for long, or calls what really blocks: nobody else runs
+ *   Wait happens in   aeMain, for all fibers at once
+ *   Breaks when       a fiber computes for long, or calls what really blocks: no other runs
  */
 #include "ae.h"
-#include "cli.h"
+#include "clock.h"
 #include "coroutine.h"
 #include "count.h"
 #include "echo.h"
-#include "net.h"
+#include "idle.h"
+#include "log.h"
+#include "server.h"
 #include "stats.h"
+#include "stop.h"
 
 #include <errno.h>
 #include <stdlib.h>
 #include <string.h>
-#include <time.h>
 #include <unistd.h>
 
 enum {
     BUFFER_SIZE = 64 * 1024,
-    ACCEPTS_PER_LAP = 64, /* a flood of newcomers must not starve those already in */
-    FIRST_SETSIZE = 128,  /* the loop grows when a higher descriptor comes */
-    LOOK_AGAIN_MS = 10,   /* while we stop */
+    FIRST_SETSIZE = 128, /* the loop grows when a higher descriptor comes */
 };
 
 struct fiber {
+    struct idle_node idle; /* first: see idle.h */
     struct coroutine coroutine;
-    struct fiber *prev, *next; /* neighbours in the list, longest silent first */
-    struct peer peer;
+    struct address peer;
     int fd;
-    int untaken;     /* of what it was sent, when it parked to send more */
-    bool expired;    /* resumed though fd is not ready */
-    long long heard; /* when it was, last */
+    int sendq; /* net_sendq if it waits to send, -1 if it waits to receive */
+    int error; /* why it is resumed although fd is not ready, else 0 */
 };
 
-static struct fiber fibers = {.prev = &fibers, .next = &fibers};
+static struct idle_list fibers;
 static aeEventLoop *loop;
-static struct net_listener listener;
 static struct fiber *current; /* the one that runs */
 
-static long long now_ms(void)
-{
-    struct timespec now;
+/* ---- Fibers on the loop ------------------------------------------------------------------ */
 
-    clock_gettime(CLOCK_MONOTONIC, &now);
-    return now.tv_sec * 1000LL + now.tv_nsec / 1000000;
-}
-
-static void list_append(struct fiber *f)
+/* Runs a fiber until it parks again or ends. With an error it always ends. */
+static void resume(struct fiber *f, int error)
 {
-    f->heard = now_ms();
-    f->prev = fibers.prev;
-    f->next = &fibers;
-    f->prev->next = f->next->prev = f;
-}
-
-static void list_remove(struct fiber *f)
-{
-    f->prev->next = f->next;
-    f->next->prev = f->prev;
-}
-
-static void touch(struct fiber *f)
-{
-    list_remove(f);
-    list_append(f);
-}
-
-/* Runs a fiber until it parks again, or has ended. */
-static void resume(struct fiber *f, bool expired)
-{
-    f->expired = expired;
+    f->error = error;
     current = f;
     coroutine_resume(&f->coroutine);
     if (!f->coroutine.ended)
         return;
-    list_remove(f);
+    idle_remove(&fibers, &f->idle);
     coroutine_free(&f->coroutine);
     free(f);
 }
@@ -99,8 +70,8 @@ static void fd_ready(aeEventLoop *l, int fd, void *data, int mask)
     (void)fd;
     (void)mask; /* a parked fiber waits for one thing only */
     count_event();
-    touch(f);
-    resume(f, false);
+    idle_touch(&fibers, &f->idle);
+    resume(f, 0);
 }
 
 /* Makes ae watch the fiber's descriptor for mask and nothing else. */
@@ -110,51 +81,55 @@ static int watch(struct fiber *f, int mask)
 
     if (before == mask)
         return AE_OK;
-    stats_add(&stats.interest_changes, before & ~mask ? 2 : 1);
-    if (aeCreateFileEvent(loop, f->fd, mask, fd_ready, f) == AE_ERR)
+    if (f->fd >= aeGetSetSize(loop) && aeResizeSetSize(loop, 2 * f->fd) == AE_ERR)
+        return AE_ERR;
+    stats_add(&stats.interest_changes, before != AE_NONE && mask != AE_NONE ? 2 : 1);
+    if (mask != AE_NONE && aeCreateFileEvent(loop, f->fd, mask, fd_ready, f) == AE_ERR)
         return AE_ERR;
     aeDeleteFileEvent(loop, f->fd, before);
     return AE_OK;
 }
 
-/* Lets the others run until the current fiber's descriptor is ready. Returns -1 if it did not
- * become so in time: EAGAIN, as from a blocking socket with a time limit. */
+/* Lets the other fibers run until the descriptor of the current one is ready. Returns -1 with
+ * errno if it must not wait longer: EAGAIN when it was idle for too long, EINTR at a stop. */
 static int park(int mask)
 {
     if (watch(current, mask) == AE_ERR)
         return -1;
-    if (mask == AE_WRITABLE && cli.idle_timeout_ms > 0)
-        current->untaken = net_untaken(current->fd);
+    current->sendq = mask == AE_WRITABLE ? net_sendq(current->fd) : -1;
     coroutine_yield();
-    errno = EAGAIN;
-    return current->expired ? -1 : 0;
+    errno = current->error;
+    return errno == 0 ? 0 : -1;
 }
 
-/* Parks before each recv, not only when it must: a client that never stops sending would
- * otherwise never let the others run. */
+/* As stream_recv. It parks before each recv, not only when it must: a client that never stops
+ * sending would otherwise never let the others run. */
 static ssize_t fiber_recv(int fd, void *bytes, size_t n)
 {
     ssize_t got = -1;
 
     while (park(AE_READABLE) == 0 && (got = net_recv(fd, bytes, n)) == -1 &&
-           net_is_again(errno))
+           (net_is_again(errno) || errno == EINTR))
         ;
     return got;
 }
 
-static int fiber_send_all(int fd, const void *bytes, size_t n)
+/* As stream_send. */
+static int fiber_send(int fd, const void *bytes, size_t n)
 {
     for (const unsigned char *next = bytes; n > 0;) {
         ssize_t sent = net_send(fd, next, n);
-        if (sent == -1 && (!net_is_again(errno) || park(AE_WRITABLE) == -1))
-            return -1;
-        if (sent > 0) {
+        if (sent >= 0) {
             next += sent;
             n -= (size_t)sent;
+        } else if (!(net_is_again(errno) || errno == EINTR) || park(AE_WRITABLE) == -1) {
+            return -1;
         }
     }
     return 0;
 }
+
+/* ---- The server -------------------------------------------------------------------------- */
 
 static void serve_client(int fd)
 {
@@ -163,147 +138,137 @@ static void serve_client(int fd)
     ssize_t n;
 
     echo_init(&echo);
-    if (fiber_send_all(fd, ECHO_GREETING, 1) == -1)
+    if (fiber_send(fd, ECHO_GREETING, 1) == -1)
         return;
     while ((n = fiber_recv(fd, bytes, sizeof bytes)) > 0) {
         size_t answers = echo_feed(&echo, bytes, (size_t)n);
-        if (fiber_send_all(fd, bytes, answers) == -1)
+        if (fiber_send(fd, bytes, answers) == -1)
             return;
     }
 }
 
-static void client_fiber(void)
+/* What a fiber runs: the body of step 1's loop, for one client. */
+static void run_client(void)
 {
     struct fiber *f = current;
 
-    serve_client(f->fd);
-    stats_add(&stats.interest_changes, 1);
-    aeDeleteFileEvent(loop, f->fd, AE_READABLE | AE_WRITABLE);
-    cli_disconnected(&f->peer);
+    if (watch(f, AE_READABLE) == AE_ERR) {
+        server_rejected(&f->peer, strerror(errno));
+    } else {
+        server_connected(&f->peer);
+        serve_client(f->fd);
+        watch(f, AE_NONE);
+        server_disconnected(&f->peer);
+    }
     close(f->fd);
 }
 
-/* Returns a fiber for a client, which ae watches; or NULL with errno. */
-static struct fiber *create_fiber(int fd, const struct peer *peer)
+/* Makes a fiber for a client. Returns NULL with errno if memory is short. */
+static struct fiber *create_fiber(int fd, const struct address *peer)
 {
     struct fiber *f = calloc(1, sizeof *f);
 
-    if (f == NULL || coroutine_create(&f->coroutine, client_fiber) == -1) {
+    if (f == NULL || net_set_nonblocking(fd) == -1 ||
+        coroutine_create(&f->coroutine, run_client) == -1) {
         free(f);
         return NULL;
     }
     f->fd = fd;
     f->peer = *peer;
-    if ((fd < aeGetSetSize(loop) || aeResizeSetSize(loop, 2 * fd) == AE_OK) &&
-        watch(f, AE_READABLE) == AE_OK) {
-        list_append(f);
-        return f;
-    }
-    coroutine_free(&f->coroutine);
-    free(f);
-    return NULL;
+    idle_add(&fibers, &f->idle);
+    return f;
 }
 
-/* Returns whether somebody came, and so whether there may be more. */
-static bool accept_client(void)
+static void accept_client(aeEventLoop *l, int fd, void *listener, int mask)
 {
-    struct peer peer;
-    int fd = cli_admit(net_accept(&listener, &peer), &peer);
-    struct fiber *f;
+    struct address peer;
+    int client = server_accept(listener, &peer);
+    struct fiber *f = client == -1 ? NULL : create_fiber(client, &peer);
 
-    if (fd < 0)
-        return fd == CLI_REFUSED;
-    if (net_set_nonblocking(fd) == -1 || (f = create_fiber(fd, &peer)) == NULL) {
-        cli_refused(&peer, strerror(errno));
-        close(fd);
-        return true;
-    }
-    cli_connected(&peer);
-    resume(f, false);
-    return true;
-}
-
-static void accept_clients(aeEventLoop *l, int fd, void *data, int mask)
-{
     (void)l;
     (void)fd;
-    (void)data;
     (void)mask;
     count_event();
-    for (int i = 0; i < ACCEPTS_PER_LAP && accept_client(); i++)
-        ;
+    if (f != NULL) {
+        resume(f, 0);
+    } else if (client != -1) {
+        server_rejected(&peer, strerror(errno));
+        close(client);
+    }
 }
 
-/* Ends who has been silent for too long; but not who takes what it is owed, if too slowly for
- * its socket to be writable, nor who spoke while we could not run. While we stop silence is
- * soon too long, but not for who is owed something. Returns in how many milliseconds to be
- * called again. */
-static int drop_silent(aeEventLoop *l, long long id, void *data)
+/* Ends the fibers of idle clients. At a stop a client with unsent output is not idle. Returns
+ * in how many milliseconds to be called again. */
+static int close_idle(aeEventLoop *l, long long id, void *data)
 {
-    const bool stopping = cli_stopping();
-    const int limit = stopping ? CLI_QUIET_MS : cli.idle_timeout_ms;
-    const long long now = now_ms();
-    struct fiber *f, *next;
+    struct fiber *f;
 
+    (void)l;
     (void)id;
     (void)data;
-    for (f = fibers.next; f != &fibers && (now - f->heard >= limit || cli_time_is_up);
-         f = next) {
-        bool owed = aeGetFileEvents(l, f->fd) == AE_WRITABLE;
-        next = f->next;
-        if (stopping && owed && !cli_time_is_up)
-            continue;
-        int before = f->untaken;
-        bool heard = owed ? (f->untaken = net_untaken(f->fd)) < before : net_readable(f->fd, 0);
-        if (heard && !cli_time_is_up)
-            touch(f);
-        else
-            resume(f, true);
+    while ((f = (struct fiber *)idle_expired(&fibers)) != NULL) {
+        bool unsent = f->sendq >= 0;
+        if ((unsent && stop_requested()) || idle_has_progress(f->fd, f->sendq)) {
+            idle_touch(&fibers, &f->idle);
+            f->sendq = unsent ? net_sendq(f->fd) : -1;
+        } else {
+            resume(f, stop_requested() ? EINTR : EAGAIN);
+        }
     }
-    if (stopping && fibers.next == &fibers)
-        aeStop(l);
-    if (stopping)
-        return LOOK_AGAIN_MS;
-    return f == &fibers ? limit : (int)(f->heard + limit - now) + 1;
+    return fibers.first != NULL ? idle_expiry_ms(&fibers) : fibers.limit_ms;
 }
 
 static void stop_server(aeEventLoop *l, int fd, void *data, int mask)
 {
+    (void)fd;
     (void)data;
     (void)mask;
     count_event();
-    if (!cli_stopping())
-        return;
-    stats_add(&stats.interest_changes, 2);
-    aeDeleteFileEvent(l, fd, AE_READABLE);
-    aeDeleteFileEvent(l, listener.fd, AE_READABLE);
-    net_unlisten(&listener); /* from here on nobody new */
-    if (aeCreateTimeEvent(l, fibers.next == &fibers ? 0 : CLI_QUIET_MS, drop_silent, NULL,
-                          NULL) == AE_ERR) {
-        cli_time_is_up = true; /* nobody could tell us later */
-        drop_silent(l, 0, NULL);
-    }
+    if (stop_requested())
+        aeStop(l);
 }
 
-static void run_server(void)
+/* What stop.h promises to clients: from now on the limit of idleness is STOP_LINGER_MS. */
+static void drain_fibers(void)
 {
-    loop = aeCreateEventLoop(listener.fd + cli_wakeup_fd() + FIRST_SETSIZE);
-    if (loop == NULL || net_set_nonblocking(listener.fd) == -1 ||
-        aeCreateFileEvent(loop, listener.fd, AE_READABLE, accept_clients, NULL) == AE_ERR ||
-        aeCreateFileEvent(loop, cli_wakeup_fd(), AE_READABLE, stop_server, NULL) == AE_ERR ||
-        (cli.idle_timeout_ms > 0 &&
-         aeCreateTimeEvent(loop, 0, drop_silent, NULL, NULL) == AE_ERR))
-        cli_die("cannot set up the event loop: %s", strerror(errno));
+    fibers.limit_ms = STOP_LINGER_MS;
+    for (struct idle_node *node = fibers.first; node != NULL; node = node->next)
+        node->last_active = (uint32_t)clock_ms();
+    if (aeCreateTimeEvent(loop, STOP_LINGER_MS, close_idle, NULL, NULL) == AE_ERR)
+        stop_give_up(); /* nothing would end the wait */
+    while (fibers.first != NULL && !stop_deadline_passed())
+        aeProcessEvents(loop, AE_ALL_EVENTS | AE_CALL_AFTER_SLEEP);
+    while (fibers.first != NULL)
+        resume((struct fiber *)fibers.first, EINTR);
+}
+
+static void run_server(struct net_listener *listener)
+{
+    loop = aeCreateEventLoop(listener->fd + stop_wakeup_fd() + FIRST_SETSIZE);
+    idle_init(&fibers, options->idle_timeout_ms);
+    if (loop == NULL || net_set_nonblocking(listener->fd) == -1 ||
+        aeCreateFileEvent(loop, listener->fd, AE_READABLE, accept_client, listener) == AE_ERR ||
+        aeCreateFileEvent(loop, stop_wakeup_fd(), AE_READABLE, stop_server, NULL) == AE_ERR ||
+        (fibers.limit_ms > 0 &&
+         aeCreateTimeEvent(loop, fibers.limit_ms, close_idle, NULL, NULL) == AE_ERR))
+        log_die("cannot set up the event loop: %s", strerror(errno));
     count_waits(loop);
-    cli_listening(&listener.address);
+    server_ready(&listener->address);
     aeMain(loop);
+    stats_add(&stats.interest_changes, 2);
+    aeDeleteFileEvent(loop, stop_wakeup_fd(), AE_READABLE);
+    aeDeleteFileEvent(loop, listener->fd, AE_READABLE);
+    net_unlisten(listener);
+    drain_fibers();
     aeDeleteEventLoop(loop);
 }
 
 int main(int argc, char **argv)
 {
-    cli_start(argc, argv, NULL);
-    cli_listen(&listener);
-    run_server();
-    return cli_finish();
+    struct net_listener listener;
+
+    server_start(argc, argv, NULL);
+    server_listen(&listener);
+    run_server(&listener);
+    return server_finish();
 }

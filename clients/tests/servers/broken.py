@@ -202,9 +202,9 @@ class ClosesAtHalfClose(Server):
         super().pump(conn, mask)
         if conn not in self.conns:
             return
-        goodbye = select.poll()
-        goodbye.register(conn.sock, select.POLLRDHUP)
-        if goodbye.poll(0):
+        end = select.poll()
+        end.register(conn.sock, select.POLLRDHUP)
+        if end.poll(0):
             self.drop(conn)
 
 
@@ -287,8 +287,8 @@ class Spins(Server):
     def timeout(self):
         return 0.0
 
-    def close_silent(self):
-        pass    # or nobody would be there for whom it spins
+    def close_idle(self):
+        pass    # so that there is a client to spin for
 
 
 @bug("urgent-data")
@@ -530,7 +530,7 @@ class HidesHowFewClientsItCanTake(Server):
 
 @bug("idle-timeout")
 class NeverClosesIdleClients(Server):
-    def close_silent(self):
+    def close_idle(self):
         pass
 
 
@@ -539,7 +539,7 @@ class SeesIdleClientsOnlyWhenOthersSend(Server):
     def timeout(self):
         return None
 
-    def close_silent(self):
+    def close_idle(self):
         limit = self.options.idle_timeout or float("inf")
         for conn, since in list(self.conns.items()):
             if since + limit < time.monotonic():
@@ -557,7 +557,7 @@ class TakesASignalForActivity(Server):
 @bug("idle-timeout-frozen")
 class LooksForIdleClientsFirst(Server):
     def pump(self, conn, mask):
-        self.close_silent()
+        self.close_idle()
         if conn in self.conns:
             super().pump(conn, mask)
 
@@ -567,7 +567,7 @@ class LooksForIdleClientsFirst(Server):
 
 @bug("idle-timeout-spares-active-clients")
 class TakesSlowReadersForIdle(Server):
-    def close_silent(self):
+    def close_idle(self):
         while self.timeout() == 0.0:
             self.drop(next(iter(self.conns)))
 
@@ -808,10 +808,10 @@ class GoesOnAcceptingAtItsEnd(Server):
 class DelaysItsEnd(Server):
     def stop(self, signum, frame):
         super().stop(signum, frame)
-        self.told = time.monotonic()
+        self.asked = time.monotonic()
 
     def finish(self):
-        while time.monotonic() < self.told + 1.0:
+        while time.monotonic() < self.asked + 1.0:
             time.sleep(0.01)
         super().finish()
 

@@ -1,6 +1,7 @@
 """The command line of grade.py."""
 
 import argparse
+import functools
 import os
 import pwd
 import random
@@ -166,12 +167,11 @@ def build(settings):
     if shutil.which("make") is None:
         return ["make is not installed"]
 
-    def as_user():
-        if settings.uid is not None:
-            os.setreuid(settings.uid, settings.uid)
-
-    done = capture(["make", "-C", settings.path], BUILD_SECONDS, prepare=as_user,
-                   stdin=open(os.devnull, "rb"))
+    env, become = dict(os.environ), None
+    if settings.uid is not None:    # compilers keep files in the home directory
+        env["HOME"] = pwd.getpwuid(settings.uid).pw_dir
+        become = functools.partial(os.setreuid, settings.uid, settings.uid)
+    done = capture(["make", "-C", settings.path], BUILD_SECONDS, prepare=become, env=env)
     if done.status == 0:
         return []
     return [f"make failed: {done.trouble or f'exit status {done.status}'}",

@@ -81,8 +81,8 @@ def make(exercise, folder):
         encoding="utf-8")
     (folder / "README.md").write_text("\n".join([
         f"# {step.name}, with blanks", "", *exercise["task"], "",
-        f"Look for `/* yours */` in `{blanked}`. Remove the lines below it, too: they are there",
-        "so that the compiler does not warn.", "",
+        f"Look for `/* yours */` in `{blanked}`. Remove the lines below it, too: without them",
+        "the compiler would warn.", "",
         "- `make` builds the program `server`.",
         "- `make grade SERVER=THIS_FOLDER`, in the folder of the course, says what it earns.",
         f"- `{step.name}/README.md` is the lesson, `{step.name}/{blanked}` one solution.", ""]),

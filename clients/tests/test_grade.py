@@ -3,6 +3,7 @@
 import copy
 import json
 import os
+import pwd
 import re
 import shutil
 import subprocess
@@ -14,8 +15,9 @@ import zipfile
 from concurrent.futures import ThreadPoolExecutor
 from xml.etree import ElementTree
 
-from grading_tools import (AT_LENGTH, BROKEN, CLIENTS, ECHO, HINTS, REFERENCE, ROOT, STAGES, THREADS, grade,
-                           grade_broken, hints_of, most, outcome, points, up_to)
+from grading_tools import (AT_LENGTH, BROKEN, CLIENTS, ECHO, HINTS, REFERENCE, ROOT, STAGES,
+                           THREADS, grade, grade_broken, hints_of, most, outcome, points,
+                           up_to)
 
 import broken   # noqa: E402
 from check_server.command import REGISTRY   # noqa: E402
@@ -455,6 +457,15 @@ class Folders(Folder):
         self.assertIn("it is broken", done.stdout)
         with open(report, encoding="utf-8") as file:
             self.assertIn("it is broken", json.load(file)["output"])
+
+    @unittest.skipUnless(os.geteuid() == 0, "only root may choose the user")
+    def test_are_built_and_run_as_the_user_that_was_chosen(self):
+        os.chmod(self.folder, 0o777)
+        self.write("Makefile", "server:\n\t@echo '#!/bin/sh' > $@; echo 'id -u; stat -c %u $$0' "
+                   ">> $@; chmod 755 $@\n")
+        done = grade("--user=nobody", self.folder)
+        uid = pwd.getpwnam("nobody").pw_uid
+        self.assertEqual(done.stdout.count(f"| {uid}\n"), 2, done.stdout)
 
     def test_without_a_server_earn_nothing(self):
         done = grade(self.folder)

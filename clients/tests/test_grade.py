@@ -461,7 +461,8 @@ class Folders(Folder):
     @unittest.skipUnless(os.geteuid() == 0, "only root may choose the user")
     def test_are_built_and_run_as_the_user_that_was_chosen(self):
         os.chmod(self.folder, 0o777)
-        self.write("Makefile", "server:\n\t@echo '#!/bin/sh' > $@; echo 'id -u; stat -c %u $$0' "
+        self.write("Makefile", "server:\n\t@echo '#!/bin/sh' > $@; "
+                   "echo 'id -u; stat -c %u $$0' "
                    ">> $@; chmod 755 $@\n")
         done = grade("--user=nobody", self.folder)
         uid = pwd.getpwnam("nobody").pw_uid

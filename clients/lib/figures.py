@@ -205,8 +205,9 @@ def listens_at(pids):
                     target = os.readlink(f"/proc/{pid}/fd/{number}")
                     if target.startswith("socket:["):
                         inodes.add(target[len("socket:["):-1])
-    return [_address(fields[1]) for name in ("tcp", "tcp6") for fields in _sockets(name, f" {LISTEN} ")
-            if fields[3] == LISTEN and fields[9] in inodes]
+    return [_address(fields[1]) for name in ("tcp", "tcp6")
+            for fields in _sockets(name, f" {LISTEN} ") if fields[3] == LISTEN
+            and fields[9] in inodes]
 
 
 def _sockets(name, part):

@@ -221,7 +221,7 @@ if AT_LENGTH:
             for program in tree.servers(ROOT, (2, 4, 5, 6, 7, 8)):
                 if not program.variant:
                     options, more = tree.suite_arguments(program)
-                    lost = 4 + 2 if "--capacity" in options else 0     # select cannot
+                    lost = 4 if "--capacity" in options else 0  # select cannot hold 10,000
                     self.earns(most("main") - lost, most("hardened"), *options,
                                str(program.path), "--", *more)
 

@@ -11,6 +11,12 @@ MIB = 1 << 20
 WHOLE_EXCHANGE = b"".join(sent for sent, _ in KNOWN_EXCHANGE)
 
 
+@case("a client that connects is greeted with one `*`, and stays connected")
+def greets_a_client(t):
+    with t.server(health=False) as s:
+        s.connect().greeting().expect_silence()
+
+
 @case("a client is greeted with one `*` before it sends anything")
 def greeting(t):
     with t.server() as s:

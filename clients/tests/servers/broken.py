@@ -53,6 +53,15 @@ class OffByOneAtTheWrap(Server):
         table = Conn.table[:255] + b"\xff"
 
 
+@bug("all-byte-values")
+class CrashesAtTheWrap(Server):
+    class conn_class(Conn):
+        def feed(self, data):
+            if self.inside or b"^" in data:
+                bytes([byte + 1 for byte in data])
+            return super().feed(data)
+
+
 @bug("markers")
 class AnswersAfterTheEnd(Server):
     class conn_class(Conn):
@@ -161,17 +170,17 @@ class SendsByteByByte(Server):
         conn.unsent = b""
 
 
-@bug("greeting")
+@bug("greets-a-client", "greeting")
 class GreetsNobody(Server):
     greeting = b""
 
 
-@bug("greeting")
+@bug("greets-a-client", "greeting")
 class GreetsTwice(Server):
     greeting = b"**"
 
 
-@bug("greeting")
+@bug("greets-a-client", "greeting")
 class GreetsWhenSpokenTo(Server):
     greeting = b""
 
@@ -320,11 +329,13 @@ class GoesBeyondSelect(Server):
         super().admit(sock, peer)
 
 
-@bug("fairness", "one-turn-each")
+@bug("fairness", "served-amid-floods", "one-turn-each")
 class StarvesOthers(Server):
     def pump(self, conn, mask):
         """Serve this one for as long as it has anything to say."""
         super().pump(conn, mask)
+        if conn not in self.conns:
+            return
         more = select.poll()
         more.register(conn.sock, select.POLLIN)
         patience = time.monotonic() + 5     # it must be possible to end it

@@ -1,0 +1,62 @@
+"""What passed the last time, per server, and how many hints it was shown.
+
+It is a convenience: no file, a broken one, or one that cannot be written change no result."""
+
+import contextlib
+import json
+import os
+
+from lib.tree import ROOT
+
+from .run import FAILED, PASSED
+
+
+class Memory:
+    def __init__(self, server, path=None):
+        self.path = path or os.environ.get("GRADE_MEMORY") or str(
+            ROOT / "clients" / "build" / "grade.json")
+        self.server = server
+        self.all = {}
+        with contextlib.suppress(OSError, ValueError, RecursionError):
+            with open(self.path, encoding="utf-8") as file:
+                self.all = json.load(file)
+        if not isinstance(self.all, dict):
+            self.all = {}
+        mine = self.all.get(server)
+        mine = mine if isinstance(mine, dict) else {}
+        self.before = mine["passed"] if isinstance(mine.get("passed"), dict) else None
+        self.shown = mine["hints"] if isinstance(mine.get("hints"), dict) else {}
+
+    def hints(self, outcome, asked):
+        """How many lines of the hint to show: one more than the last time, if asked."""
+        key = f"{outcome.graded.case.name}: {outcome.hint.bugs[0]}"
+        count = self.shown.get(key, 0)
+        count = count if isinstance(count, int) and count >= 0 else 0
+        if asked is None:
+            count = max(count, 1)
+        else:
+            count = max(asked, 1) if asked else max(count, 1) + 1
+        self.shown[key] = min(count, len(outcome.hint.lines))
+        return self.shown[key]
+
+    def news(self, found):
+        """What passes for the first time, or no longer; remember what passes now."""
+        now = {f"stage {judged.stage.number}": judged.status == PASSED
+               for judged in found if judged.status in (PASSED, FAILED)}
+        before, self.before = self.before, {**(self.before or {}), **now}
+        self.save()
+        if before is None:
+            return ""
+        gained = [name for name, passes in now.items() if passes and not before.get(name)]
+        lost = [name for name, passes in now.items() if not passes and before.get(name)]
+        return " ".join([f"New: {', '.join(gained)}."] * bool(gained)
+                        + [f"Passed before, but not now: {', '.join(lost)}."] * bool(lost))
+
+    def save(self):
+        self.all[self.server] = {"passed": self.before, "hints": self.shown}
+        with contextlib.suppress(OSError):
+            os.makedirs(os.path.dirname(os.path.abspath(self.path)), exist_ok=True)
+            new = f"{self.path}.{os.getpid()}"
+            with open(new, "w", encoding="utf-8") as file:
+                json.dump(self.all, file)
+            os.replace(new, self.path)

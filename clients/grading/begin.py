@@ -2,6 +2,7 @@
 
 import argparse
 import os
+import pathlib
 import shutil
 
 from lib.tree import ROOT
@@ -9,6 +10,13 @@ from lib.tree import ROOT
 from . import exercise
 
 STARTERS = ROOT / "clients" / "courses" / "starters"
+
+
+def make_starter(language, folder):
+    shutil.copytree(STARTERS / language, folder, dirs_exist_ok=True)
+    readme = pathlib.Path(folder, "README.md")
+    readme.write_text(readme.read_text(encoding="utf-8").replace(
+        "SERVER=FOLDER", f"SERVER={os.path.abspath(folder)}"), encoding="utf-8")
 
 
 def main():
@@ -31,7 +39,7 @@ def main():
         if settings.language not in languages:
             parser.error(f"no starter in {settings.language!r}: there are "
                          f"{', '.join(languages)}")
-        shutil.copytree(STARTERS / settings.language, settings.folder, dirs_exist_ok=True)
+        make_starter(settings.language, settings.folder)
     else:
         known = exercise.read()
         if settings.step not in known:

@@ -8,21 +8,22 @@ import re
 from lib.tree import ROOT
 
 DATA = ROOT / "clients" / "courses" / "exercises.json"
-LIBRARIES = {"step7_libuv": "libuv"}
-MAKEFILE = """\
-# Builds the exercise with the library of the course, which is in this folder:
-COURSE ?= {course}
-STEP = $(COURSE)/{folder}
-CFLAGS ?= -O2 -g
-FLAGS = -std=c11 -D_POSIX_C_SOURCE=200809L -D_DEFAULT_SOURCE -pthread -I. \\
-        -I'$(COURSE)/common' -Wall -Wextra -Wpedantic -Wshadow -Wconversion
-LIBS = {libraries}
+MARK = "/* your code */"
+MAKEFILE = ROOT / "clients" / "courses" / "exercise.mk"
+README = """\
+# Exercise: {step}
 
-server: {sources}
-> @$(MAKE) -s -C '$(STEP)' build/libcommon.a
-> $(CC) $(FLAGS) $(CFLAGS) -o $@ {sources} '$(STEP)/build/libcommon.a' $(LIBS)
-clean:
-> rm -f server
+{task}
+
+Look for `{mark}` in `{file}`, and remove the lines below it as well. They only keep the
+compiler from warning.
+
+- `make` builds the program `server`.
+- To grade it, type this in the folder of the course, {root}:
+
+      make grade SERVER={folder}
+
+- The lesson is `{step}/README.md` in that folder, and `{step}/{file}` is one solution.
 """
 
 
@@ -37,8 +38,8 @@ def read():
 
 def body_of(source, name):
     """The place of a function's body in a source: from behind its { to its }."""
-    found = re.search(rf"^(?!typedef)\w[^;{{}}()]*\b{name}\([^;{{}}]*\)\n{{\n(.*?)^}}\n",
-                      source, re.MULTILINE | re.DOTALL)
+    found = re.search(rf"^\w[^;{{}}()]*\b{name}\([^;{{}}]*\)\n{{\n(.*?)^}}\n", source,
+                      re.MULTILINE | re.DOTALL)
     if not found:
         raise Broken(f"there is no function {name}")
     return found.start(1), found.end(1)
@@ -50,8 +51,8 @@ def blank(source, blanks):
     for name, stub in blanks.items():
         start, end = body_of(source, name)
         removed[name] = source[start:end]
-        lines = ["/* yours */", *stub]
-        source = source[:start] + "".join(f"    {line}\n" for line in lines) + source[end:]
+        lines = "".join(f"    {line}\n" for line in [MARK, *stub])
+        source = source[:start] + lines + source[end:]
     return source, removed
 
 
@@ -65,8 +66,8 @@ def fill(source, removed):
 
 def make(exercise, folder):
     """Write the exercise into a folder; return what was removed."""
-    folder, step = pathlib.Path(folder), ROOT / exercise["folder"]
-    blanked = exercise.get("file", "server.c")
+    folder, step = pathlib.Path(folder).absolute(), ROOT / exercise["folder"]
+    blanked, package = exercise.get("file", "server.c"), exercise.get("library")
     sources = sources_of(exercise)
     os.makedirs(folder, exist_ok=True)
     for path in [*sources, *sorted(step.glob("*.h"))]:
@@ -74,19 +75,17 @@ def make(exercise, folder):
         if path.name == blanked:
             text, removed = blank(text, exercise["blanks"])
         (folder / path.name).write_text(text, encoding="utf-8")
-    package = LIBRARIES.get(step.name)
-    (folder / "Makefile").write_text(MAKEFILE.replace("\n> ", "\n\t").format(
-        course=ROOT, folder=step.name, sources=" ".join(path.name for path in sources),
-        libraries=f"$(shell pkg-config --cflags --libs {package})" if package else ""),
-        encoding="utf-8")
-    (folder / "README.md").write_text("\n".join([
-        f"# {step.name}, with blanks", "", *exercise["task"], "",
-        f"Look for `/* yours */` in `{blanked}`. Remove the lines below it, too: without them",
-        "the compiler would warn.", "",
-        "- `make` builds the program `server`.",
-        "- `make grade SERVER=THIS_FOLDER`, in the folder of the course, says what it earns.",
-        f"- `{step.name}/README.md` is the lesson, `{step.name}/{blanked}` one solution.", ""]),
-        encoding="utf-8")
+    makefile = MAKEFILE.read_text(encoding="utf-8")
+    for word, value in (
+            ("@COMMON@", str(ROOT / "common")),
+            ("@OBJECTS@", " ".join(f"build/{path.stem}.o" for path in sources)),
+            ("@FLAGS@", f" $(shell pkg-config --cflags {package})" if package else ""),
+            ("@LIBRARIES@", f" $(shell pkg-config --libs {package})" if package else "")):
+        makefile = makefile.replace(word, value)
+    (folder / "Makefile").write_text(makefile, encoding="utf-8")
+    (folder / "README.md").write_text(README.format(
+        step=step.name, file=blanked, root=ROOT, folder=folder, mark=MARK,
+        task="\n".join(exercise["task"])), encoding="utf-8")
     return removed
 
 

@@ -15,8 +15,6 @@ COURSE = os.path.join(CLIENTS, "courses", "echo.json")
 BROKEN = os.path.join(SERVERS, "broken.py")
 REFERENCE = os.path.join(SERVERS, "reference.py")
 THREADS = os.path.join(SERVERS, "threads.py")
-# `make check-full STAGE=course` sets this: every server, every hint, and again and again.
-AT_LENGTH = os.environ.get("AT_LENGTH", "0") != "0"
 sys.path[:0] = [CLIENTS, SERVERS]
 
 with open(COURSE, encoding="utf-8") as file:
@@ -64,6 +62,11 @@ def hints_of(data):
     """The first lines of the hints that were given."""
     return {case["hint"] for stage in data["stages"] for case in stage["cases"]
             if case["hint"]}
+
+
+def hints_for(bug):
+    """The first lines of the hints that are bound to a broken server."""
+    return {hint["lines"][0] for _, hint in HINTS if bug in hint["bugs"]}
 
 
 def outcome(data):

@@ -1,143 +1,183 @@
-"""Folders to begin with: starters earn stage 1, and exercises what their blanks leave."""
+#!/usr/bin/env python3
+"""Folders to begin with: each starter earns exactly stage 1. Each exercise compiles without
+warnings and earns nothing, until what was removed is put back.
 
+`make check-full` also runs long_begin.py: the same for every language, step and stage."""
+
+import json
 import os
 import pathlib
-import re
 import shutil
 import subprocess
 import sys
 import tempfile
 import unittest
-from concurrent.futures import ThreadPoolExecutor
 
-from grading_tools import AT_LENGTH, CLIENTS, ROOT, grade, points, up_to
+CLIENTS = pathlib.Path(__file__).resolve().parents[1]
+sys.path.insert(0, str(CLIENTS))
 
-from grading import exercise    # noqa: E402
+from grading import exercise            # noqa: E402
+from grading.begin import STARTERS      # noqa: E402
 
-BEGIN = os.path.join(CLIENTS, "begin.py")
-NEEDS = {"c": "cc", "cpp": "c++", "go": "go", "java": "javac", "javascript": "node",
+TOOLS = {"c": "cc", "cpp": "c++", "go": "go", "java": "javac", "javascript": "node",
          "python": "python3", "rust": "rustc"}
-# The machine with every toolchain sets this.
-ALL = os.environ.get("REQUIRE_STARTERS", "0") != "0"
-LANGUAGES = list(NEEDS) if AT_LENGTH or ALL else ["c", "python"]
-STEPS = list(exercise.read()) if AT_LENGTH else ["2", "6"]
+STAGE_1 = 4     # its points
+
+
+def run(*command, **options):
+    return subprocess.run([*map(str, command)], stdout=subprocess.PIPE, stderr=subprocess.PIPE,
+                          encoding="utf-8", timeout=600, **options)
 
 
 def begin(*arguments):
-    return subprocess.run([sys.executable, BEGIN, *arguments], stdout=subprocess.PIPE,
-                          stderr=subprocess.PIPE, encoding="utf-8")
+    return run(sys.executable, CLIENTS / "begin.py", *arguments)
 
 
-class Folder(unittest.TestCase):
+def make(target, *settings, **environment):
+    done = run("make", "-s", "-C", CLIENTS.parent, target, *settings,
+               env={**os.environ, "MAKEFLAGS": "", **environment})
+    return done.returncode, done.stdout, done.stderr
+
+
+def grade(folder, *options):
+    """[points of each stage], as far as the run came."""
+    result = pathlib.Path(tempfile.mkdtemp(dir=folder), "result.json")
+    done = run(sys.executable, CLIENTS / "grade.py", "--json", result, *options, folder,
+               env={**os.environ, "GRADE_MEMORY": f"{result}.memory"})
+    if not result.stat().st_size:
+        raise AssertionError(done.stdout + done.stderr)
+    return [stage["points"] for stage in json.loads(result.read_text())["stages"]
+            if stage["status"] != "waiting"]
+
+
+class Folders(unittest.TestCase):
     def setUp(self):
-        folder = tempfile.TemporaryDirectory()
-        self.addCleanup(folder.cleanup)
-        self.folder = folder.name
+        self.temporary = tempfile.TemporaryDirectory()
+        self.addCleanup(self.temporary.cleanup)
+        self.folder = pathlib.Path(self.temporary.name, "mine")
 
 
-class Starters(Folder):
-    def earned(self, language):
-        """Its code, and how it was graded; None without the toolchain."""
-        if not (shutil.which(NEEDS[language]) or language in ("c", "python") or ALL):
-            return None
-        folder = os.path.join(self.folder, language)
-        self.assertEqual(begin("starter", language, folder).returncode, 0)
-        code = next(path for path in pathlib.Path(folder).iterdir()
-                    if path.suffix not in ("", ".md", ".sh"))
-        return code.read_text(encoding="utf-8"), grade("--seed=1", folder)
-
-    def test_are_short_and_earn_exactly_stage_1(self):
-        with ThreadPoolExecutor(4) as pool:
-            runs = dict(zip(LANGUAGES, pool.map(self.earned, LANGUAGES)))
-        for language, run in runs.items():
+class Begin(Folders):
+    def test_every_language_has_a_starter_of_about_thirty_lines(self):
+        self.assertEqual({path.name for path in STARTERS.iterdir()}, set(TOOLS))
+        for language in TOOLS:
             with self.subTest(language):
-                if run is None:
-                    self.skipTest(f"{NEEDS[language]} is not installed")
-                code, done = run
-                self.assertLessEqual(len(code.splitlines()), 40)
-                self.assertEqual(points(done.data), {"main": up_to(1), "hardened": 0},
-                                 done.stdout)
+                files = {path.name: path for path in (STARTERS / language).iterdir()}
+                self.assertIn("Makefile", files)
+                self.assertIn("make grade SERVER=FOLDER", files["README.md"].read_text())
+                sources = [path for name, path in files.items() if "erver." in name
+                           and not name.endswith(".sh")]
+                self.assertEqual(len(sources), 1)
+                self.assertLessEqual(len(sources[0].read_text().splitlines()), 40)
 
-    def test_overwrite_nothing_and_know_their_languages(self):
-        for arguments, said in ((("starter", "c", self.folder), None),
-                                (("starter", "c", self.folder), "nothing is overwritten"),
-                                (("starter", "cobol", "x"), "there are c, cpp, go, "),
-                                (("exercise", "9", "x"), "there are 1, 2, 3"), ((), "usage")):
-            done = begin(*arguments)
-            self.assertEqual(done.returncode, 2 if said else 0, done.stderr)
-            self.assertIn(said or "", done.stderr)
-            self.assertNotIn("Traceback", done.stderr)
+    def test_make_starter(self):
+        status, out, errors = make("starter", "LANG=c", f"DIR={self.folder}")
+        self.assertEqual((status, errors), (0, ""))
+        self.assertIn(f"read {self.folder}/README.md", out)
+        self.assertIn(f"make grade SERVER={self.folder}\n",
+                      (self.folder / "README.md").read_text())
+
+    def test_the_language_of_the_environment_is_not_the_starter_s(self):
+        status, _, errors = make("starter", f"DIR={self.folder}", LANG="c")
+        self.assertEqual(status, 2)
+        self.assertIn("usage: make starter LANG=c DIR=PATH", errors)
+        self.assertFalse(self.folder.exists())
+
+    def test_make_exercise(self):
+        status, _, errors = make("exercise", "STEP=1", f"DIR={self.folder}")
+        self.assertEqual((status, errors), (0, ""))
+        self.assertIn("/* your code */", (self.folder / "server.c").read_text())
+        status, _, errors = make("exercise", f"DIR={self.folder}")
+        self.assertEqual(status, 2)
+        self.assertIn("usage: make exercise STEP=6 DIR=PATH", errors)
+
+    def test_an_empty_folder_is_filled(self):
+        self.folder.mkdir()
+        self.assertEqual(begin("starter", "c", self.folder).returncode, 0)
+
+    def test_nothing_is_overwritten(self):
+        self.folder.mkdir()
+        (self.folder / "server.c").write_text("mine")
+        file, dangling = self.folder / "server.c", self.folder.with_name("dangling")
+        dangling.symlink_to("nowhere")
+        for kind in ("starter", "c"), ("exercise", "1"):
+            for there in self.folder, file, dangling:
+                with self.subTest(kind=kind, there=there):
+                    done = begin(*kind, there)
+                    self.assertEqual(done.returncode, 2)
+                    self.assertIn(f"{there} exists already, and nothing is overwritten",
+                                  done.stderr)
+        self.assertEqual(os.listdir(self.folder), ["server.c"])
+        self.assertEqual(file.read_text(), "mine")
+
+    def test_complaints(self):
+        for arguments, words in (
+                (["starter", "cobol", self.folder],
+                 "no starter in 'cobol': there are c, cpp, go, java, javascript, python, rust"),
+                (["exercise", "9", self.folder],
+                 "no exercise for step '9': there are 1, 2, 3, 4, 5, 6, 7, 8"),
+                (["starter", "c"], "required: DIR"), ([], "required: starter|exercise")):
+            with self.subTest(words):
+                done = begin(*arguments)
+                self.assertEqual((done.returncode, done.stdout), (2, ""))
+                self.assertIn(words, done.stderr)
+        done = begin("starter", "c", "/proc/mine")
+        self.assertEqual(done.returncode, 1)
+        self.assertRegex(done.stderr, "^begin.py: .*/proc/mine")
 
 
-class Exercises(Folder):
-    def exercise(self, step):
-        folder = os.path.join(self.folder, step)
-        exercise.make(exercise.read()[step], folder)
-        built = subprocess.run(
-            ["make", "-C", folder, "CFLAGS=-O1 -Werror", f"COURSE={ROOT}"],
-            stdout=subprocess.PIPE, stderr=subprocess.STDOUT, encoding="utf-8")
-        return folder, built, grade("--seed=1", folder)
+class Starters(Folders):
+    def earns_stage_1(self, language):
+        if shutil.which(TOOLS[language]) is None:
+            if os.environ.get("REQUIRE_STARTERS"):
+                self.fail(f"{TOOLS[language]} is not installed")
+            self.skipTest(f"{TOOLS[language]} is not installed")
+        begin("starter", language, self.folder)
+        self.assertEqual(grade(self.folder), [STAGE_1, 0])
 
-    def test_are_there_for_every_step(self):
-        self.assertEqual(list(exercise.read()), list("12345678"))
+    def test_c_earns_stage_1_and_no_more(self):
+        self.earns_stage_1("c")
 
-    def test_compile_without_warnings_and_earn_less_than_the_step(self):
-        with ThreadPoolExecutor(4) as pool:
-            for folder, built, done in pool.map(self.exercise, STEPS):
-                with self.subTest(folder):
-                    self.assertEqual(built.returncode, 0, built.stdout)
-                    self.assertEqual(done.returncode, 1)
-                    self.assertLess(points(done.data)["main"], up_to(2), done.stdout)
-
-    def test_and_what_was_removed_makes_them_the_step_again(self):
-        for step in exercise.read().values():
-            with self.subTest(step["folder"]):
-                name = step.get("file", "server.c")
-                folder = os.path.join(self.folder, step["folder"])
-                removed = exercise.make(step, folder)
-                self.assertEqual(set(removed), set(step["blanks"]))
-                blanked = pathlib.Path(folder, name).read_text(encoding="utf-8")
-                original = pathlib.Path(ROOT, step["folder"], name).read_text(encoding="utf-8")
-                self.assertNotEqual(blanked, original)
-                self.assertEqual(exercise.fill(blanked, removed), original)
-
-    def test_that_are_filled_in_earn_what_the_step_earns(self):
-        step = exercise.read()["1"]
-        folder = os.path.join(self.folder, "solved")
-        removed = exercise.make(step, folder)
-        path = pathlib.Path(folder, "server.c")
-        path.write_text(exercise.fill(path.read_text(encoding="utf-8"), removed),
-                        encoding="utf-8")
-        done = grade("--stage=1", "--stage=2", "--stage=3", folder)
-        self.assertEqual(points(done.data), {"main": up_to(3)}, done.stdout)
-
-    def test_name_functions_that_are_there(self):
-        with self.assertRaises(exercise.Broken):
-            exercise.blank("int main(void)\n{\n}\n", {"gone": []})
+    def test_python_earns_stage_1_and_no_more(self):
+        self.earns_stage_1("python")
 
 
-class Make(Folder):
-    def make(self, *arguments):
-        done = subprocess.run(["make", "-s", *arguments], cwd=ROOT, stdout=subprocess.PIPE,
-                              stderr=subprocess.STDOUT, encoding="utf-8",
-                              env={**os.environ, "LANG": "C.UTF-8", "GRADE_MEMORY": os.devnull})
-        return done.returncode, done.stdout
+class Exercises(Folders):
+    def test_each_compiles_and_lacks_only_what_was_removed(self):
+        tasks = exercise.read()
+        self.assertEqual(list(tasks), list("12345678"))
+        for number, task in tasks.items():
+            with self.subTest(number):
+                folder = self.folder / number
+                removed = exercise.make(task, folder)
+                source = folder / task.get("file", "server.c")
+                self.assertEqual(set(removed), set(task["blanks"]))
+                self.assertEqual(source.read_text().count(exercise.MARK), len(removed))
+                done = run("make", "-s", "-C", folder, f"build/{source.stem}.o",
+                           "CFLAGS=-O1 -Werror")
+                self.assertEqual((done.returncode, done.stderr), (0, ""))
+                self.assertEqual(exercise.fill(source.read_text(), removed),
+                                 (exercise.ROOT / task["folder"] / source.name).read_text())
 
-    def test_takes_what_the_programs_take(self):
-        starter = os.path.join(self.folder, "a starter")
-        self.assertEqual(self.make("starter", "LANG=python", f"DIR={starter}")[0], 0)
-        status, said = self.make("grade", "SERVER=clients/tests/servers/broken.py", "STAGE=1",
-                                 "ARGS=--bug greets-twice", "HINT=1")
-        self.assertEqual((status, len(re.findall("(?m)^ +hint: ", said))), (2, 2), said)
-        self.assertIn("(another hint: HINT=1)", said)
+    def test_one_earns_nothing_until_it_is_filled(self):
+        removed = exercise.make(exercise.read()["1"], self.folder)
+        self.assertEqual(grade(self.folder), [0])
+        source = self.folder / "server.c"
+        source.write_text(exercise.fill(source.read_text(), removed))
+        self.assertEqual(grade(self.folder, "--stage", "1"), [STAGE_1])
 
-    def test_explains_itself(self):
-        for target, said in ("grade", "usage: make grade SERVER="), (
-                "starter", "usage: make starter LANG=c"), (
-                "exercise", "usage: make exercise STEP=6 DIR="):
-            status, out = self.make(target)
-            self.assertEqual(status, 2)
-            self.assertIn(said, out)
+    def test_it_builds_with_a_copy_of_the_library(self):
+        begin("exercise", "6", self.folder)
+        shutil.copytree(CLIENTS.parent / "common", self.folder / "mine",
+                        ignore=shutil.ignore_patterns("build", "tests", "tools"))
+        done = run("make", "-n", "-C", self.folder, "COMMON=mine")
+        self.assertEqual((done.returncode, done.stderr), (0, ""))
+        self.assertIn("-Imine", done.stdout)
+        self.assertNotIn(str(CLIENTS.parent / "common"), done.stdout)
+
+    def test_a_function_that_is_not_there(self):
+        with self.assertRaisesRegex(exercise.Broken, "there is no function serve"):
+            exercise.blank("void serve(void);\nint main(void)\n{\n}\n", {"serve": []})
 
 
 if __name__ == "__main__":

@@ -8,7 +8,7 @@
 # failed, 2 there is no such stage.
 set -u
 CDPATH='' cd "$(dirname "$0")/../.." || exit 2
-stages='check course bench-check claims lint format-check memcheck fuzz coverage matrix dockerfile-check'
+stages='check bench-check claims lint format-check memcheck fuzz coverage matrix dockerfile-check'
 summary=''
 failed=0
 
@@ -36,19 +36,9 @@ dockerfile_check() {
     return "$verdict"
 }
 
-# The grader at length: every hint, and the same points in each of many runs
-course() {
-    failed_tests=0
-    for name in grade begin teaching; do
-        AT_LENGTH=1 common/tests/unittest_tap.py "clients/tests/test_$name.py" || failed_tests=1
-    done
-    return "$failed_tests"
-}
-
 run() {
     case $1 in
     check) common/tests/check-all.py --full ;;
-    course) course ;;
     bench-check) clients/bench/check.py ;;
     claims) common/lessons/claims.py --check && common/lessons/claims.py --check --opposite ;;
     lint) common/tools/lint.sh ;;

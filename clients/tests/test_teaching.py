@@ -67,6 +67,7 @@ class Commands(unittest.TestCase):
             self.server.signal_group(signal.SIGINT)
             self.server.wait(10)
             self.server.end()
+            self.server.output_file.close()
             self.server = None
 
     def run_section(self, text):

@@ -219,7 +219,8 @@ class Remembers(Folder):
             before = os.lstat(self.path(name))
             self.assertEqual(Memory("/s", self.path(name)).news([]), "")
             after = os.lstat(self.path(name))
-            self.assertEqual((after.st_ino, after.st_mode), (before.st_ino, before.st_mode), name)
+            self.assertEqual((after.st_ino, after.st_mode), (before.st_ino, before.st_mode),
+                             name)
         self.assertEqual(sorted(os.listdir(self.folder)), ["fifo", "file", "folder", "link"])
 
 

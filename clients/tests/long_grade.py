@@ -5,7 +5,7 @@ import unittest
 from concurrent.futures import ThreadPoolExecutor
 
 from grading_tools import (REFERENCE, ROOT, THREADS, grade, grade_broken, hints_for, hints_of,
-                           most, outcome, points)
+                           most, outcome, points, up_to)
 
 import broken   # noqa: E402
 from lib import tree    # noqa: E402
@@ -46,6 +46,13 @@ class GoodServers(unittest.TestCase):
 
     def test_a_thread_per_client_in_python_earns_the_main_part_and_no_more(self):
         self.earns(most("main"), range(most("hardened")), THREADS)
+
+    def test_the_steps_that_serve_one_at_a_time_reach_the_end_of_stage_5(self):
+        for program in tree.servers(ROOT, (1, 3)):
+            for _ in range(OF_GOOD_ONES):
+                done = grade(str(program.path))
+                self.assertEqual(points(done.data), {"main": up_to(5), "hardened": 0},
+                                 done.stdout)
 
     def test_the_steps_that_serve_many_earn_everything(self):
         for program in tree.servers(ROOT, (2, 4, 5, 6, 7, 8)):

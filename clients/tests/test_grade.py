@@ -83,7 +83,7 @@ class Stages(unittest.TestCase):
                           ("markers", "not judged")])
 
     def test_one_client_at_a_time_is_enough_for_the_first_five_stages(self):
-        done = grade(os.path.join(ROOT, "step1_sequential", "server"))     # step 3: long_grade.py
+        done = grade(os.path.join(ROOT, "step1_sequential", "server"))  # step 3: long_grade.py
         self.assertEqual(points(done.data), {"main": up_to(5), "hardened": 0}, done.stdout)
         self.assertIn("While the server waits for the first client", done.stdout)
 

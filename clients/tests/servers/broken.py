@@ -371,7 +371,7 @@ class TakesAnInterruptForTheEnd(Server):
 class ClosesTheWrongClient(Server):
     def lost(self, conn, error):
         self.drop(conn)
-        if self.conns:
+        if len(self.conns) > 1:
             self.drop(next(iter(self.conns)))
 
 

@@ -13,6 +13,14 @@
 ##                       A=1 B=4 is the turning point of the course
 ##                       without A and B: the pairs worth reading, and how much they differ
 ##
+## make grade SERVER=PATH   grade a server, yours or ours, stage by stage; PATH: a program or
+##                       a folder, which is built; STAGE=2: only this stage; HINT=1: another
+##                       hint; ALL=1: go on after a failure; ARGS: for the server
+## make starter LANG=c DIR=PATH   a folder to begin with: c, cpp, go, java, javascript, python
+##                       or rust
+## make exercise STEP=6 DIR=PATH   a step of ours with functions to fill in
+## make gradescope.zip   an autograder package, as build/gradescope.zip; see clients/TEACHING.md
+##
 ## make check          test everything; make test is the same
 ##                       STEPS=1,2: only these steps
 ## make check-full     run all checks below except bench, and check at length: over an hour
@@ -58,9 +66,9 @@ STEP_LIST := $(subst $() ,$(comma),$(WANTED))
 CHOSEN := $(foreach n,$(WANTED),$(filter step$(n)_%,$(DIRECTORIES)))
 STAGES = $(shell sed -n "s/^stages='\(.*\)'/\1/p" common/tools/check-full.sh)
 
-.PHONY: all page record $(DIRECTORIES) clients common/lessons tests demo fleet run trace diff check \
-        test check-full bench bench-check claims coverage memcheck dockerfile-check \
-        container-check fuzz matrix lint format format-check \
+.PHONY: all page record $(DIRECTORIES) clients common/lessons tests demo fleet run trace diff grade \
+        starter exercise gradescope.zip check test check-full bench bench-check claims coverage \
+        memcheck dockerfile-check container-check fuzz matrix lint format format-check \
         compile_commands.json clean help \
         known-steps all-steps known-stages need-build setup-build setup-check
 
@@ -147,6 +155,26 @@ endif
 # Colour on a terminal, unless this diff does not offer it or the user set NO_COLOR.
 COLOUR = colour=; test -n "$$NO_COLOR" || ! diff --color=auto Makefile Makefile 2>/dev/null || \
          colour=--color=auto
+
+grade:
+	@test -n "$(SERVER)" || { echo "usage: make grade SERVER=PATH [STAGE=2] [HINT=1] [ALL=1]" \
+	    "[ARGS=...]" >&2; exit 2; }
+	@clients/grade.py --as-make $(addprefix --stage ,$(STAGE)) \
+	    $(if $(filter-out 0,$(HINT)),--hint) $(if $(filter-out 0,$(ALL)),--all) \
+	    $(if $(SEED),--seed '$(SEED)') '$(SERVER)' $(if $(ARGS),-- $(ARGS))
+
+# LANG is in every environment, where it is the language of messages.
+STARTER_LANG = $(if $(filter command,$(origin LANG)),$(LANG))
+starter:
+	@test -n "$(and $(STARTER_LANG),$(DIR))" || { \
+	    echo "usage: make starter LANG=c DIR=PATH" >&2; exit 2; }
+	@clients/begin.py starter '$(STARTER_LANG)' '$(DIR)'
+exercise:
+	@test -n "$(and $(ASKED),$(DIR))" || { \
+	    echo "usage: make exercise STEP=6 DIR=PATH" >&2; exit 2; }
+	@clients/begin.py exercise '$(ASKED)' '$(DIR)'
+gradescope.zip:
+	@clients/courses/gradescope/package.py build/gradescope.zip
 
 bench: known-steps setup-build
 	@$(MAKE) --no-print-directory $(CHOSEN) clients

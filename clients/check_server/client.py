@@ -76,8 +76,8 @@ class Client:
     def __exit__(self, *_):
         self.close()
 
-    def fail(self, message):
-        raise Failure(message, self)
+    def fail(self, message, wanted=None, got=None):
+        raise Failure(message, self, wanted=wanted, got=got)
 
     # Sending.
 
@@ -139,7 +139,8 @@ class Client:
             data = self.receive(len(wanted) - len(got))
             got += data or b""
             if not data or not wanted.startswith(bytes(got)):
-                self.fail(_difference(wanted, bytes(got)) + _ending(data, self.patience))
+                self.fail(_difference(wanted, bytes(got)) + _ending(data, self.patience),
+                          wanted, bytes(got))
         del self.expected[:len(wanted)]
         return self
 
@@ -274,7 +275,7 @@ class Client:
             self.fail(f"the server closed with {len(self.expected)} answers missing")
         if data != wanted:
             self.fail(f"{self.came.total - len(data)} bytes were right, then: "
-                      f"{_difference(wanted, data)}")
+                      f"{_difference(wanted, data)}", wanted, data)
         del self.expected[:len(data)]
 
 

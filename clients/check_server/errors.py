@@ -4,12 +4,15 @@
 class Failure(Exception):
     """The server broke a promise. `client`, if any, knows what was sent and what came. `final`
     forbids a second try: that the machine was busy does not excuse a server that did too much.
+    `wanted` and `got`, if any, are the bytes that differ.
     """
 
-    def __init__(self, message, client=None, final=False):
+    def __init__(self, message, client=None, final=False, wanted=None, got=None):
         super().__init__(message)
         self.client = client
         self.final = final
+        self.wanted = wanted
+        self.got = got
 
 
 class NeverListens(Failure):

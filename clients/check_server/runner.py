@@ -21,12 +21,17 @@ from .trial import Trial
 STALL = 0.05    # seconds that nothing ran here: no case can tell whether the server was late
 QUICK_SECONDS = 10      # after which --quick ends a run in which something has failed
 QUICK_PATIENCE = 2.0    # seconds that --quick waits for anything once something has failed
+BASIC = "greets-a-client", "greeting", "known-exchange"   # without these nearly all fails
 TURN_SECONDS = 1.0      # within which a server greets a client whose turn it is
 # What the suite may run out of on this machine: no fault of the server.
 LACKING = {errno.EMFILE, errno.ENFILE, errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.ENOMEM,
            errno.EAFNOSUPPORT, errno.ENOSYS}
 
-Result = namedtuple("Result", "case status seconds reason details final note")
+Result = namedtuple("Result", """case status seconds reason details final note
+                    error server remarks""", defaults=(None, None, ()))
+Result.__doc__ = """How a case went; for a failure also the exception, the server as Seen, and
+what _consequences() found out."""
+Seen = namedtuple("Seen", "command state log")
 
 
 class StallWatch:
@@ -131,6 +136,10 @@ def run(cases, settings, reporter):
             result, not_run = _judge(case, settings)
             if result.status == FAIL and settings.level == "quick":
                 settings.patience = QUICK_PATIENCE
+            if result.status == FAIL and case.name in BASIC and not settings.only:
+                not_run = not_run or f"a server that fails {case.name} fails nearly everything"
+            if settings.all:
+                not_run = ""
         counts[result.status] += 1
         reporter.case(result)
         if (counts[FAIL] and settings.level == "quick" and not (settings.only or not_run)
@@ -144,20 +153,22 @@ def _judge(case, settings):
     """The case's result, after a second try if the first is in doubt; and why the cases after
     it need not be run, or ""."""
     with StallWatch() as watch:
-        result, not_run = _run_case(case, settings)
+        result, not_run = run_case(case, settings)
     if result.status == FAIL and not result.final and watch.longest > STALL:
-        result, not_run = _run_case(case, settings)
+        result, not_run = run_case(case, settings)
         result = result._replace(
             note="the second try, for in the first the machine stood still for "
                  f"{watch.longest:.2f} s")
     return result, not_run
 
 
-def _run_case(case, settings):
+def run_case(case, settings):
+    """The case's result, and why the cases after it need not be run, or ""."""
     began = time.monotonic()
 
-    def result(status, reason="", details=(), final=False):
-        return Result(case, status, time.monotonic() - began, reason, list(details), final, "")
+    def result(status, reason="", details=(), final=False, *more):
+        return Result(case, status, time.monotonic() - began, reason, list(details), final, "",
+                      *more)
 
     reason = why_not(case, settings)
     if reason:
@@ -171,11 +182,11 @@ def _run_case(case, settings):
             return result(SKIP, str(error)), ""
         if isinstance(error, OSError) and error.errno in LACKING:
             return result(SKIP, f"this machine lacks what the case needs: {error}"), ""
-        not_run, hint = _consequences(error, trial, settings)
-        client = getattr(error, "client", None)
+        not_run, remarks = _consequences(error, trial, settings)
+        server = _seen(trial)
         return result(FAIL, _describe(error, case, settings),
-                      [*hint, *_details(trial, client, settings)],
-                      getattr(error, "final", False)), not_run
+                      [*remarks, *_details(trial, error, server, settings)],
+                      getattr(error, "final", False), error, server, remarks), not_run
     finally:
         for server in trial.servers:
             server.kill()
@@ -242,16 +253,23 @@ def _takes_turns(trial, settings):
         server.log.close()
 
 
-def _details(trial, client, settings):
+def _seen(trial):
+    """The last server that the case started."""
+    for server in trial.servers[-1:]:
+        return Seen(shlex.join(server.command), server.describe(), server.log_tail())
+    return None
+
+
+def _details(trial, error, server, settings):
     """What one needs to understand a failure, and to repeat it."""
+    client = getattr(error, "client", None)
     if client is not None:
         yield f"client sent {client.sent}"
         yield f"client got  {client.came}"
-    for server in trial.servers[-1:]:
-        yield f"server      {shlex.join(server.command)}: {server.describe()}"
-        tail = server.log_tail()
-        yield f"its log {'ends:' if tail else 'is empty'}"
-        for line in tail:
+    if server:
+        yield f"server      {server.command}: {server.state}"
+        yield f"its log {'ends:' if server.log else 'is empty'}"
+        for line in server.log:
             yield f"  | {line}"
     yield f"again with  {again(trial.case, settings)}"
 

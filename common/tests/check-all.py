@@ -5,7 +5,8 @@ Each part is a program that writes TAP to its standard output:
 
     */tests/test_*.c    cmocka tests, built to build/tests/test_*
     */tests/fuzz_*.c    fuzz targets, which replay their corpus: build/tests/replay_*
-    */tests/test_*.py   unittest tests, also those of a folder in it: clients/load/tests
+    */tests/test_*.py   unittest tests, also those of a folder in it: clients/load/tests;
+                        with --full also */tests/long_*.py
     */tests/check-*.py  checks of the tree itself
     clients/bench/check.py
                         what the course claims about cost; not if steps were chosen
@@ -192,6 +193,10 @@ def find_parts(root, steps, level):
             yield Part(area.name, path.name,
                        [sys.executable, str(HERE / "unittest_tap.py"), str(path)], 300,
                        expected=100 if path.name == "test_check_server.py" else 8)
+        for path in sorted(area.glob("tests/long_*.py")) if level == "--full" else []:
+            yield Part(area.name, path.name,
+                       [sys.executable, str(HERE / "unittest_tap.py"), str(path)], 3600,
+                       expected=900)
         for path in sorted(area.glob("tests/check-*.py")):
             if path.name != "check-all.py":     # this program
                 yield Part(area.name, path.name, [sys.executable, str(path)], 60)

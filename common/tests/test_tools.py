@@ -342,10 +342,11 @@ class MakefileTest(MakeTest):
 
     def test_everything_has_a_target_that_help_names(self):
         _, out, _ = self.make("help")
-        for target in ("demo", "fleet", "run", "trace", "diff", "check", "test", "check-full",
-                       "lint", "format", "format-check", "memcheck", "fuzz", "coverage",
-                       "matrix", "dockerfile-check", "container-check", "bench", "bench-check",
-                       "claims", "compile_commands.json", "page", "record", "clean"):
+        for target in ("demo", "fleet", "run", "trace", "diff", "grade", "starter", "exercise",
+                       "gradescope.zip", "check", "test", "check-full", "lint", "format",
+                       "format-check", "memcheck", "fuzz", "coverage", "matrix",
+                       "dockerfile-check", "container-check", "bench", "bench-check", "claims",
+                       "compile_commands.json", "page", "record", "clean"):
             self.assertIn("make " + target, out)
             self.assertEqual(self.make("-n", target, "STEP=1" if target in ("run", "trace") else
                                        "N=5")[0], 0, target)

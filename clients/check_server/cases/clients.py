@@ -240,6 +240,18 @@ def ten_thousand_idle(t):
         s.clients.clear()
 
 
+@case("among clients that send without pause others are served", needs="concurrent", clients=6)
+def served_amid_floods(t):
+    with t.server() as s:
+        client = s.connect().greeting()
+        with Flood(s.address, 3):
+            t.pause(0.3)
+            for _ in range(3):
+                client.send(b"^abc$").expect(b"bcd")
+            s.serves()
+        client.finish()
+
+
 @case("clients that send without pause delay others by milliseconds, not seconds",
       level="normal", needs="concurrent", timed=True)
 def fairness(t):

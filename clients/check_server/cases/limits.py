@@ -60,15 +60,19 @@ def no_leaks(t):
         before = at_rest(s, start)
         for visit, count, bound in ((visits, t.scale(500, 3000, 20000), 128 * KIB),
                                     (visits_unread, t.scale(25, 25, 100), 256 * KIB)):
-            memory = s.memory()
-            visit(s, count)
-            after = at_rest(s, before)
-            for what, had, has in zip(("descriptors", "threads"), before, after):
-                t.check(has <= had, f"{had} {what} before {count} clients connected and left, "
-                                    f"{has} after")
-            grown = s.memory() - memory
-            t.check(grown <= bound or s.sanitized(),
-                    f"{grown // KIB} KiB of memory are left over from {count} clients")
+            for _ in range(3):      # an allocator may keep some, but a leak grows each time
+                memory = s.memory()
+                visit(s, count)
+                after = at_rest(s, before)
+                for what, had, has in zip(("descriptors", "threads"), before, after):
+                    t.check(has <= had, f"{had} {what} before {count} clients connected and "
+                                        f"left, {has} after")
+                grown = s.memory() - memory
+                if grown <= bound or s.sanitized():
+                    break
+            else:
+                raise Failure(f"{grown // KIB} KiB of memory are left over from {count} "
+                              "clients, and as much from those before")
 
 
 # Out of something.

@@ -46,6 +46,7 @@ def interrupt_with_clients(t):
 @case("SIGTERM without clients: exit 0 within two seconds")
 def stop_alone(t):
     with t.server() as s:
+        s.serves()      # it has begun: before, it may not catch the signal yet
         s.stop()
 
 

@@ -53,6 +53,15 @@ class OffByOneAtTheWrap(Server):
         table = Conn.table[:255] + b"\xff"
 
 
+@bug("all-byte-values")
+class CrashesAtTheWrap(Server):
+    class conn_class(Conn):
+        def feed(self, data):
+            if self.inside or b"^" in data:
+                bytes([byte + 1 for byte in data])
+            return super().feed(data)
+
+
 @bug("markers")
 class AnswersAfterTheEnd(Server):
     class conn_class(Conn):
@@ -156,22 +165,25 @@ class AsksForRoomForEver(Server):
 class SendsByteByByte(Server):
     def write(self, conn):
         conn.sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 0)
+        if len(conn.unsent) > 100:
+            super().write(conn)
+            return
         for at in range(len(conn.unsent)):
             conn.sock.send(conn.unsent[at:at + 1])
         conn.unsent = b""
 
 
-@bug("greeting")
+@bug("greets-a-client", "greeting")
 class GreetsNobody(Server):
     greeting = b""
 
 
-@bug("greeting")
+@bug("greets-a-client", "greeting")
 class GreetsTwice(Server):
     greeting = b"**"
 
 
-@bug("greeting")
+@bug("greets-a-client", "greeting")
 class GreetsWhenSpokenTo(Server):
     greeting = b""
 
@@ -188,9 +200,11 @@ class GreetsWhenSpokenTo(Server):
 class ClosesAtHalfClose(Server):
     def pump(self, conn, mask):
         super().pump(conn, mask)
+        if conn not in self.conns:
+            return
         end = select.poll()
         end.register(conn.sock, select.POLLRDHUP)
-        if conn in self.conns and end.poll(0):
+        if end.poll(0):
             self.drop(conn)
 
 
@@ -262,9 +276,9 @@ class HasNoPatienceWithSlowReaders(Server):
         began = time.monotonic()
         super().write(conn)
         while conn.unsent:
-            if time.monotonic() > began + 0.2:
+            if time.monotonic() > began + 0.02:
                 raise TimeoutError
-            time.sleep(0.01)
+            time.sleep(0.005)
             super().write(conn)
 
 
@@ -320,15 +334,19 @@ class GoesBeyondSelect(Server):
         super().admit(sock, peer)
 
 
-@bug("fairness", "one-turn-each")
+@bug("fairness", "served-amid-floods", "one-turn-each")
 class StarvesOthers(Server):
     def pump(self, conn, mask):
-        """Serve this one for as long as it has anything to say."""
+        """Serve this one for as long as it has anything to say, and once it has said much wait
+        for more."""
         super().pump(conn, mask)
-        more = select.poll()
-        more.register(conn.sock, select.POLLIN)
-        patience = time.monotonic() + 5     # it must be possible to end it
-        while conn in self.conns and more.poll(5) and time.monotonic() < patience:
+        end = time.monotonic() + 5      # it must be possible to stop it
+        more, before = select.poll(), self.counters["bytes_in"]
+        while conn in self.conns and time.monotonic() < end:
+            more.register(conn.sock, select.POLLOUT if conn.unsent else select.POLLIN)
+            much = self.counters["bytes_in"] - before > 16 * CHUNK
+            if not more.poll(200 if much else 5):
+                return
             super().pump(conn, selectors.EVENT_READ | selectors.EVENT_WRITE)
 
 
@@ -353,7 +371,7 @@ class TakesAnInterruptForTheEnd(Server):
 class ClosesTheWrongClient(Server):
     def lost(self, conn, error):
         self.drop(conn)
-        if self.conns:
+        if len(self.conns) > 1:
             self.drop(next(iter(self.conns)))
 
 

@@ -1,0 +1,118 @@
+"""The report on a terminal: a line per stage, and what the first failure needs."""
+
+from lib.reports import clean
+
+from . import words
+from .run import FAILED, LEFT_OUT, NOT_JUDGED, PASSED, WAITING
+
+DETAILS = ("full", "own-output", "none")
+
+
+class Text:
+    def __init__(self, course, settings, memory):
+        self.course, self.settings, self.memory = course, settings, memory
+        self.width = max(len(stage.name) for stage in course.stages)
+        self.part = course.parts[0].name
+        self.explained = False
+
+    def stage(self, judged):
+        if judged.stage.part != self.part:
+            self.part = judged.stage.part
+            title = next(part.title for part in self.course.parts if part.name == self.part)
+            say(f"\n{title}")
+        points = {WAITING: "-", LEFT_OUT: "-"}.get(
+            judged.status, f"{judged.points}/{judged.most}")
+        say(f"stage {judged.stage.number:<2} {judged.stage.name:<{self.width}} {points:>5}"
+            f"   {self.explain(judged)}".rstrip())
+        for outcome in judged.outcomes:
+            if outcome.status == LEFT_OUT:
+                say(f"         left out: {outcome.graded.case.name}: {outcome.reason}")
+        if judged.failures and not self.explained:
+            self.explained = True
+            self.failure(judged)
+
+    def explain(self, judged):
+        if judged.status == WAITING:
+            return f"waits for stage {judged.waits_for.number}"
+        if judged.failures and self.settings.failure_details == "full":
+            return words.in_one_line(judged.failures[0].result)
+        return ""
+
+    def failure(self, judged):
+        """The first failure of the run, at length; the others of its stage, in a line each."""
+        first, *others = judged.failures
+        if self.settings.failure_details == "full":
+            self.hint(first)
+            say(f"         {first.graded.case.name}: {first.graded.case.promise}")
+        if self.settings.failure_details != "none":
+            for line in details(first, self.settings):
+                say("           " + line)
+        if self.settings.failure_details != "full":
+            return
+        for outcome in others:
+            say(f"         {outcome.graded.case.name}: {words.in_one_line(outcome.result)}")
+        for outcome in judged.outcomes:
+            if outcome.status == NOT_JUDGED:
+                say(f"         {outcome.graded.case.name}: not judged, {outcome.reason}")
+
+    def hint(self, outcome):
+        if not outcome.hint:
+            return
+        count = self.memory.hints(outcome, self.settings.hint, self.settings.hints)
+        for line in outcome.hint.lines[:count]:
+            say(f"         hint: {line}")
+        if count < len(outcome.hint.lines):
+            say(f"         (another hint: {'HINT=1' if self.settings.as_make else '--hint'})")
+
+    def end(self, found):
+        say("")
+        news = self.memory.news(found)
+        if news:
+            say(news)
+        say(summary(self.course, found))
+        failed = next((judged for judged in found if judged.status == FAILED), None)
+        if failed and not self.settings.stages and not self.settings.cases:
+            stage = failed.stage
+            say(f"Next: stage {stage.number}. It asks for {stage.model}: read {stage.teaches}.")
+            say(f"Only this stage: {self.only(stage)}")
+
+    def only(self, stage):
+        if self.settings.as_make:
+            return f"make grade SERVER={self.settings.typed} STAGE={stage.number}"
+        return f"{self.settings.program} --stage {stage.number} {self.settings.typed}"
+
+
+def details(outcome, settings):
+    """What a failure shows, as far as --failure-details allows."""
+    if settings.failure_details == "full":
+        yield from words.evidence(outcome.result)
+    if settings.failure_details != "none":
+        yield from words.own_output(outcome.result)
+    if settings.failure_details == "full":
+        yield f"again:    {words.again(outcome, settings)}"
+
+
+def totals(course, found):
+    """[(part, points, most)] of the parts that were run."""
+    return [(part, sum(judged.points for judged in found if judged.stage.part == part.name),
+             sum(judged.most for judged in found if judged.stage.part == part.name))
+            for part in course.parts
+            if any(judged.stage.part == part.name for judged in found)]
+
+
+def summary(course, found):
+    sums = totals(course, found)
+    first = f"{sums[0][1]} of {sums[0][2]} points" + (
+        f" ({sums[0][0].name} part)" if len(sums) > 1 else "")
+    return ", ".join([first, *(f"{points} of {most} ({part.name} part)"
+                               for part, points, most in sums[1:])]) + "."
+
+
+def complete(course, found):
+    """Whether all that was run of the first part passed; of the last, if only that was run."""
+    first = [judged for judged in found if judged.stage.part == course.parts[0].name]
+    return all(judged.status in (PASSED, LEFT_OUT) for judged in first or found)
+
+
+def say(line):
+    print("\n".join(clean(part) for part in line.split("\n")), flush=True)

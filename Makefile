@@ -31,6 +31,8 @@
 ##                       ROW="musl threads": only these rows
 ## make dockerfile-check   carry out common/build-aux/Dockerfile in a bare Debian; needs root
 ## make bench-check    check what the course says about cost, as ratios
+## make claims         measure what people say about servers: is it true?
+##                       ONLY=name: one claim, with its working; WRITE=1: write the page again
 ## make bench          measure what each server costs: five minutes
 ##                       QUICK=1: under one minute; PEERS=1: Redis too; STEPS=5,6: only these
 ##
@@ -57,14 +59,15 @@ STEP_LIST := $(subst $() ,$(comma),$(WANTED))
 CHOSEN := $(foreach n,$(WANTED),$(filter step$(n)_%,$(DIRECTORIES)))
 STAGES = $(shell sed -n "s/^stages='\(.*\)'/\1/p" common/tools/check-full.sh)
 
-.PHONY: all $(DIRECTORIES) clients tests demo run trace diff grade starter exercise gradescope.zip check test check-full bench \
-        bench-check coverage memcheck dockerfile-check fuzz matrix lint format format-check \
+.PHONY: all $(DIRECTORIES) clients common/lessons tests demo run trace diff grade starter \
+        exercise gradescope.zip check test check-full bench bench-check claims coverage memcheck dockerfile-check fuzz matrix lint \
+        format format-check \
         compile_commands.json clean help \
         known-steps all-steps known-stages need-build setup-build setup-check
 
-all: $(DIRECTORIES) clients
+all: $(DIRECTORIES) clients common/lessons
 
-$(DIRECTORIES) clients: need-build
+$(DIRECTORIES) clients common/lessons: need-build
 	@$(MAKE) --no-print-directory -C $@
 
 known-steps:
@@ -95,7 +98,7 @@ demo: known-steps setup-build
 	    $(if $(VARIANTS),--variants)
 
 tests: known-steps $(CHOSEN) clients
-	@for part in common clients $(CHOSEN); do \
+	@for part in common common/lessons clients $(CHOSEN); do \
 	    $(MAKE) --no-print-directory -C $$part tests || exit 1; done
 
 check: known-steps setup-check
@@ -168,6 +171,9 @@ bench: known-steps setup-build
 bench-check: all-steps setup-build
 	@$(MAKE) --no-print-directory all
 	@clients/bench/check.py
+claims: all-steps setup-build
+	@$(MAKE) --no-print-directory all
+	@common/lessons/claims.py $(if $(filter-out 0,$(WRITE)),--write) $(ONLY)
 
 coverage: all-steps setup-check
 	@common/tools/coverage.py
@@ -192,7 +198,7 @@ compile_commands.json: setup-check
 	@bear --output $@ -- $(MAKE) --no-print-directory -B all tests
 
 clean:
-	@for part in $(DIRECTORIES) common clients; do $(MAKE) -s -C $$part clean; done
+	@for part in $(DIRECTORIES) common common/lessons clients; do $(MAKE) -s -C $$part clean; done
 	rm -rf build compile_commands.json
 
 help:

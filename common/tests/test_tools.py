@@ -32,6 +32,7 @@ tree = pathlib.Path(__file__).resolve().parents[2]
 sys.exit(subprocess.call(str(tree / "common/build/program")) and 1)
 """
 STAGES = {"common/tests/check-all.py": "check", "clients/bench/check.py": "bench-check",
+          "common/lessons/claims.py": "claims",
           "common/tools/lint.sh": "lint", "common/tools/memcheck.py": "memcheck",
           "common/tools/fuzz.sh": "fuzz", "common/tools/coverage.py": "coverage",
           "common/tools/matrix.sh": "matrix"}
@@ -327,8 +328,8 @@ class MakefileTest(MakeTest):
         _, out, _ = self.make("help")
         for target in ("demo", "run", "trace", "diff", "check", "test", "check-full", "lint",
                        "format", "format-check", "memcheck", "fuzz", "coverage", "matrix",
-                       "dockerfile-check", "bench", "bench-check", "compile_commands.json",
-                       "clean"):
+                       "dockerfile-check", "bench", "bench-check", "claims",
+                       "compile_commands.json", "clean"):
             self.assertIn("make " + target, out)
             self.assertEqual(self.make("-n", target, "STEP=1" if target in ("run", "trace") else
                                        "N=5")[0], 0, target)

@@ -60,13 +60,13 @@ class IdleThreads(unittest.TestCase):
         self.assertLess(reserved, 0.1 * thread_reserved)
         self.assertLess(resident, 0.2 * thread_resident)
 
-    def test_silent_clients_are_bounded_and_cleared_out(self):
+    def test_idle_clients_are_limited_and_closed(self):
         told = re.findall(r"^  (\S.*\S) +(\d+) threads", self.said, re.M)
         told = [(re.sub(r"\d+\.\d+ s", "a time", what), int(threads))
                 for what, threads in told]
-        self.assertEqual(told, [("50 are in, and never say a word", 51),
-                                ("the next is turned away", 51),
-                                ("after a time all of them are dropped", 1),
+        self.assertEqual(told, [("50 are connected, and stay idle", 51),
+                                ("the next is rejected", 51),
+                                ("after a time all of them are closed", 1),
                                 ("the next is served", 2)])
         self.assertGreaterEqual(float(re.search(r"after ([\d.]+) s", self.said).group(1)), 1.9)
 

@@ -60,8 +60,8 @@ CHOSEN := $(foreach n,$(WANTED),$(filter step$(n)_%,$(DIRECTORIES)))
 STAGES = $(shell sed -n "s/^stages='\(.*\)'/\1/p" common/tools/check-full.sh)
 
 .PHONY: all $(DIRECTORIES) clients common/lessons tests demo run trace diff grade starter \
-        exercise gradescope.zip check test check-full bench bench-check claims coverage memcheck dockerfile-check fuzz matrix lint \
-        format format-check \
+        exercise gradescope.zip check test check-full bench bench-check claims coverage \
+        memcheck dockerfile-check fuzz matrix lint format format-check \
         compile_commands.json clean help \
         known-steps all-steps known-stages need-build setup-build setup-check
 

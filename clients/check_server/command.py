@@ -56,6 +56,8 @@ def parser():
     add("--skip", action="append", default=[], metavar="GLOB", help="not these cases")
     add("--also", action="append", default=[], metavar="FILE.py",
         help="cases of your own, to be run after ours")
+    add("--all", action="store_true",
+        help="go on although no further case can pass; else such a run ends early")
     add("--list", action="store_true", help="list the cases and end")
     level = parser.add_mutually_exclusive_group()
     level.add_argument("--quick", dest="level", action="store_const", const="quick",
@@ -117,7 +119,7 @@ def main(arguments=None):
     settings.typed, settings.server = settings.server, os.path.abspath(settings.server)
     if settings.seed is None:
         settings.seed = int(time.time() * 1000) % 1000000
-    settings.patience = PATIENCE
+    settings.patience, settings.server_options = PATIENCE, {}
     settings.most_files = raise_open_files()
     reporters = [Tap() if settings.tap else Lines()]
     if settings.junit:
@@ -143,9 +145,9 @@ def learn_options(settings):
     settings.strict = {"--port", "--bind"} <= settings.options
 
 
-def load(path, command):
-    """Import a file of further cases under a name of its own. Whether they measure time, and
-    so are to run alone, is only known if they say so."""
+def load(path, command, timed=True):
+    """Import a file of further cases under a name of its own. Those that do not say whether
+    they measure time, and so are to run alone, are taken to be `timed`."""
     ours = len(REGISTRY.cases)
     if not os.path.isfile(path):
         command.error(f"no such file: {path}")
@@ -156,7 +158,7 @@ def load(path, command):
     except (ValueError, SyntaxError, ImportError) as error:
         command.error(f"{path}: {error}")
     for case in REGISTRY.cases[ours:]:
-        case.timed = case.timed is not False
+        case.timed = timed if case.timed is None else case.timed
 
 
 def raise_open_files():

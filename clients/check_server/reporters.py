@@ -11,7 +11,8 @@ def summary(counts):
 
 
 class Lines:
-    """One line per case as it ends, more only for a failure, and the summary."""
+    """One line per case as it ends, more only for a failure; in the end one for each reason to
+    skip cases, and the summary."""
 
     def __init__(self, out=sys.stdout):
         self.out = out
@@ -21,16 +22,13 @@ class Lines:
 
     def start(self, cases):
         self.width = max((len(case.name) for case in cases), default=0)
-        self.not_run = {}
+        self.skipped = {}       # reason: the names of the cases
 
     def case(self, result):
-        if result.status == SKIP and result.reason.startswith("not run: "):
-            self.not_run[result.reason] = self.not_run.get(result.reason, 0) + 1
-            return
-        promise = result.case.promise
         if result.status == SKIP:
-            promise += " -- skipped: " + result.reason
-        self.say(f"{result.status:<4}  {result.case.name:<{self.width}}  {promise} "
+            self.skipped.setdefault(result.reason, []).append(result.case.name)
+            return
+        self.say(f"{result.status:<4}  {result.case.name:<{self.width}}  {result.case.promise} "
                  f"({result.seconds:.2f} s)")
         if result.note:
             self.say("        " + result.note)
@@ -39,8 +37,9 @@ class Lines:
                 self.say("        " + line)
 
     def end(self, counts):
-        for reason, count in self.not_run.items():
-            self.say(f"{SKIP:<4}  {count} more cases are {reason}")
+        for reason, names in self.skipped.items():
+            which = f"{len(names)} cases" if names[1:] else names[0]
+            self.say(f"{SKIP:<4}  {which} -- {reason}")
         self.say(summary(counts))
 
     def say(self, line):

@@ -21,15 +21,16 @@ from .trial import Trial
 STALL = 0.05    # seconds that nothing ran here: no case can tell whether the server was late
 QUICK_SECONDS = 10      # after which --quick ends a run in which something has failed
 QUICK_PATIENCE = 2.0    # seconds that --quick waits for anything once something has failed
+BASIC = "greets-a-client", "greeting", "known-exchange"   # without these nearly all fails
 TURN_SECONDS = 1.0      # within which a server greets a client whose turn it is
 # What the suite may run out of on this machine: no fault of the server.
 LACKING = {errno.EMFILE, errno.ENFILE, errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.ENOMEM,
            errno.EAFNOSUPPORT, errno.ENOSYS}
 
-Result = namedtuple("Result", "case status seconds reason details final note error server remarks",
-                    defaults=(None, None, ()))
-Result.__doc__ = """How a case went; for a failure also the exception, the server as Seen, and what
-_consequences() found out."""
+Result = namedtuple("Result", """case status seconds reason details final note
+                    error server remarks""", defaults=(None, None, ()))
+Result.__doc__ = """How a case went; for a failure also the exception, the server as Seen, and
+what _consequences() found out."""
 Seen = namedtuple("Seen", "command state log")
 
 
@@ -135,6 +136,10 @@ def run(cases, settings, reporter):
             result, not_run = _judge(case, settings)
             if result.status == FAIL and settings.level == "quick":
                 settings.patience = QUICK_PATIENCE
+            if result.status == FAIL and case.name in BASIC and not settings.only:
+                not_run = not_run or f"a server that fails {case.name} fails nearly everything"
+            if settings.all:
+                not_run = ""
         counts[result.status] += 1
         reporter.case(result)
         if (counts[FAIL] and settings.level == "quick" and not (settings.only or not_run)

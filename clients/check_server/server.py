@@ -42,7 +42,8 @@ class Server:
     Options: port (else a free one), host to connect to, env (added to the environment),
     rlimits ({resource.RLIMIT_NOFILE: 64}, set before it starts), user (a uid to run as),
     stdin, stdout, stderr (anything subprocess takes; the log, which is a file, if None),
-    closed (descriptors it starts without), health=False (no check-up on leaving).
+    closed (descriptors it starts without), health=False (no check-up on leaving), calm=False
+    (the check-up does not ask whether it is idle).
     """
 
     prints_listening = True     # until a server is seen not to
@@ -51,7 +52,7 @@ class Server:
     def __init__(self, command, args=(), ephemeral=False, patience=5.0, slow=1.0,
                  strict=True, serial=False, port=None, host="127.0.0.1", env=None,
                  rlimits=None, user=None, stdin=subprocess.DEVNULL, stdout=None, stderr=None,
-                 closed=(), health=True):
+                 closed=(), health=True, calm=True):
         quiet = stdout is not None or closed
         self.ephemeral = ephemeral and port is None and not quiet
         self.port = 0 if self.ephemeral else port or free_port(host)
@@ -66,6 +67,7 @@ class Server:
         self.user = user
         self.closed = closed
         self.check_health = health
+        self.calm = calm
         self.silent = quiet
         self.log = tempfile.TemporaryFile()
         self.streams = {"stdin": stdin, "stdout": stdout, "stderr": stderr}
@@ -168,8 +170,8 @@ class Server:
         return f"listens on {where}, not on {self.host} port {self.port} as it was told{hint}"
 
     def listens(self):
-        """Whether /proc shows that it listens where it was told to. A connection would show it as
-        well, but be a client that leaves at once, which is not what most cases are about."""
+        """Whether /proc shows that it listens where it was told to. A connection would show it,
+        too, but be a client that leaves at once, which is not what most cases are about."""
         return figures.AVAILABLE and any(
             port == self.port and address in (self.host, "0.0.0.0", "::")
             for address, port in figures.listens_at(self.process.members()))
@@ -313,6 +315,15 @@ class Server:
         if client:
             client.send(b"c$").expect(b"d").finish()
 
+    def has_read(self, clients):
+        """Wait until it has read all that these have sent, as far as that can be seen here."""
+        if not figures.AVAILABLE:
+            time.sleep(0.002 * self.slow)
+        elif clients and not self.eventually(lambda: not figures.unread_bytes(
+                self.port, *(client.sock.getsockname()[1] for client in clients))
+                and not any(client.unacknowledged() for client in clients)):
+            raise Failure("it does not read what was sent", clients[0])
+
     # Watching it.
 
     @property
@@ -449,7 +460,7 @@ class Server:
         if not self.eventually(lambda: self.fd_count() <= self.descriptors_at_start + 4):
             raise Failure(f"after all clients have left it keeps {self.fd_count()} "
                           f"descriptors; it started with {self.descriptors_at_start}")
-        if not self.eventually(lambda: self.cpu_share(IDLE_WINDOW) < 0.5):
+        if self.calm and not self.eventually(lambda: self.cpu_share(IDLE_WINDOW) < 0.5):
             raise Failure("after all clients have left it keeps the processor busy", final=True)
 
     def describe(self):

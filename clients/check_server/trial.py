@@ -33,8 +33,8 @@ class Trial:
     def server(self, *args, **options):
         """A server to be started by `with`, given these arguments before the port."""
         settings = self.settings
-        if getattr(settings, "uid", None) is not None:      # grade.py --user
-            options.setdefault("user", settings.uid)
+        for option, value in settings.server_options.items():
+            options.setdefault(option, value)
         server = Server([settings.server, *settings.server_args], args, settings.ephemeral,
                         self.patience, self.slow, settings.strict, settings.serial, **options)
         self.servers.append(server)

@@ -1,6 +1,7 @@
 """The command line of grade.py."""
 
 import argparse
+import functools
 import os
 import pwd
 import random
@@ -28,10 +29,10 @@ PATH is a program, or a folder: then make builds it there, and the program is PA
 server takes the port as its last argument, and listens on 127.0.0.1.
 
 The stages come in order, and the run ends after the first one that fails. clients/README.md
-describes the JSON, and TEACHING.md how to grade a class.
+describes the JSON, clients/TEACHING.md how to grade a class.
 
-Exit status: 0 the first part is complete, 1 it is not, 2 wrong command line or course, 128 + the
-number of the signal that ended it.
+Exit status: 0 the first part is complete, 1 it is not, 2 wrong command line or course, 128 +
+the number of the signal that ended it.
 """
 
 
@@ -49,8 +50,8 @@ def parser():
     add("--case", dest="cases", action="append", metavar="NAME", default=[],
         help="only this case")
     add("--all", action="store_true", help="go on after a stage that fails")
-    add("--hint", type=natural, nargs="?", const=0, metavar="N",
-        help="show one hint more than last time, or N hints")
+    add("--hint", action="store_true", help="show one hint more than last time")
+    add("--hints", type=natural, metavar="N", help="show N hints")
     add("--seed", metavar="TEXT", help="for all random choices: a number, or a student's name")
     add("--capacity", type=natural, metavar="N",
         help="the server takes N clients at once: leave out what needs more")
@@ -75,7 +76,7 @@ def main(arguments=None):
     settings = command.parse_args(arguments[:cut])
     settings.server_args = arguments[cut + 1:]
     try:
-        course = read(settings.course, REGISTRY, lambda path: load(path, command))
+        course = read(settings.course, REGISTRY, lambda path: load(path, command, timed=False))
     except (Invalid, OSError) as error:
         command.error(clean(str(error)))
     if settings.list:
@@ -128,7 +129,8 @@ def prepare(settings, command):
     settings.contract, settings.options, settings.strict = "basic", set(), False
     settings.ephemeral, settings.also, settings.only = False, [], []
     settings.most_files = raise_open_files()
-    settings.uid = None
+    # Whether it is idle is what some cases are about, and no other loses points for it.
+    settings.server_options, settings.uid = {"calm": False}, None
     if settings.user is not None:
         try:
             settings.uid = pwd.getpwnam(settings.user).pw_uid
@@ -136,6 +138,7 @@ def prepare(settings, command):
             command.error(f"--user: there is no user {settings.user}")
         if os.geteuid() not in (0, settings.uid):
             command.error("--user: only root may run a server as another user")
+        settings.server_options["user"] = settings.uid
     settings.repeat = [word for option, value in (
         ("--capacity", settings.capacity),
         ("--course", None if settings.course == str(COURSE) else settings.course),
@@ -164,12 +167,11 @@ def build(settings):
     if shutil.which("make") is None:
         return ["make is not installed"]
 
-    def as_user():
-        if settings.uid is not None:
-            os.setreuid(settings.uid, settings.uid)
-
-    done = capture(["make", "-C", settings.path], BUILD_SECONDS, prepare=as_user,
-                   stdin=open(os.devnull, "rb"))
+    env, become = dict(os.environ), None
+    if settings.uid is not None:    # compilers keep files in the home directory
+        env["HOME"] = pwd.getpwuid(settings.uid).pw_dir
+        become = functools.partial(os.setreuid, settings.uid, settings.uid)
+    done = capture(["make", "-C", settings.path], BUILD_SECONDS, prepare=become, env=env)
     if done.status == 0:
         return []
     return [f"make failed: {done.trouble or f'exit status {done.status}'}",

@@ -1,4 +1,4 @@
-"""Reads a course, a JSON file, and checks it: stages, their cases, points, parents and hints."""
+"""Reads a course, a JSON file, and checks it: stages, cases, points, parents and hints."""
 
 import json
 import os
@@ -29,7 +29,8 @@ def read(path, registry, load):
     except UnicodeDecodeError as error:
         raise Invalid(f"{path}: not UTF-8: {error.reason}") from error
     except json.JSONDecodeError as error:
-        raise Invalid(f"{path} line {error.lineno} column {error.colno}: {error.msg}") from error
+        raise Invalid(
+            f"{path} line {error.lineno} column {error.colno}: {error.msg}") from error
     top = Reader(path, "", data)
     top.allow("title", "also", "parts")
     for number, file in enumerate(top.get("also", list, [])):
@@ -64,8 +65,8 @@ def _stage(reader, number, part, known, before):
         if graded.parent is not None and graded.parent not in names:
             item.wrong(f"\"parent\" must be an earlier case, not {graded.parent!r}")
         if stage.one_at_a_time and "concurrent" in graded.case.needs:
-            item.wrong(f"{graded.case.name!r} needs several clients at once, but the stage says "
-                       "\"one_at_a_time\"")
+            item.wrong(f"{graded.case.name!r} needs several clients at once, but the stage "
+                       "says \"one_at_a_time\"")
         same_mode.add(graded.case.name)
         names.add(graded.case.name)
         stage.cases.append(graded)

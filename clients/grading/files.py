@@ -25,6 +25,8 @@ def as_data(course, found, settings):
         "max_points": sum(most for _, _, most in sums),
         "parts": [{"name": part.name, "points": points, "max_points": most}
                   for part, points, most in sums],
+        "next": next((judged.stage.number for judged in found if judged.status == FAILED),
+                     None),
         "stages": [{
             "number": judged.stage.number, "name": judged.stage.name,
             "part": judged.stage.part, "status": judged.status,

@@ -27,16 +27,12 @@ class Memory:
         self.before = mine["passed"] if isinstance(mine.get("passed"), dict) else None
         self.shown = mine["hints"] if isinstance(mine.get("hints"), dict) else {}
 
-    def hints(self, outcome, asked):
-        """How many lines of the hint to show: one more than the last time, if asked."""
+    def hints(self, outcome, another, count_asked):
+        """How many lines of the hint to show: as many as last time, or another, or so many."""
         key = f"{outcome.graded.case.name}: {outcome.hint.bugs[0]}"
         count = self.shown.get(key, 0)
-        count = count if isinstance(count, int) and count >= 0 else 0
-        if asked is None:
-            count = max(count, 1)
-        else:
-            count = max(asked, 1) if asked else max(count, 1) + 1
-        self.shown[key] = min(count, len(outcome.hint.lines))
+        count = count if isinstance(count, int) and count > 1 else 1
+        self.shown[key] = min(count_asked or count + another, len(outcome.hint.lines))
         return self.shown[key]
 
     def news(self, found):

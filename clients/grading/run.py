@@ -4,7 +4,7 @@ import time
 from collections import namedtuple
 
 from check_server.errors import NeverListens
-from check_server.runner import STALL, Alarm, StallWatch, run_case
+from check_server.runner import STALL, Alarm, Seen, StallWatch, run_case
 from check_server.server import Server
 from lib import reports
 
@@ -30,9 +30,10 @@ class Judged(namedtuple("Judged", "stage outcomes waits_for")):
     @property
     def most(self):
         """The points that it could earn."""
-        left_out = sum(outcome.graded.points for outcome in self.outcomes
-                       if outcome.status == LEFT_OUT)
-        return sum(graded.points for graded in self.stage.cases) - left_out
+        if self.waits_for:
+            return sum(graded.points for graded in self.stage.cases)
+        return sum(outcome.graded.points for outcome in self.outcomes
+                   if outcome.status != LEFT_OUT)
 
     @property
     def status(self):
@@ -100,8 +101,9 @@ def _try(case, settings):
 
 def find_hint(graded, result):
     """The first hint that fits what happened, or None."""
-    reason = "\n".join([result.reason, *result.remarks])
-    log = "\n".join(result.server.log) if result.server else ""
+    server = result.server or Seen("", "", [])
+    reason = "\n".join([result.reason, *result.remarks, server.state])
+    log = "\n".join(server.log)
     for hint in graded.hints:
         if hint.reason.search(reason) and hint.log.search(log):
             return hint

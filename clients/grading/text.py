@@ -1,4 +1,4 @@
-"""The report on a terminal: a line per stage, and what a person needs after the first failure."""
+"""The report on a terminal: a line per stage, and what the first failure needs."""
 
 from lib.reports import clean
 
@@ -58,7 +58,7 @@ class Text:
     def hint(self, outcome):
         if not outcome.hint:
             return
-        count = self.memory.hints(outcome, self.settings.hint)
+        count = self.memory.hints(outcome, self.settings.hint, self.settings.hints)
         for line in outcome.hint.lines[:count]:
             say(f"         hint: {line}")
         if count < len(outcome.hint.lines):

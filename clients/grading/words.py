@@ -24,8 +24,8 @@ def _first_wrong(wanted, got):
     asked = hexadecimal(wanted[0] - 1)
     missing = wanted.find(got[:ALIKE]) if len(got) > 1 else -1
     if missing > 0:
-        more = f"{missing} answers are missing, from that" if missing > 1 else "the answer"
-        return f"{more} to byte {asked}{'' if missing > 1 else ' is missing'}"
+        return (f"the answer to byte {asked} is missing" if missing == 1 else
+                f"{missing} answers are missing, from that to byte {asked} on")
     extra = got.find(wanted[:ALIKE]) if len(wanted) > 1 else -1
     if extra > 0:
         return (f"{extra} byte{'s' if extra > 1 else ''} too many before the answer to byte "

@@ -188,13 +188,11 @@ def limit(pid, which, soft):
 
 # Its sockets.
 
-def unread_bytes(server_port, client_port):
-    """Bytes in the server's socket of one IPv4 connection that it has not yet received."""
-    for fields in _sockets("tcp"):
-        if (fields[1].endswith(f":{server_port:04X}")
-                and fields[2].endswith(f":{client_port:04X}")):
-            return int(fields[4].partition(":")[2], 16)
-    return 0
+def unread_bytes(server_port, *client_ports):
+    """Bytes in the server's sockets of these IPv4 connections that it has not yet received."""
+    ours, theirs = f":{server_port:04X}", {f"{port:04X}" for port in client_ports}
+    return sum(int(fields[4].partition(":")[2], 16) for fields in _sockets("tcp", ours)
+               if fields[1].endswith(ours) and fields[2][-4:] in theirs)
 
 
 def listens_at(pids):
@@ -207,15 +205,17 @@ def listens_at(pids):
                     target = os.readlink(f"/proc/{pid}/fd/{number}")
                     if target.startswith("socket:["):
                         inodes.add(target[len("socket:["):-1])
-    return [_address(fields[1]) for name in ("tcp", "tcp6") for fields in _sockets(name)
-            if fields[3] == LISTEN and fields[9] in inodes]
+    return [_address(fields[1]) for name in ("tcp", "tcp6")
+            for fields in _sockets(name, f" {LISTEN} ") if fields[3] == LISTEN
+            and fields[9] in inodes]
 
 
-def _sockets(name):
+def _sockets(name, part):
+    """The fields of the lines with this part in them: of tens of thousands few are wanted."""
     with contextlib.suppress(OSError), open(f"/proc/net/{name}", encoding="ascii") as lines:
-        next(lines)
         for line in lines:
-            yield line.split()
+            if part in line:
+                yield line.split()
 
 
 def _address(text):

@@ -218,9 +218,23 @@ class OtherPeoplesServers(unittest.TestCase):
         self.assertIn("check it with --serial", done.stdout)
         self.assertRegex(done.stdout, r"\n\d passed, 1 failed, \d\d+ skipped\n")
 
+    def test_one_that_fails_the_first_cases_ends_the_run(self):
+        server = self.script("wrong.py", ECHO.replace("(byte + 1)", "(byte + 2)"))
+        said = self.check(server, "--contract=basic")
+        self.assertRegex(said, "(?m)^ok +greets-a-client ")
+        self.assertRegex(said, r"(?m)^skip +\d\d cases -- not run: a server that fails greet")
+        self.assertEqual(len(re.findall("(?m)^FAIL ", said)), 1)
+
+    def test_skipped_cases_are_grouped_by_reason(self):
+        said = self.check(self.mark, "--contract=basic", "--only=greeting", "--only=bind",
+                          "--only=listening-line", "--only=max-clients", status=0)
+        self.assertRegex(said, r"(?m)^skip +2 cases -- needs the whole command line")
+        self.assertRegex(said, r"(?m)^skip +max-clients -- the server has no option --max-")
+        self.assertEqual(len(re.findall("(?m)^skip ", said)), 2)
+
     def test_quick_is_quick_for_servers_that_fail_too(self):
         server = self.script("silent.py", ECHO.replace('c.sendall(b"*")', "pass"))
-        said = self.check(server, "--quick", "--contract=basic")
+        said = self.check(server, "--quick", "--contract=basic", "--all")
         self.assertIn("not run: --quick ends after", said)
         self.assertLess(self.seconds, 20)
 

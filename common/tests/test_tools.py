@@ -326,7 +326,8 @@ class MakefileTest(MakeTest):
 
     def test_everything_has_a_target_that_help_names(self):
         _, out, _ = self.make("help")
-        for target in ("demo", "run", "trace", "diff", "check", "test", "check-full", "lint",
+        for target in ("demo", "run", "trace", "diff", "grade", "starter", "exercise",
+                       "gradescope.zip", "check", "test", "check-full", "lint",
                        "format", "format-check", "memcheck", "fuzz", "coverage", "matrix",
                        "dockerfile-check", "bench", "bench-check", "claims",
                        "compile_commands.json", "clean"):

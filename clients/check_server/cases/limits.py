@@ -71,8 +71,8 @@ def no_leaks(t):
                 if grown <= bound or s.sanitized():
                     break
             else:
-                raise Failure(f"{grown // KIB} KiB of memory are left over from {count} clients, "
-                              "and as much from those before")
+                raise Failure(f"{grown // KIB} KiB of memory are left over from {count} "
+                              "clients, and as much from those before")
 
 
 # Out of something.

@@ -1,0 +1,60 @@
+#!/usr/bin/env python3
+"""The grader at length: all hints, full marks, and the same points in each of many runs."""
+
+import unittest
+from concurrent.futures import ThreadPoolExecutor
+
+from grading_tools import (REFERENCE, ROOT, THREADS, grade, grade_broken, hints_for, hints_of,
+                           most, outcome, points)
+
+import broken   # noqa: E402
+from lib import tree    # noqa: E402
+
+REPEATS, OF_GOOD_ONES = 20, 2   # what earns nearly everything takes half a minute
+
+
+class BrokenServers(unittest.TestCase):
+    def runs(self, bug):
+        """What it earned in each of many runs, the hints of all, and the first report."""
+        first = grade_broken(bug)
+        soon = first.data["next"] is not None and first.data["next"] < 7
+        again = [grade_broken(bug) for _ in range((REPEATS if soon else OF_GOOD_ONES) - 1)]
+        return ([outcome(done.data) for done in (first, *again)],
+                set().union(*(hints_of(done.data) for done in (first, *again))), first.stdout)
+
+    def test_get_their_hint_and_no_other_and_the_same_points_each_time(self):
+        with ThreadPoolExecutor(2) as pool:
+            results = dict(zip(broken.BUGS, pool.map(self.runs, broken.BUGS)))
+        for bug, (outcomes, hints, report) in results.items():
+            with self.subTest(bug):
+                self.assertEqual(hints, hints_for(bug), report)
+                for other in outcomes[1:]:
+                    self.assertEqual(other, outcomes[0], report)
+
+
+class GoodServers(unittest.TestCase):
+    def earns(self, main, hardened, *arguments):
+        for _ in range(OF_GOOD_ONES):
+            done = grade(*arguments)
+            with self.subTest(arguments):
+                self.assertEqual(points(done.data)["main"], main, done.stdout)
+                self.assertIn(points(done.data)["hardened"], hardened, done.stdout)
+                self.assertEqual(done.returncode, 0)
+
+    def test_the_reference_earns_everything(self):
+        self.earns(most("main"), [most("hardened")], REFERENCE)
+
+    def test_a_thread_per_client_in_python_earns_the_main_part_and_no_more(self):
+        self.earns(most("main"), range(most("hardened")), THREADS)
+
+    def test_the_steps_that_serve_many_earn_everything(self):
+        for program in tree.servers(ROOT, (2, 4, 5, 6, 7, 8)):
+            if not program.variant:
+                options, more = tree.suite_arguments(program)
+                lost = 4 if "--capacity" in options else 0  # select cannot hold ten thousand
+                self.earns(most("main") - lost, [most("hardened")], *options,
+                           str(program.path), "--", *more)
+
+
+if __name__ == "__main__":
+    unittest.main()

@@ -1,0 +1,472 @@
+"""The grader: stages, points, hints, and the reports for people and for machines."""
+
+import copy
+import json
+import os
+import pwd
+import re
+import shutil
+import subprocess
+import sys
+import tempfile
+import time
+import unittest
+import zipfile
+from concurrent.futures import ThreadPoolExecutor
+from xml.etree import ElementTree
+
+from grading_tools import (BROKEN, CLIENTS, ECHO, HINTS, REFERENCE, ROOT, STAGES, grade,
+                           grade_broken, hints_for, hints_of, most, outcome, points, up_to)
+
+import broken   # noqa: E402
+from check_server.command import REGISTRY   # noqa: E402
+from grading import words   # noqa: E402
+from grading.course import Invalid, read     # noqa: E402
+from grading.memory import Memory   # noqa: E402
+from lib import figures     # noqa: E402
+
+WRAP = "off-by-one-at-the-wrap"
+# Some of the broken servers, whose bugs show soon; long_grade.py runs all of them.
+SOON = WRAP, "crashes-at-the-wrap", "forgets-state-between-packets"
+
+
+class Folder(unittest.TestCase):
+    def setUp(self):
+        folder = tempfile.TemporaryDirectory()
+        self.addCleanup(folder.cleanup)
+        self.folder = folder.name
+
+    def path(self, name):
+        return os.path.join(self.folder, name)
+
+    def write(self, name, text, mode=0o644):
+        with open(self.path(name), "w", encoding="utf-8") as file:
+            file.write(text)
+        os.chmod(self.path(name), mode)
+        return self.path(name)
+
+
+class Stages(unittest.TestCase):
+    def test_a_bug_costs_its_case_and_the_run_ends_with_its_stage(self):
+        done = grade_broken(WRAP)
+        self.assertEqual(done.returncode, 1, done.stderr)
+        lines = done.stdout.splitlines()
+        self.assertEqual(lines[0].split(), "stage 1 greet one client 4/4".split())
+        self.assertRegex(lines[1], r"^stage 2  answer every byte +4/6   byte 0xFF was answered "
+                                   r"with 0xFF, expected 0x00$")
+        self.assertRegex(done.stdout, r"\n +hint: What is 255 \+ 1 in one byte\?\n")
+        self.assertRegex(done.stdout, r"\nstage 3  any packets +-   waits for stage 2\n")
+        self.assertIn("\n8 of 61 points (main part), 0 of 17 (hardened part).\n", done.stdout)
+        self.assertIn("\nNext: stage 2. ", done.stdout)
+        self.assertEqual(points(done.data), {"main": 8, "hardened": 0})
+
+    def test_the_failure_is_shown_side_by_side_and_can_be_repeated(self):
+        done = grade_broken(WRAP, "--stage", "2")
+        expected, received, mark = re.search(
+            r"expected (.*)\n +received (.*)\n( +\^\^\^\^) byte 255", done.stdout).groups()
+        self.assertEqual(expected.split()[-2:], ["\\xff", "\\x00"])
+        self.assertEqual(received.split()[-2:], ["\\xff", "\\xff"])
+        line = next(line for line in done.stdout.splitlines() if "received" in line)
+        self.assertEqual(line[len(mark) - 4:], "\\xff")
+        self.assertRegex(done.stdout, r"its output ends:\n +\| Listening on 127")
+        command = re.search(r"again: +(.*)", done.stdout)[1]
+        again = subprocess.run(["sh", "-c", command], stdout=subprocess.PIPE, encoding="utf-8",
+                               env={**os.environ, "GRADE_MEMORY": os.devnull})
+        self.assertEqual(again.returncode, 1)
+        self.assertIn(expected, again.stdout)
+
+    def test_a_case_whose_parent_failed_is_not_judged(self):
+        done = grade_broken("drops-the-last-byte", "--stage", "2")
+        self.assertEqual([(case["name"], case["status"]) for stage in done.data["stages"]
+                          for case in stage["cases"]],
+                         [("known-exchange", "failed"), ("all-byte-values", "not judged"),
+                          ("markers", "not judged")])
+
+    def test_one_client_at_a_time_is_enough_for_the_first_five_stages(self):
+        servers = [os.path.join(ROOT, step, "server")
+                   for step in ("step1_sequential", "step3_blocking")]
+        for server in servers:
+            self.assertTrue(os.path.exists(server), "it must be built first")
+        with ThreadPoolExecutor() as pool:
+            for done in pool.map(grade, servers):
+                self.assertEqual(points(done.data), {"main": up_to(5), "hardened": 0},
+                                 done.stdout)
+                self.assertIn("While the server waits for the first client", done.stdout)
+
+    def test_capacity_leaves_out_what_needs_more(self):
+        done = grade("--capacity=20", "--stage=6", "--stage=10", "--case=thousand-clients",
+                     REFERENCE)
+        self.assertIn("left out: thousand-clients: needs 1000 clients", done.stdout)
+        self.assertEqual((done.data["points"], done.data["max_points"]), (0, 0))
+
+    def test_the_same_seed_repeats_the_run(self):
+        first, second = (grade("--seed=Ada", "--stage=3", BROKEN, "--", "--bug",
+                               "forgets-a-marker-that-ends-a-packet") for _ in range(2))
+        self.assertEqual(outcome(first.data), outcome(second.data))
+        self.assertEqual(first.data["seed"], "Ada")
+
+    def test_usage_errors(self):
+        for arguments, said in (
+                ([], "PATH is missing"), (["/dev/null/x"], "no such file: /dev/null/x"),
+                ([__file__], "not an executable file"),
+                (["--stage=99", REFERENCE], "no stage 99"),
+                (["--case=nothing", REFERENCE], "no case nothing"),
+                (["--user=no such user", REFERENCE], "there is no user no such user"),
+                (["--course=/dev/null/x", REFERENCE], "/dev/null/x"),
+                (["--hints=0", REFERENCE], "must be at least 1")):
+            with self.subTest(arguments):
+                done = grade(*arguments)
+                self.assertEqual(done.returncode, 2, done.stdout)
+                self.assertIn(said, done.stderr)
+                self.assertNotIn("Traceback", done.stderr)
+
+
+class Hopeless(Folder):
+    """Whatever a hopeless server does, it has its result within ten seconds."""
+
+    SCRIPTS = {
+        "never answers": "import socket, sys, time\nserver = socket.create_server(("
+                         "'127.0.0.1', int(sys.argv[-1])))\ntime.sleep(99)",
+        "never listens": "import time\ntime.sleep(99)",
+        "prints without end": "while True: print('menu> ' * 1000)",
+        "forks": "import os, time\nfor _ in range(5): os.fork()\ntime.sleep(99)",
+        "daemonises": "import os, time\nif os.fork(): os._exit(0)\nos.setsid()\ntime.sleep(99)",
+        "reads": "import sys\nsys.stdin.read()\nraise SystemExit(3)",
+        "exits": "raise SystemExit(0)",
+    }
+
+    def run_one(self, name):
+        path = self.path(name)
+        with open(path, "w", encoding="utf-8") as file:
+            file.write(f"#!{sys.executable}\n{self.SCRIPTS[name]}\n")
+        os.chmod(path, 0o755)
+        began = time.monotonic()
+        done = grade(path)
+        return done, time.monotonic() - began
+
+    def test_is_done_within_ten_seconds(self):
+        with ThreadPoolExecutor() as pool:
+            runs = dict(zip(self.SCRIPTS, pool.map(self.run_one, self.SCRIPTS)))
+        for name, (done, seconds) in runs.items():
+            with self.subTest(name):
+                if seconds >= 10:   # seven ran at the same time
+                    done, seconds = self.run_one(name)
+                self.assertLess(seconds, 10)
+                self.assertEqual((done.returncode, done.data["points"]), (1, 0), done.stderr)
+                self.assertRegex(done.stdout, r"^stage 1  greet one client +0/4   \S")
+                self.assertLess(len(done.stdout), 5000)
+        if figures.AVAILABLE:
+            self.assertEqual([pid for pid in figures.table()
+                              if self.folder in figures.command_line(pid)], [])
+
+
+class Hints(unittest.TestCase):
+    def test_are_bound_to_broken_servers_and_lead_from_a_question_to_the_line(self):
+        for case, hint in HINTS:
+            with self.subTest(case, bugs=hint["bugs"]):
+                self.assertGreaterEqual(len(hint["lines"]), 3)
+                self.assertIn("?", hint["lines"][0])
+                for bug in hint["bugs"]:
+                    self.assertIn(bug, broken.BUGS)
+
+    def test_appear_for_their_bug_and_for_no_other(self):
+        for bug in SOON:
+            with self.subTest(bug):
+                done = grade_broken(bug)
+                self.assertEqual(hints_of(done.data), hints_for(bug), done.stdout)
+
+    def test_come_one_at_a_time(self):
+        lines = next(hint["lines"] for _, hint in HINTS if WRAP in hint["bugs"])
+        with tempfile.TemporaryDirectory() as folder:
+            def shown(*options):
+                done = grade_broken(WRAP, "--case=all-byte-values", *options,
+                                    memory=os.path.join(folder, "memory"))
+                return [line for line in lines if f"hint: {line}\n" in done.stdout]
+
+            self.assertEqual(shown(), lines[:1])
+            self.assertEqual(shown(), lines[:1])
+            self.assertEqual(shown("--hint"), lines[:2])
+            self.assertEqual(shown(), lines[:2])
+            self.assertEqual(shown("--hints=9"), lines)
+
+
+class Remembers(Folder):
+    def test_what_passed_the_last_time(self):
+        server = self.write("server", f"#!/bin/sh\nexec {sys.executable} {BROKEN} --bug "
+                            f"$(cat {self.path('bug')}) $1\n", 0o755)
+        memory = self.path("memory")
+        said = []
+        for bug in "greets-twice", "drops-the-last-byte", "greets-twice":
+            self.write("bug", bug)
+            said.append(grade(server, memory=memory).stdout)
+        self.assertNotIn("New", said[0])
+        self.assertIn("\nNew: stage 1.\n", said[1])
+        self.assertIn("\nPassed before, but not now: stage 1.\n", said[2])
+
+    def test_and_needs_no_memory(self):
+        for text in "", "[]", "[[[", '{"/s": 3}', '{"/s": {"passed": 1, "hints": {"a": "b"}}}':
+            with self.subTest(text):
+                memory = Memory("/s", self.write("memory", text))
+                self.assertEqual(memory.news([]), "")
+        self.assertEqual(Memory("/s", "/dev/null/folder/x").news([]), "")
+
+
+class CourseFiles(Folder):
+    def refused(self, change, said):
+        course = copy.deepcopy(ECHO)
+        change(course)
+        path = self.write("course.json", json.dumps(course))
+        with self.assertRaises(Invalid) as raised:
+            read(path, REGISTRY, lambda file: None)
+        self.assertIn(said, str(raised.exception))
+        self.assertIn("course.json: ", str(raised.exception))
+
+    def test_are_checked_when_they_are_read(self):
+        def first(course):
+            return course["parts"][0]["stages"][0]
+
+        def case(course):
+            return first(course)["cases"][0]
+
+        for change, said in (
+                (lambda c: c.pop("title"), '"title" is missing'),
+                (lambda c: c.update(parts=[]), '"parts" is empty'),
+                (lambda c: c.update(parts=3), "parts: must be a list, not 3"),
+                (lambda c: c.update(more=1), "'more' is unknown here"),
+                (lambda c: first(c).update(name=" "), 'stages[0]: "name" is empty'),
+                (lambda c: first(c).update(teaches="no"), "no such file in this project: 'no'"),
+                (lambda c: case(c).update(case="no"), "no case is called 'no'"),
+                (lambda c: case(c).update(case="bind"), "it needs ours"),
+                (lambda c: case(c).update(case="fairness"), "must have 0 points"),
+                (lambda c: case(c).update(case="two-hundred-clients", parent="no"),
+                 "must be an earlier case"),
+                (lambda c: case(c).update(case="thousand-clients"), "several clients at once"),
+                (lambda c: case(c).update(points=-1), "at least 0, not -1"),
+                (lambda c: case(c).update(points=True), "points: must be a whole number"),
+                (lambda c: first(c)["cases"].append(case(c)), "was there before"),
+                (lambda c: case(c)["hints"][0].update(reason="("), "is no regular expression"),
+                (lambda c: case(c)["hints"][0].update(lines=[]), '"lines" is empty'),
+                (lambda c: case(c)["hints"][0].update(lines=[3]), "lines[0]: must be a text"),
+                (lambda c: c.update(also=[3]), "also[0]: must be a text, not 3")):
+            with self.subTest(said):
+                self.refused(change, said)
+
+    def test_that_are_no_json_are_refused_with_the_place(self):
+        done = grade("--course", self.write("course.json", '{"title": "x",\n}'), "x")
+        self.assertEqual(done.returncode, 2, done.stdout)
+        self.assertIn("course.json line 2 column 1", done.stderr)
+        self.assertNotIn("Traceback", done.stderr)
+
+    def test_may_have_cases_of_their_own(self):
+        self.write("mine.py", 'from check_server import case\n@case("it is mine")\n'
+                   'def mine(t):\n    with t.server() as s:\n        s.serves()\n')
+        path = self.write("course.json", json.dumps({
+            "title": "Mine", "also": ["mine.py"], "parts": [{
+                "name": "a", "title": "A", "stages": [{
+                    "name": "one", "model": "any", "teaches": "README.md",
+                    "cases": [{"case": "mine", "points": 7}]}]}]}))
+        done = grade("--course", path, REFERENCE)
+        self.assertEqual((done.returncode, points(done.data)), (0, {"a": 7}), done.stderr)
+
+    def test_ours_gives_points_only_to_what_is_counted(self):
+        self.assertEqual((most("main"), most("hardened")), (61, 17))
+        self.assertEqual(len(ECHO["parts"][0]["stages"]), 10)
+        self.assertEqual([stage.get("one_at_a_time", False) for stage in STAGES],
+                         [True] * 5 + [False] * 8)
+
+
+class Reports(Folder):
+    """Each is checked against the format that is published for it."""
+
+    @classmethod
+    def setUpClass(cls):
+        cls.full = cls.run_with()
+
+    @staticmethod
+    def run_with(*options):
+        """Run it with every report; the process, with the reports as attributes."""
+        with tempfile.TemporaryDirectory() as folder:
+            junit, scope, summary = (os.path.join(folder, name) for name in "abc")
+            done = grade_broken("drops-the-last-byte", "--stage=1", "--stage=2", "--github",
+                                "--junit", junit, "--gradescope", scope, *options,
+                                env={"GITHUB_STEP_SUMMARY": summary})
+            with open(scope, encoding="utf-8") as file:
+                done.gradescope = json.load(file)
+            with open(summary, encoding="utf-8") as file:
+                done.markdown = file.read()
+            done.xml = ElementTree.parse(junit).getroot()
+        return done
+
+    def test_neutral_results(self):
+        data = self.full.data
+        self.assertEqual(set(data), {"format", "course", "server", "seed", "points",
+                                     "max_points", "parts", "stages", "next"})
+        self.assertEqual((data["format"], data["points"], data["max_points"]),
+                         ("echo-grade-1", 4, 10))
+        for stage in data["stages"]:
+            self.assertEqual(set(stage), {"number", "name", "part", "status", "points",
+                                          "max_points", "cases"})
+            self.assertEqual(stage["points"], sum(case["points"] for case in stage["cases"]))
+            for case in stage["cases"]:
+                self.assertEqual(set(case), {"name", "promise", "status", "points",
+                                             "max_points", "reason", "hint", "details"})
+        failed = data["stages"][1]["cases"][0]
+        self.assertEqual(failed["status"], "failed")
+        self.assertIn("expected b'bcdbcuf', got b'bcdbcu'", failed["reason"])
+
+    def test_gradescope(self):
+        report = self.full.gradescope
+        self.assertLessEqual(set(report), {"score", "execution_time", "output", "output_format",
+                                           "visibility", "stdout_visibility", "extra_data",
+                                           "tests", "leaderboard"})
+        self.assertEqual(report["score"], 4)
+        for test in report["tests"]:
+            self.assertLessEqual(set(test), {
+                "score", "max_score", "status", "name", "name_format", "number", "output",
+                "output_format", "tags", "visibility", "extra_data"})
+            self.assertIn(test["status"], ("passed", "failed"))
+            self.assertIn(test["visibility"], ("visible", "hidden", "after_due_date",
+                                               "after_published"))
+            self.assertEqual(test["output_format"], "text")
+            self.assertIsInstance(test["number"], str)
+            self.assertTrue(0 <= test["score"] <= test["max_score"])
+        self.assertEqual([test["score"] for test in report["tests"]], [4, 0])
+
+    def test_github(self):
+        markdown = self.full.markdown
+        found = [line for line in self.full.stdout.splitlines() if line.startswith("::")]
+        self.assertEqual(len(found), 1)
+        self.assertRegex(found[0], r"^::error title=stage 2%2C answer every byte::known-"
+                                   r"exchange: expected .*%0Ahint: How many ")
+        self.assertIn("| 2 | answer every byte | 0/6 | ", markdown)
+        for line in markdown.splitlines():
+            if line.startswith("| "):
+                self.assertEqual(len(re.findall(r"(?<!\\)\|", line)), 5, line)
+        self.assertEqual(markdown.count("```"), 2)
+
+    def test_junit(self):
+        xml = self.full.xml
+        self.assertEqual((xml.tag, xml.get("tests"), xml.get("failures"), xml.get("skipped")),
+                         ("testsuite", "4", "1", "2"))
+        self.assertEqual(xml[1].get("name"), "stage 2: known-exchange")
+
+    def test_show_only_as_much_as_is_wanted(self):
+        for level, shown, hidden in (
+                ("own-output", ("Listening on",), ("bcdbcu", "hint", "How many")),
+                ("none", (), ("Listening on", "bcdbcu", "hint", "How many"))):
+            done = self.run_with("--failure-details", level)
+            everything = [done.stdout, json.dumps(done.data).replace('"hint": ""', ""),
+                          json.dumps(done.gradescope), done.markdown,
+                          ElementTree.tostring(done.xml, "unicode")]
+            for report in everything:
+                for word in hidden:
+                    self.assertNotIn(word, report, level)
+            for word in shown:
+                self.assertIn(word, everything[0], level)
+            self.assertEqual(done.data["points"], 4)
+
+    def test_cannot_be_steered_by_what_a_server_prints(self):
+        server = self.write("nasty", "#!/bin/sh\nprintf '::error::x\\n\\033[31m```\\n<b>|\\n'\n"
+                            "exit 3\n", 0o755)
+        summary = self.path("summary")
+        done = grade("--github", server, env={"GITHUB_STEP_SUMMARY": summary})
+        self.assertNotIn("\x1b", done.stdout)
+        self.assertEqual(len([line for line in done.stdout.splitlines()
+                              if line.startswith("::")]), 1)
+        with open(summary, encoding="utf-8") as file:
+            self.assertEqual(file.read().count("```"), 2)
+
+
+class Words(unittest.TestCase):
+    def test_say_what_is_missing_and_what_is_too_much(self):
+        for wanted, got, said in (
+                (b"bcdbcuf", b"cdbcuf", "the answer to byte 0x61 is missing"),
+                (b"bcdbcuf", b"dbcuf", "2 answers are missing, from that to byte 0x61 on"),
+                (b"bcdef", b"bc\0\0def", "2 bytes too many before the answer to byte 0x63, "
+                                         "beginning with 0x00"),
+                (b"\0", b"\xff", "byte 0xFF was answered with 0xFF, expected 0x00")):
+            result = FakeResult(FakeError(wanted, got), "the reason")
+            self.assertEqual(words.in_one_line(result), said)
+        self.assertEqual(words.in_one_line(FakeResult(FakeError(b"abc", b"ab"), "why")), "why")
+
+    def test_mark_the_first_byte_that_differs(self):
+        for wanted, got in ((b"abc", b"abd"), (b"abc", b"ab"), (b"ab", b"abc"), (b"\n", b""),
+                            (b"x" * 50 + b"\0", b"x" * 50 + b"y"), (b"a\xff\0", b"a\xffb")):
+            first, second, mark = words.side_by_side(wanted, got)
+            column = mark.index("^")
+            before = {line[8:column].ljust(column) for line in (first, second)}
+            self.assertEqual(len(before), 1, (first, second, mark))
+            self.assertNotEqual(first[column:], second[column:])
+
+
+class FakeError:
+    def __init__(self, wanted, got):
+        self.wanted, self.got, self.client = wanted, got, None
+
+
+class FakeResult:
+    def __init__(self, error, reason):
+        self.error, self.reason = error, reason
+
+
+class Folders(Folder):
+    """A folder is built, then its program is graded."""
+
+    def test_that_cannot_be_built_earn_nothing_and_say_why(self):
+        self.write("Makefile", "server:\n\t@echo it is broken; exit 3\n")
+        report = self.path("report.json")
+        done = grade("--gradescope", report, self.folder)
+        self.assertEqual((done.returncode, done.data["points"], done.data["max_points"]),
+                         (1, 0, 78))
+        self.assertIn("it is broken", done.stdout)
+        with open(report, encoding="utf-8") as file:
+            self.assertIn("it is broken", json.load(file)["output"])
+
+    @unittest.skipUnless(os.geteuid() == 0, "only root may choose the user")
+    def test_are_built_and_run_as_the_user_that_was_chosen(self):
+        os.chmod(self.folder, 0o777)
+        self.write("Makefile", "server:\n\t@echo '#!/bin/sh' > $@; "
+                   "echo 'id -u; stat -c %u $$0' "
+                   ">> $@; chmod 755 $@\n")
+        done = grade("--user=nobody", self.folder)
+        uid = pwd.getpwnam("nobody").pw_uid
+        self.assertEqual(done.stdout.count(f"| {uid}\n"), 2, done.stdout)
+
+    def test_without_a_server_earn_nothing(self):
+        done = grade(self.folder)
+        self.assertEqual(done.returncode, 1)
+        self.assertIn("there is no program", done.stdout)
+
+
+class Gradescope(Folder):
+    def test_the_package_grades_a_submission_in_a_folder_laid_out_as_there(self):
+        package = self.path("package.zip")
+        done = subprocess.run([os.path.join(CLIENTS, "courses/gradescope/package.py"), package],
+                              stdout=subprocess.PIPE, encoding="utf-8")
+        self.assertEqual(done.returncode, 0)
+        for name in "source", "submission", "results":
+            os.mkdir(self.path(name))
+        with zipfile.ZipFile(package) as file:
+            for entry in file.infolist():
+                path = file.extract(entry, self.path("source"))
+                os.chmod(path, entry.external_attr >> 16)
+        self.assertTrue(os.access(self.path("source/setup.sh"), os.X_OK))
+        shutil.copy(self.path("source/run_autograder"), self.folder)
+        # As Gradescope unpacks a zip of a folder
+        shutil.copytree(os.path.join(CLIENTS, "courses/starters/c"),
+                        self.path("submission/mine"))
+        self.write("submission_metadata.json",
+                   json.dumps({"id": 1, "users": [{"id": 7, "email": "a@b"}, {"id": 3}]}))
+        os.chmod(self.folder, 0o755)
+        done = subprocess.run([self.path("run_autograder")], stdout=subprocess.PIPE,
+                              stderr=subprocess.STDOUT, encoding="utf-8", cwd=self.folder,
+                              env={**os.environ, "AUTOGRADER": self.folder,
+                                   "GRADE_MEMORY": os.devnull})
+        self.assertEqual(done.returncode, 0, done.stdout)
+        self.assertIn("--seed 3-7", done.stdout)
+        with open(self.path("results/results.json"), encoding="utf-8") as file:
+            self.assertEqual(json.load(file)["score"], up_to(1))
+
+
+if __name__ == "__main__":
+    unittest.main()

@@ -18,6 +18,7 @@ sys.path.insert(0, str(CLIENTS))
 
 from grading import exercise            # noqa: E402
 from grading.begin import STARTERS      # noqa: E402
+from lib import figures                 # noqa: E402
 
 TOOLS = {"c": "cc", "cpp": "c++", "go": "go", "java": "javac", "javascript": "node",
          "python": "python3", "rust": "rustc"}
@@ -154,8 +155,9 @@ class Exercises(Folders):
                 source = folder / task.get("file", "server.c")
                 self.assertEqual(set(removed), set(task["blanks"]))
                 self.assertEqual(source.read_text().count(exercise.MARK), len(removed))
-                done = run("make", "-s", "-C", folder, "CFLAGS=-Werror -fsyntax-only")
-                self.assertEqual((done.returncode, done.stderr), (0, ""))
+                if figures.AVAILABLE or "epoll" not in source.read_text():
+                    done = run("make", "-s", "-C", folder, "CFLAGS=-Werror -fsyntax-only")
+                    self.assertEqual((done.returncode, done.stderr), (0, ""))
                 self.assertEqual(exercise.fill(source.read_text(), removed),
                                  (exercise.ROOT / task["folder"] / source.name).read_text())
 

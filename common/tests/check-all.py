@@ -193,7 +193,7 @@ def find_parts(root, steps, level):
         for path in sorted(area.glob("tests/long_*.py")) if level == "--full" else []:
             yield Part(area.name, path.name,
                        [sys.executable, str(HERE / "unittest_tap.py"), str(path)], 1200,
-                       expected=300)
+                       alone=True, expected=200)
         for path in sorted(area.glob("tests/check-*.py")):
             if path.name != "check-all.py":     # this program
                 yield Part(area.name, path.name, [sys.executable, str(path)], 60)

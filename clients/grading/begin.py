@@ -3,6 +3,7 @@
 import argparse
 import os
 import pathlib
+import shlex
 import shutil
 
 from lib.tree import ROOT
@@ -16,7 +17,7 @@ def make_starter(language, folder):
     shutil.copytree(STARTERS / language, folder, dirs_exist_ok=True)
     readme = pathlib.Path(folder, "README.md")
     readme.write_text(readme.read_text(encoding="utf-8").replace(
-        "SERVER=FOLDER", f"SERVER={os.path.abspath(folder)}"), encoding="utf-8")
+        "SERVER=FOLDER", f"SERVER={shlex.quote(os.path.abspath(folder))}"), encoding="utf-8")
 
 
 def main():

@@ -4,6 +4,7 @@ import json
 import os
 import pathlib
 import re
+import shlex
 
 from lib.tree import ROOT
 
@@ -77,15 +78,15 @@ def make(exercise, folder):
         (folder / path.name).write_text(text, encoding="utf-8")
     makefile = MAKEFILE.read_text(encoding="utf-8")
     for word, value in (
-            ("@COMMON@", str(ROOT / "common")),
-            ("@OBJECTS@", " ".join(f"build/{path.stem}.o" for path in sources)),
+            ("@COMMON@", str(ROOT / "common").replace("$", "$$")),
+            ("@SOURCES@", " ".join(path.name for path in sources)),
             ("@FLAGS@", f" $(shell pkg-config --cflags {package})" if package else ""),
             ("@LIBRARIES@", f" $(shell pkg-config --libs {package})" if package else "")):
         makefile = makefile.replace(word, value)
     (folder / "Makefile").write_text(makefile, encoding="utf-8")
     (folder / "README.md").write_text(README.format(
-        step=step.name, file=blanked, root=ROOT, folder=folder, mark=MARK,
-        task="\n".join(exercise["task"])), encoding="utf-8")
+        step=step.name, file=blanked, root=ROOT, mark=MARK,
+        folder=shlex.quote(str(folder)), task="\n".join(exercise["task"])), encoding="utf-8")
     return removed
 
 

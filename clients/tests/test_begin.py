@@ -18,6 +18,7 @@ sys.path.insert(0, str(CLIENTS))
 
 from grading import exercise            # noqa: E402
 from grading.begin import STARTERS      # noqa: E402
+from lib import figures                 # noqa: E402
 
 TOOLS = {"c": "cc", "cpp": "c++", "go": "go", "java": "javac", "javascript": "node",
          "python": "python3", "rust": "rustc"}
@@ -54,7 +55,7 @@ class Folders(unittest.TestCase):
     def setUp(self):
         self.temporary = tempfile.TemporaryDirectory()
         self.addCleanup(self.temporary.cleanup)
-        self.folder = pathlib.Path(self.temporary.name, "mine")
+        self.folder = pathlib.Path(self.temporary.name, "my folder")
 
 
 class Begin(Folders):
@@ -71,10 +72,11 @@ class Begin(Folders):
                 self.assertLessEqual(len(sources[0].read_text().splitlines()), 40)
 
     def test_make_starter(self):
+        # The folder has a space in its name.
         status, out, errors = make("starter", "LANG=c", f"DIR={self.folder}")
         self.assertEqual((status, errors), (0, ""))
         self.assertIn(f"read {self.folder}/README.md", out)
-        self.assertIn(f"make grade SERVER={self.folder}\n",
+        self.assertIn(f"make grade SERVER='{self.folder}'\n",
                       (self.folder / "README.md").read_text())
 
     def test_the_language_of_the_environment_is_not_the_starter_s(self):
@@ -153,9 +155,9 @@ class Exercises(Folders):
                 source = folder / task.get("file", "server.c")
                 self.assertEqual(set(removed), set(task["blanks"]))
                 self.assertEqual(source.read_text().count(exercise.MARK), len(removed))
-                done = run("make", "-s", "-C", folder, f"build/{source.stem}.o",
-                           "CFLAGS=-O1 -Werror")
-                self.assertEqual((done.returncode, done.stderr), (0, ""))
+                if figures.AVAILABLE or "epoll" not in source.read_text():
+                    done = run("make", "-s", "-C", folder, "CFLAGS=-Werror -fsyntax-only")
+                    self.assertEqual((done.returncode, done.stderr), (0, ""))
                 self.assertEqual(exercise.fill(source.read_text(), removed),
                                  (exercise.ROOT / task["folder"] / source.name).read_text())
 
@@ -172,7 +174,7 @@ class Exercises(Folders):
                         ignore=shutil.ignore_patterns("build", "tests", "tools"))
         done = run("make", "-n", "-C", self.folder, "COMMON=mine")
         self.assertEqual((done.returncode, done.stderr), (0, ""))
-        self.assertIn("-Imine", done.stdout)
+        self.assertIn("-I'mine'", done.stdout)
         self.assertNotIn(str(CLIENTS.parent / "common"), done.stdout)
 
     def test_a_function_that_is_not_there(self):

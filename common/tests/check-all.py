@@ -196,7 +196,7 @@ def find_parts(root, steps, level):
         for path in sorted(area.glob("tests/long_*.py")) if level == "--full" else []:
             yield Part(area.name, path.name,
                        [sys.executable, str(HERE / "unittest_tap.py"), str(path)], 3600,
-                       expected=900)
+                       alone=True, expected=900)
         for path in sorted(area.glob("tests/check-*.py")):
             if path.name != "check-all.py":     # this program
                 yield Part(area.name, path.name, [sys.executable, str(path)], 60)

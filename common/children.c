@@ -19,16 +19,19 @@ static int room;
 /* Reaps a child. Returns false if there is none (with WNOHANG: none that has ended). */
 static bool reap_child(int flags)
 {
+    siginfo_t ended = {0};
     int status;
-    pid_t pid;
 
-    while ((pid = waitpid(-1, &status, flags)) == -1 && errno == EINTR)
-        ;
-    if (pid <= 0)
+    while (waitid(P_ALL, 0, &ended, WEXITED | WNOWAIT | flags) == -1)
+        if (errno != EINTR)
+            return false;
+    if (ended.si_pid == 0)
         return false;
     for (int i = 0; i < room; i++)
-        if (children[i] == pid)
-            children[i] = 0; /* the number may soon be another process's */
+        if (children[i] == ended.si_pid)
+            children[i] = 0; /* first: once reaped, the number may be another process's */
+    while (waitpid(ended.si_pid, &status, 0) == -1 && errno == EINTR)
+        ;
     if (status != 0)
         stats_client_end(); /* the child was killed before it could count that */
     return true;

@@ -38,7 +38,7 @@ void server_disconnected(const struct address *peer);
 /* A client that was counted in cannot be served. Logged at most once a second. */
 void server_rejected(const struct address *peer, const char *why);
 
-/* The same for a client that never was counted in. */
+/* The same for a client that was never counted in. Both are for the thread that accepts. */
 void server_turned_away(const struct address *peer, const char *why);
 
 /* Call it after each wait (select, epoll_wait, nanosleep): counts the wait, the ready

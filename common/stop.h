@@ -33,8 +33,8 @@ int stop_wakeup_fd(void);
 /* Makes that descriptor readable. For signal handlers. */
 void stop_wake(void);
 
-/* What stop_wake does instead, for a loop that has a wake-up of its own and no descriptor to
- * spare for another. It is called in signal handlers. */
+/* Makes stop_wake call wake(), too. For a loop with a wake-up of its own, which then need not
+ * call stop_wakeup_fd: that takes two descriptors. wake() is called in signal handlers. */
 void stop_on_wake(void (*wake)(void));
 
 /* Makes it unreadable again, unless a stop was requested: then it stays readable. */

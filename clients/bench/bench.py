@@ -23,13 +23,13 @@ import tables
 import timers
 from lib.processes import capture, program
 
-ACTIVE = 10             # connections that talk among the idle ones
-SILENT = 100            # connections that say nothing while idle CPU is measured
+ACTIVE = 10             # active connections among the idle ones
+IDLE = 100              # connections that are idle while idle CPU is measured
 SLOWED = "baseline", "step6", "step6/io_uring"  # servers whose system calls are made slower
 DIVISIONS = 0, 100, 200
 INTERVAL_RATE = 50      # messages a second for step 4 while its interval is varied
 TOO_LONG = 4            # seconds; runs that take longer are made in the first round only
-SLOWEST = 1.1           # seconds: step 4 naps 200 ms a lap, so less shows nothing
+SLOWEST = 1.1           # seconds: step 4 sleeps 200 ms an iteration, so less shows nothing
 ALONE = 0.4             # seconds: with one connection both sides sleep and wake in turn
 PATIENT = 2             # seconds for a server that answered nothing within the window
 TURNS = 1e-4            # seconds for each connection: about fifteen messages of every one
@@ -53,7 +53,7 @@ class Plan:
         self.window = 0.3                       # seconds; see fit()
 
     def find_prices(self):
-        """Finds out what system calls cost, and can be made to cost."""
+        """Finds out what system calls cost, and what they can be made to cost."""
         prices = {lab.price_of_a_call(each): each
                   for each in (DIVISIONS[::2] if self.quick else DIVISIONS)}
         if None not in prices:
@@ -87,7 +87,7 @@ class Job:
 
     def connections(self):
         return {"load": self.point, "idle": self.point + ACTIVE, "bulk": 1,
-                "interval": SILENT, "call": 100}[self.experiment]
+                "interval": IDLE, "call": 100}[self.experiment]
 
     def obstacle(self):
         """Why it cannot be run, or None."""
@@ -110,7 +110,7 @@ class Job:
         options = {"duration": round(window, 3), "warmup": round(self.warmup(), 3)}
         if self.experiment == "interval":
             with lab.Server(self.subject, "--interval-ms", str(self.point)) as server:
-                return server.load(connections=SILENT, rate=INTERVAL_RATE, **options)
+                return server.load(connections=IDLE, rate=INTERVAL_RATE, **options)
         if self.experiment == "call":
             with lab.Server(lab.slowed(self.subject, plan.prices[self.point])) as server:
                 return server.load(connections=self.connections(), **options)
@@ -122,18 +122,18 @@ class Job:
             return server.load(bulk=self.point, **options)
 
 
-def silence(subjects):
-    """The CPU that each server uses while its clients are silent: of all at the same time, for
-    they should not disturb each other."""
+def idle_cpu(subjects):
+    """The CPU that each server uses while its clients are idle. All are measured at the same
+    time, because then none disturbs another by its own measurement."""
     with contextlib.ExitStack() as stack:
         servers = [stack.enter_context(lab.Server(subject)) for subject in subjects]
         for server in servers:
-            stack.enter_context(lab.Silent(server, SILENT))
+            stack.enter_context(lab.Idle(server, IDLE))
         time.sleep(0.5)
         before, began = [server.cpu_seconds() for server in servers], time.monotonic()
         time.sleep(1)
         seconds = time.monotonic() - began
-        return {("silent", SILENT, server.subject.name):
+        return {("idle_cpu", IDLE, server.subject.name):
                 [{"cpu_share": (server.cpu_seconds() - earlier) / seconds}]
                 for server, earlier in zip(servers, before)}
 
@@ -144,7 +144,7 @@ def rotated(subjects, turn):
 
 
 def applies(experiment, subject, turn):
-    """The other experiments say nothing of some servers, or the same each time."""
+    """Some experiments make no sense for some servers, or give the same result each time."""
     if experiment == "interval":
         return subject.name == "step4" and turn == 0
     if experiment == "call":
@@ -327,7 +327,7 @@ def main():
         jobs = plan.jobs(subjects)
         plan.fit(jobs)
         began = time.monotonic()
-        found = silence(subjects)
+        found = idle_cpu(subjects)
         found.update(measure(jobs, plan))
         engine_figures = engine()
     except (lab.Trouble, OSError) as trouble:

@@ -111,19 +111,19 @@ class Bench:
         return self.cost(name, *arguments, idle=idle) / self.cost(name, *arguments, idle=0)
 
     def memory(self, name, connections):
-        """Bytes of resident memory for each silent connection."""
+        """Bytes of resident memory for each idle connection."""
         report = self.run(name, connections=1, idle=connections - 1, duration=0.05, warmup=0)
         grown = report["server"]["resident_connected"] - report["server"]["resident_before"]
         return max(grown, 0) / connections
 
     def idle_cpu(self, *servers):
-        """CPU used while clients are silent, as shares of one CPU: of several servers at the
+        """CPU used while clients are idle, as shares of one CPU: of several servers at the
         same time, each given as its name, the number of clients, and arguments."""
         with contextlib.ExitStack() as stack:
             running = [stack.enter_context(lab.Server(self.subjects[name], *arguments))
                        for name, _, *arguments in servers]
             for server, (_, clients, *_) in zip(running, servers):
-                stack.enter_context(lab.Silent(server, clients))
+                stack.enter_context(lab.Idle(server, clients))
             time.sleep(0.1)
             before, began = [server.cpu_seconds() for server in running], time.monotonic()
             time.sleep(0.4)
@@ -136,7 +136,7 @@ WATCHED = "--idle-timeout", "60"
 SLEEPERS = "step1", "step2", "step3", "step5", "step6", "step7", "step8"
 
 
-@claim("select pays for each idle connection: 900 make a message dearer", "step5", low=3)
+@claim("select pays for each idle connection: 900 make a message cost more", "step5", low=3)
 def select_is_linear(bench):
     return bench.with_idle("step5", 900)
 
@@ -146,10 +146,10 @@ def poll_is_linear(bench):
     return bench.with_idle("step5/poll", 900)
 
 
-@claim("polling asks each of 900 silent connections in each lap", "step4", low=3)
+@claim("polling asks each of 900 idle connections in each iteration", "step4", low=3)
 def polling_is_linear(bench):
-    nap = "--interval-ms", "5"
-    many, few = bench.idle_cpu(("step4", 900, *nap), ("step4", 10, *nap))
+    interval = "--interval-ms", "5"
+    many, few = bench.idle_cpu(("step4", 900, *interval), ("step4", 10, *interval))
     return many / few
 
 
@@ -159,12 +159,12 @@ def epoll_is_flat(bench):
     return bench.with_idle("step6", bench.many, *WATCHED)
 
 
-@claim("nor does libuv", "step7", high=1.3)
+@claim("libuv does not pay for idle connections", "step7", high=1.3)
 def libuv_is_flat(bench):
     return bench.with_idle("step7", bench.many, *WATCHED)
 
 
-@claim("nor does ae", "step8", high=1.3)
+@claim("ae does not pay for idle connections", "step8", high=1.3)
 def ae_is_flat(bench):
     return bench.with_idle("step8", bench.many, *WATCHED)
 
@@ -216,20 +216,20 @@ def objects_take_little(bench):
     return bench.memory("step6", 3000)
 
 
-@claim("polling without a nap burns a CPU while nobody says a word", "step4", low=0.2)
+@claim("polling without sleeping burns a CPU while all clients are idle", "step4", low=0.2)
 def polling_burns(bench):
     return bench.idle_cpu(("step4", 100, "--interval-ms", "0"))[0]
 
 
-@claim("with a nap it burns less, and answers later: that is the dilemma", "step4", low=5)
+@claim("polling at intervals burns less, but answers later", "step4", low=5)
 def napping_delays(bench):
-    def delay(nap):
-        report = bench.run("step4", ("--interval-ms", nap), connections=1, duration=0.3)
+    def delay(interval):
+        report = bench.run("step4", ("--interval-ms", interval), connections=1, duration=0.3)
         return report["latency_us"]["p50"]
     return delay("50") / delay("1")
 
 
-@claim("a server that sleeps in the kernel uses nothing while nobody says a word", *SLEEPERS,
+@claim("a server that sleeps in the kernel uses nothing while all clients are idle", *SLEEPERS,
        high=0.01)
 def sleeping_is_free(bench):
     return max(bench.idle_cpu(*((name, 100) for name in SLEEPERS)))

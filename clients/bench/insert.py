@@ -50,8 +50,8 @@ def comparison(results, variants=False):
     busy = [point for point in (100, 10000) if point in results.points("load")]
     most = max(results.points("idle"), default=0)
     rows = [["server", "model",
-             *("CPU per message, {:,} connections".format(point) for point in busy),
-             f"median latency, {busy[0]}", "CPU per message, 10 among {:,} idle".format(most),
+             *(f"CPU per message, {point:,} connections" for point in busy),
+             f"median latency, {busy[0]}", f"CPU per message, 10 among {most:,} idle",
              "memory per connection", "idle CPU", "one stream"]]
     for server in results.servers:
         name = server["name"]
@@ -87,7 +87,7 @@ def idlest_cost(results, name, most):
     if not results.idlest(name):
         return tables.NOTHING
     point, _ = results.idlest(name)
-    return idle_cost(results, point, name) + (" at {:,}".format(point) if point < most else "")
+    return idle_cost(results, point, name) + (f" at {point:,}" if point < most else "")
 
 
 def others(results, name):
@@ -99,7 +99,7 @@ def others(results, name):
 
 
 def idle(results):
-    rows = [["server", *("{:,} idle".format(point) for point in results.points("idle"))]]
+    rows = [["server", *(f"{point:,} idle" for point in results.points("idle"))]]
     rows += [[server["name"], *(idle_cost(results, point, server["name"])
                                 for point in results.points("idle"))]
              for server in results.servers if results.cell("idle", 0, server["name"])]
@@ -123,20 +123,20 @@ def sentence(results, name):
     for point in results.points("load"):
         cell = results.cell("load", point, name)
         if cell.get("cpu_us") and (point in (100, 10000) or server_takes_one(results, name)):
-            parts.append("%s of CPU per message at {:,} connection%s".format(point) % (
-                cost(cell).replace("x)", " x the baseline)"), "s"[:point - 1]))
+            price = cost(cell).replace("x)", " x the baseline)")
+            parts.append(f"{price} of CPU per message at {point:,} connection{'s'[:point - 1]}")
     if results.idlest(name):
         point, among = results.idlest(name)
         factor = results.idle_factor(point, name)
         parts.append((f"{factor:.2f} x as much" if factor else three(among) + " µs") +
-                     " with {:,} silent connections beside ten that talk".format(point))
+                     f" with {point:,} idle connections beside ten active ones")
     start, each = results.start_memory(name), results.per_connection(name)
     if start:
         parts.append(size(start) + " of memory" + (
-            f", and {size(each[0])} for each silent connection" if each else ""))
+            f", and {size(each[0])} for each idle connection" if each else ""))
     if results.idle_cpu(name) is not None:
         parts.append(f"{100 * results.idle_cpu(name):.1f} % of a CPU while 100 clients are "
-                     "silent")
+                     "idle")
     if results.bulk(name):
         parts.append(f"one stream passes at {two(results.bulk(name))} MB/s")
     return (f"Measured on {results.raw['date']} ([where](../README.md#what-they-cost)): "

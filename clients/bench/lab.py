@@ -46,7 +46,7 @@ class Subject:
         return self.step is not None and "/" not in self.name
 
     def cannot_take(self, connections):
-        """Why it cannot serve so many at once, in a word or two; None if it can."""
+        """Why it cannot serve so many at once, in short; None if it can."""
         if self.capacity == 1 and connections > 1:
             return "one at a time"
         if self.capacity and connections > self.capacity:
@@ -111,13 +111,13 @@ def describe(server):
 
 
 def cpus():
-    """The CPU for the servers and the one for the load; the same one where there is but one."""
+    """The CPU for the servers and the one for the load; the same if there is only one."""
     allowed = sorted(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else [None]
     return allowed[-1], allowed[0]
 
 
 def raise_limit():
-    """Of open files, for us and what we start: as far as needed and allowed."""
+    """Raise the limit of open files, for us and what we start, as far as needed and allowed."""
     hard = resource.getrlimit(resource.RLIMIT_NOFILE)[1]
     soft = DESCRIPTORS if hard == resource.RLIM_INFINITY else min(hard, DESCRIPTORS)
     resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
@@ -158,8 +158,8 @@ class Server(servers.Server):
         return json.loads(client.stdout)
 
 
-class Silent:
-    """Connections that say nothing: `with Silent(server, 100)`."""
+class Idle:
+    """Connections that stay idle: `with Idle(server, 100)`."""
 
     def __init__(self, server, count):
         self.sockets = [socket.create_connection(("127.0.0.1", server.port))
@@ -168,7 +168,7 @@ class Silent:
             self.await_greetings()
 
     def await_greetings(self):
-        """Of all, or of as many as a pool of threads has room for: until a second without."""
+        """Of all, or of as many as a pool of threads serves: until none comes for a second."""
         waiting = {sock.fileno() for sock in self.sockets}
         poll = select.poll()
         for number in waiting:

@@ -1,5 +1,5 @@
-"""The results of a benchmark as pictures: SVG, drawn by gnuplot, with the name of each line at
-its end, and line and point styles that stay apart in black and white."""
+"""The results of a benchmark as pictures: SVG, drawn by gnuplot, with a key beside each,
+and line and point styles that can be told apart in black and white."""
 
 import math
 import shutil
@@ -19,12 +19,11 @@ STYLES = {
 NAMES = {"step2": "2 threads", "step2/fork": "2 fork", "step4": "4 polling",
          "step5": "5 select", "step5/poll": "5 poll", "step6": "6 epoll",
          "step6/io_uring": "6 io_uring", "step7": "7 libuv", "step8": "8 ae"}
-GAP = 0.055         # between two names, as a share of the picture's height
 
 
 class Panel:
-    """One diagram: lines, and where their names go. Its axes are logarithmic, but for those
-    where what counts is how much, not how many times as much."""
+    """One diagram. Its axes are logarithmic, except those where differences count, and not
+    ratios."""
 
     def __init__(self, title, xlabel, lines, y_axis=None, x_axis=None):
         self.title, self.xlabel = title, xlabel
@@ -33,38 +32,22 @@ class Panel:
             self.x = (x_axis or Axis)(x for _, points in self.lines for x, _ in points)
             self.y = (y_axis or Axis)((y for _, points in self.lines for _, y in points), 1.05)
 
-    def labels(self):
-        """The name of each line: beside the picture, as high as the line ends but not too near
-        the next name; of one that ends early, below its end, or above if it is the highest."""
-        ends = sorted((self.y.share(points[-1][1]), points[-1], name)
-                      for name, points in self.lines)
-        early = [(end, name) for _, end, name in ends if self.x.share(end[0]) < 0.99]
-        late = [(height, name) for height, end, name in ends if self.x.share(end[0]) >= 0.99]
-        for (x, y), name in early:
-            highest = all(dict(points).get(x, y) <= y for _, points in self.lines)
-            yield name, f"first {x!r}, first {y!r} offset character 0.6, character {0.8 if highest else -0.8}"
-        heights = spread_out([height for height, _ in late])
-        for (_, name), height in zip(late, heights):
-            yield name, f"graph 1.02, graph {height:.4f}"
-
     def script(self, data):
-        commands = ["unset label", f"set title {quoted(self.title)}",
-                    f"set xlabel {quoted(self.xlabel)}",
+        commands = [f"set title {quoted(self.title)}", f"set xlabel {quoted(self.xlabel)}",
                     self.x.scale + " x", self.y.scale + " y",
                     f"set xrange [{self.x.low * 0.9999!r}:{self.x.high!r}]",
                     f"set yrange [{self.y.low!r}:{self.y.high!r}]",
                     f"set xtics ({self.x.tics()})", f"set ytics ({self.y.tics()})"]
-        commands += [f"set label {quoted(NAMES.get(name, name))} at {place} left textcolor "
-                     f"rgb '{style(name)[2]}'"
-                     for name, place in self.labels()]
-        parts = []
-        for name, points in self.lines:
+        curves = []
+        # The key names the lines in the order in which they end, the highest first.
+        for name, points in sorted(self.lines, key=lambda line: line[1][-1][1], reverse=True):
             block = f"$line{len(data)}"
-            data.append("%s << END\n%s\nEND" % (
-                block, "\n".join("%r %r" % pair for pair in points)))
-            parts.append("%s with linespoints pt %d dt %d lc rgb '%s' lw 1.6 ps 0.8 notitle"
-                         % (block, *style(name)))
-        return "\n".join([*commands, "plot " + ", \\\n    ".join(parts)])
+            values = "\n".join(f"{x!r} {y!r}" for x, y in points)
+            data.append(f"{block} << END\n{values}\nEND")
+            point, dash, colour = style(name)
+            curves.append(f"{block} with linespoints pt {point} dt {dash} lc rgb '{colour}' "
+                          f"lw 1.6 ps 0.8 title {quoted(NAMES.get(name, name))}")
+        return "\n".join([*commands, "plot " + ", \\\n    ".join(curves)])
 
 
 class Axis:
@@ -79,30 +62,26 @@ class Axis:
         self.high = max(values) if margin == 1 else min(
             each for each in self.ROUND if each >= max(values) * margin)
 
-    def share(self, value):
-        """Where a value stands: 0 at the low end, 1 at the high."""
-        return math.log(value / self.low) / math.log(self.high / self.low)
-
     def tics(self):
         """Powers of ten; where those would be few, also 2 and 5 times those."""
         steps = self.ROUND if self.high / self.low < 300 else self.ROUND[::3]
-        return ", ".join(f'"{"{:,.10g}".format(each)}" {each!r}'
+        return ", ".join(f'"{each:,.10g}" {each!r}'
                          for each in steps if self.low <= each <= self.high)
 
 
-class NapAxis(Axis):
-    """A logarithmic axis with a place for nought as well."""
+class IntervalAxis(Axis):
+    """A logarithmic axis with a place for zero as well."""
 
-    NOUGHT = 0.5
+    ZERO = 0.5
 
     def tics(self):
         steps = [each for each in (1, 2, 5, 10, 20, 50, 100, 200) if each <= self.high]
-        return ", ".join([f'"0" {self.NOUGHT!r}'] * (self.low == self.NOUGHT) +
+        return ", ".join([f'"0" {self.ZERO!r}'] * (self.low == self.ZERO) +
                          [f'"{each}" {each}' for each in steps])
 
 
 class LinearAxis:
-    """An axis from nought, to a round number unless there is to be no margin."""
+    """An axis from zero to a round number, or to the largest value if there is no margin."""
 
     scale = "unset logscale"
     low = 0
@@ -112,11 +91,8 @@ class LinearAxis:
         self.step = min(each for each in Axis.ROUND if each * 6 >= most)
         self.high = most if margin == 1 else self.step * math.ceil(most / self.step)
 
-    def share(self, value):
-        return value / self.high
-
     def tics(self):
-        return ", ".join(f'"{"{:,.10g}".format(self.step * i)}" {self.step * i!r}'
+        return ", ".join(f'"{self.step * i:,.10g}" {self.step * i!r}'
                          for i in range(math.floor(self.high / self.step + 1e-9) + 1))
 
 
@@ -125,25 +101,12 @@ def style(name):
 
 
 def quoted(text):
-    return "'%s'" % text.replace("'", "''")
-
-
-def spread_out(heights):
-    """Pushes sorted heights apart to at least GAP, as little as possible, and stays within 0
-    and 1."""
-    placed = list(heights)
-    for _ in range(500):
-        for i in range(len(placed) - 1):
-            lack = GAP - (placed[i + 1] - placed[i])
-            if lack > 0:
-                placed[i] -= lack / 2
-                placed[i + 1] += lack / 2
-    room = 1 - GAP * (len(placed) - 1)
-    return [min(max(height, GAP * i), room + GAP * i) for i, height in enumerate(placed)]
+    doubled = text.replace("'", "''")
+    return f"'{doubled}'"
 
 
 def curves(results, experiment, key, extra=(), without=(), scale=1.0, shift=0):
-    """The lines of one picture: steps, what is no step of ours, `extra` variants."""
+    """The lines of one picture: the steps, servers that are not ours, `extra` variants."""
     for server in results.servers:
         name = server["name"]
         if name not in without and ("/" not in name or name in extra):
@@ -152,9 +115,9 @@ def curves(results, experiment, key, extra=(), without=(), scale=1.0, shift=0):
                          if value > 0 and point + shift > 0]
 
 
-def naps(results, key, scale):
-    """The curve of step 4, by its nap."""
-    return [(server["name"], [(nap or NapAxis.NOUGHT, value * scale) for nap, value
+def intervals(results, key, scale):
+    """The curve of step 4, by its interval."""
+    return [(server["name"], [(ms or IntervalAxis.ZERO, value * scale) for ms, value
                               in results.curve("interval", server["name"], key) if value > 0])
             for server in results.servers]
 
@@ -172,11 +135,11 @@ def pictures(results):
         Panel("CPU of the server per message, µs", "connections",
               curves(results, "load", "cpu_us", fast))]
     yield "idle", [
-        Panel("CPU per message, µs: 10 connections talk, the others are silent",
+        Panel("CPU per message, µs: 10 connections are active, the others idle",
               "connections in all",
               curves(results, "idle", "cpu_us", ("step5/poll",), ("baseline",), shift=10))]
     yield "memory", [
-        Panel("Resident memory of the server, MiB: all connections are silent", "connections",
+        Panel("Resident memory of the server, MiB: all connections are idle", "connections",
               curves(results, "load", "resident_connected", ("step2/fork",), ("baseline",),
                      1 / (1 << 20)))]
     yield "calls", [
@@ -185,10 +148,10 @@ def pictures(results):
               LinearAxis, LinearAxis)]
     yield "interval", [
         Panel(f"Step 4: % of a CPU, with 100 connections and {results.raw['interval_rate']} "
-              "messages a second", "nap, ms",
-              naps(results, "cpu_share", 100), None, NapAxis),
-        Panel("Step 4: median latency, ms", "nap, ms",
-              naps(results, "p50_us", 1e-3), None, NapAxis)]
+              "messages a second", "interval, ms",
+              intervals(results, "cpu_share", 100), None, IntervalAxis),
+        Panel("Step 4: median latency, ms", "interval, ms",
+              intervals(results, "p50_us", 1e-3), None, IntervalAxis)]
 
 
 def script(panels, path):
@@ -199,19 +162,20 @@ def script(panels, path):
         f"set terminal svg noenhanced size {720 * len(panels)},460 font 'Helvetica,14' "
         "background '#ffffff'",
         f"set output {quoted(str(path))}", "set border 3",
-        "set tics nomirror", "set grid back lc rgb '#d8d8d8' lw 1", "set rmargin 19",
+        "set tics nomirror", "set grid back lc rgb '#d8d8d8' lw 1",
+        "set key outside right center Left reverse",
         *data, f"set multiplot layout 1,{len(panels)}", *plots, "unset multiplot", ""])
 
 
 def draw(raw, folder):
-    """Draws what there is data for; says, in a line, what became of it."""
+    """Draws the pictures for which there are results; returns a line about them."""
     program = shutil.which("gnuplot")
     if not program:
         return "no plots: gnuplot is not installed (Debian: gnuplot-nox)"
     drawn = []
     for name, panels in pictures(tables.Results(raw)):
         path = folder / (name + ".svg")
-        path.unlink(missing_ok=True)        # of an earlier run, which measured other things
+        path.unlink(missing_ok=True)        # an earlier run may have measured other things
         panels = [panel for panel in panels if panel.lines]
         if not panels:
             continue

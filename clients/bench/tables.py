@@ -1,21 +1,23 @@
 """The results of a benchmark as text: for the terminal, and for the README files."""
 
 NOTHING = "-"
-NAPS = "step4"  # what it costs among few connections is luck: a lap that finds nothing, naps
-MUCH = 0.05     # of the load client's time spent waiting for its CPU: worth a word
+NAPS = "step4"  # its cost with few connections varies: an iteration without work sleeps
+MUCH = 0.05     # of the load client's time spent waiting for its CPU: worth a remark
 
 
 class Results:
-    """Answers questions about results.json. Older files call the baseline "floor"."""
+    """Answers questions about results.json. Older files have other names for some things."""
+
+    OLD = {"floor": "baseline", "silent": "idle_cpu"}
 
     def __init__(self, results):
         def name(old):
-            return "baseline" if old == "floor" else old
+            return self.OLD.get(old, old)
 
         self.raw = results
         self.servers = [{**server, "name": name(server["name"])}
                         for server in results["servers"]]
-        self.cells = {(cell["experiment"], cell["point"], name(cell["server"])): cell
+        self.cells = {(name(cell["experiment"]), cell["point"], name(cell["server"])): cell
                       for cell in results["cells"]}
 
     def points(self, experiment):
@@ -35,7 +37,7 @@ class Results:
 
     def per_connection(self, server):
         """Bytes of resident memory for each of the most connections it was given, while all of
-        them were silent; and how many those were."""
+        them were idle; and how many those were."""
         found = None
         for point in self.points("load"):
             cell = self.cell("load", point, server)
@@ -61,8 +63,8 @@ class Results:
         return self.value("bulk", 65536, server, key)
 
     def idle_cpu(self, server):
-        points = self.points("silent")
-        return self.value("silent", points[0], server, "cpu_share") if points else None
+        points = self.points("idle_cpu")
+        return self.value("idle_cpu", points[0], server, "cpu_share") if points else None
 
 
 def three(value):
@@ -74,7 +76,7 @@ def three(value):
 
 def two(value):
     """Two significant digits, for figures that mean no more."""
-    return "{:,.10g}".format(float(f"{value:.2g}"))
+    return f"{float(f'{value:.2g}'):,.10g}"
 
 
 def size(value):
@@ -131,7 +133,7 @@ def figure_cell(cell, key, show):
 
 
 def costs(results):
-    rows = [["server", "model"] + ["{:,}".format(point) for point in results.points("load")]]
+    rows = [["server", "model"] + [f"{point:,}" for point in results.points("load")]]
     for server in results.servers:
         rows.append([server["name"], server["model"]] + [
             cost_cell(results.cell("load", point, server["name"]))
@@ -141,7 +143,7 @@ def costs(results):
 
 def figures(results, *columns):
     """A row per server; for each column of (key, how to show it) all numbers of connections."""
-    rows = [["server"] + ["{:,}".format(point) for point in results.points("load")]
+    rows = [["server"] + [f"{point:,}" for point in results.points("load")]
             * len(columns)]
     for server in results.servers:
         cells = [results.cell("load", point, server["name"])
@@ -154,7 +156,7 @@ def figures(results, *columns):
 def others(results):
     idle = results.points("idle")
     rows = [["server", "start", "per conn.", "idle CPU", "MB/s", "x baseline"] +
-            ["{:,} idle".format(point) for point in idle]]
+            [f"{point:,} idle" for point in idle]]
     for server in results.servers:
         name = server["name"]
         start, each = results.start_memory(name), results.per_connection(name)
@@ -178,8 +180,8 @@ def idle_cell(results, point, name):
 
 def notes(results):
     """What went wrong, where a cell has no room for it."""
-    return "".join("%s, %s at {:,}: %s\n".format(cell["point"]) % (
-        cell["server"], cell["experiment"], cell["detail"])
+    return "".join(
+        f"{cell['server']}, {cell['experiment']} at {cell['point']:,}: {cell['detail']}\n"
         for cell in results.cells.values() if cell.get("detail"))
 
 
@@ -217,9 +219,9 @@ Median latency, and its 99th percentile, by connections
 
 {latencies}
 
-Memory resident at start and for each silent connection, CPU used while 100 connections are
-silent, a stream through one connection, and CPU per message in µs of 10 connections among idle
-ones, also as a multiple of what it is with none
+Memory resident at start and for each idle connection, CPU used while 100 connections are
+idle, a stream through one connection, and CPU per message in µs of 10 connections among idle
+ones, also as a multiple of the cost without them
 
 {others}
 

@@ -1,10 +1,10 @@
 """What a timer costs in ae and in libuv, measured by timers.c in one run."""
 
 import json
-import subprocess
 
 import lab
 import tables
+from lib.processes import capture
 
 PROGRAM = lab.TREE / "clients/build/bench/timers"
 FEW, MANY = 1000, 100000        # timers, as in timers.c
@@ -17,7 +17,9 @@ def measure():
     """The figures of each library and number of timers; none where libuv is not installed."""
     if not PROGRAM.exists():
         return []
-    run = subprocess.run([str(PROGRAM)], stdout=subprocess.PIPE, check=True)
+    run = capture([str(PROGRAM)], lab.MINUTE)
+    if run.status != 0:
+        raise lab.Trouble(f"{PROGRAM.name} failed: {run.trouble or run.stderr.strip()}")
     return json.loads(run.stdout)
 
 

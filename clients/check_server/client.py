@@ -11,7 +11,7 @@ import struct
 import termios
 import time
 
-from .errors import Failure
+from .errors import Failure, Skip
 from .protocol import GREETING, Model, message
 
 CHUNK = 256 * 1024
@@ -64,6 +64,8 @@ class Client:
             self.sock.connect(address)
         except OSError as error:
             self.sock.close()
+            if error.errno == errno.EADDRNOTAVAIL:
+                raise Skip(f"this machine has no port left to connect from: {error}") from error
             hint = " (is its backlog long enough?)" if isinstance(error, socket.timeout) else ""
             raise Failure(f"cannot connect to {address[0]} port {address[1]}: "
                           f"{error}{hint}") from error
@@ -319,7 +321,11 @@ class Flood:
 
     def __enter__(self):
         for _ in range(self.count):
-            pid = os.fork()
+            try:
+                pid = os.fork()
+            except OSError as error:
+                self.__exit__()
+                raise Skip(f"this machine starts no further process: {error}") from error
             if pid == 0:
                 try:
                     self._run()

@@ -23,8 +23,8 @@ QUICK_SECONDS = 10      # after which --quick ends a run in which something has 
 QUICK_PATIENCE = 2.0    # seconds that --quick waits for anything once something has failed
 TURN_SECONDS = 1.0      # within which a server greets a client whose turn it is
 # What the suite may run out of on this machine: no fault of the server.
-LACKING = {errno.EMFILE, errno.ENFILE, errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EAGAIN,
-           errno.ENOMEM, errno.EADDRNOTAVAIL, errno.EAFNOSUPPORT, errno.ENOSYS}
+LACKING = {errno.EMFILE, errno.ENFILE, errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.ENOMEM,
+           errno.EAFNOSUPPORT, errno.ENOSYS}
 
 Result = namedtuple("Result", "case status seconds reason details final note")
 

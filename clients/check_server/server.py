@@ -211,7 +211,7 @@ class Server:
         return self.stopped
 
     def _left_running(self):
-        """The commands of what runs on although it has ended, for a message."""
+        """The commands of processes that still run although it has ended, for a message."""
         pids = {*self.process.members(), *processes.adopted()}
         return ", ".join(f"{figures.command_line(pid)[:80]} (process {pid})"
                          for pid in sorted(pids))
@@ -263,7 +263,7 @@ class Server:
         return admitted, count - len(admitted)
 
     def _arrive(self, count, **options):
-        """Newcomers in groups that fit the backlog: five is what many servers ask for."""
+        """Connect in groups that fit the backlog: many servers ask for five."""
         size = 100 if self.strict else 4
         for start in range(0, count, size):
             yield [self.connect(**options) for _ in range(min(size, count - start))]

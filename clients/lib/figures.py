@@ -19,7 +19,7 @@ LISTEN = "0A"
 Entry = namedtuple("Entry", "pid parent group session state started")
 
 
-# Who there is.
+# Processes.
 
 def table():
     """{process id: Entry} of all processes; state as in proc(5): Z has ended, unburied."""

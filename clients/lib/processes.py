@@ -240,7 +240,7 @@ def _mark_name():
 
 
 def _kill_all(living, process=None):
-    """Kill until nobody is left: who is killed may have forked just before."""
+    """Kill until none is left: a process that is killed may have forked just before."""
     deadline = time.monotonic() + KILL_SECONDS
     while True:
         if process:
@@ -313,7 +313,7 @@ def program(main, name="", grace=0.0):
         finally:
             end_all(grace)
             print(end="", flush=True)
-    except BrokenPipeError:     # nobody reads on, as with `| head`
+    except BrokenPipeError:     # its reader has ended, as with `| head`
         os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
         status = 1
     except (OSError, ValueError, Trouble) as problem:

@@ -36,6 +36,11 @@ def check_server(*arguments):
                           stderr=subprocess.PIPE, encoding="utf-8", check=False)
 
 
+def interruptible():
+    """A shell starts background jobs with SIGINT ignored."""
+    signal.signal(signal.SIGINT, signal.SIG_DFL)
+
+
 def check_broken(name):
     """Run the cases meant for a broken server, impatiently."""
     server = broken.BUGS[name]
@@ -73,7 +78,7 @@ class TheSuite(unittest.TestCase):
         caught = {case for server in broken.BUGS.values() for case in server.caught_by}
         self.assertEqual(caught, set(LEVEL))
 
-    def test_ends_quietly_when_nobody_reads_on(self):
+    def test_ends_quietly_when_its_output_is_closed(self):
         for options in ["--list"], ["--quick", REFERENCE]:
             with self.subTest(options):
                 reader, writer = os.pipe()
@@ -247,7 +252,8 @@ class OtherPeoplesServers(unittest.TestCase):
     def test_signals_end_the_servers_and_the_suite(self):
         for number in signal.SIGHUP, signal.SIGINT, signal.SIGTERM:
             tool = subprocess.Popen([sys.executable, SUITE, "--contract=basic", "--only=stop-*",
-                                     self.mark], stdout=subprocess.DEVNULL)
+                                     self.mark], stdout=subprocess.DEVNULL,
+                                    preexec_fn=interruptible)
             deadline = time.monotonic() + 10
             while len(self.left()) < 2 and time.monotonic() < deadline:
                 time.sleep(0.005)       # one is the suite, whose argument it is
@@ -256,7 +262,7 @@ class OtherPeoplesServers(unittest.TestCase):
             self.assertEqual(self.left(), [])
 
     @unittest.skipUnless(shutil.which("unshare") and os.geteuid() == 0, "needs root, unshare")
-    def test_processes_that_nobody_buries_are_not_left_behind(self):
+    def test_zombies_are_not_left_behind(self):
         server = self.script("forks.py", FORKS)
         done = subprocess.run(
             ["unshare", "-p", "-f", "--mount-proc", "--kill-child", sys.executable, SUITE,
@@ -460,7 +466,7 @@ def bad_lesson(t):
     with t.server() as s:
         s.connect().greeting().send(b"^abc$").expect(b"xyz")
 
-@case("it cannot be told", needs="--max-clients")
+@case("it cannot be checked", needs="--max-clients")
 def skipped_lesson(t):
     raise AssertionError
 """

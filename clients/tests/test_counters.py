@@ -1,9 +1,9 @@
 #!/usr/bin/env python3
 """What --stats counts is what strace counts, for every step and variant that is built.
 
-Not compared is what a server cannot count: of libuv, the calls of its own that it tells nobody
-of (it accepts until EAGAIN, and writes later what it could not write at once); of io_uring,
-whatever the kernel does without a call."""
+What a server cannot count is not compared. libuv makes calls of its own, which it does not
+report: it accepts until EAGAIN, and writes later what it could not write at once. For io_uring
+the kernel works without a call."""
 
 import concurrent.futures
 import json
@@ -55,13 +55,13 @@ class Traced:
 
     def __init__(self, name, path, folder):
         self.log, self.stats = folder / "strace", folder / "stats.json"
-        nap = ["--interval-ms", "5"] if name.startswith("step4") else []
+        interval = ["--interval-ms", "5"] if name.startswith("step4") else []
         self.process = subprocess.Popen(    # -D: it is the server that is our child
             ["strace", "-D", "-f", "-y", "-s", "0", "-o", str(self.log), "-e", "signal=none",
              "-e", "trace=" + ",".join("?" + call for call in (
                  "accept", "accept4", *RECV, *SEND, *SELECT, *POLL, *EPOLL, "epoll_ctl",
                  "clone", "clone3")),
-             str(path), "--quiet", "--stats", str(self.stats), *nap, "0"],
+             str(path), "--quiet", "--stats", str(self.stats), *interval, "0"],
             stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, encoding="utf-8",
             env=dict(os.environ, ASAN_OPTIONS=os.environ.get("ASAN_OPTIONS", "")
                      + ":detect_leaks=0"))      # it cannot, under strace
@@ -106,7 +106,7 @@ class Traced:
         return socket.create_connection(self.address, PATIENCE)
 
 
-def talk(server):
+def converse(server):
     """A client that says something, and reads to the end."""
     with server.connect() as sock:
         for message in b"^abc$", b"nothing", b"^d", b"e$^":
@@ -116,12 +116,12 @@ def talk(server):
 
 def sock_rest(sock):
     sock.shutdown(socket.SHUT_WR)
-    heard = b""
+    received = b""
     while True:
         more = sock.recv(1 << 16)
         if not more:
-            return heard
-        heard += more
+            return received
+        received += more
 
 
 def reset(server):
@@ -137,21 +137,21 @@ def flood(server):
         sock.settimeout(PATIENCE)
         sock.connect(server.address)
         sock.setblocking(False)
-        left, heard = FLOOD, 0
+        left, received = FLOOD, 0
         while left and select.select([], [sock], [], FULL)[1]:
             left -= sock.send(b"^" * min(left, 1 << 16))
-        while heard < FLOOD:        # the greeting, and a byte for each but the first
+        while received < FLOOD:        # the greeting, and a byte for each but the first
             ready = select.select([sock], [sock] if left else [], [], PATIENCE)
             if ready[1]:
                 left -= sock.send(b"^" * min(left, 1 << 16))
             if ready[0]:
-                heard += len(sock.recv(1 << 16))
+                received += len(sock.recv(1 << 16))
         sock.setblocking(True)
         sock_rest(sock)
 
 
 def seen(name, calls):
-    """What the counters should be, by strace; of those that can be told."""
+    """What the counters should be, by strace; of those that can be compared."""
     def results(names, socket_only=True):
         return [call for call in calls if call[0] in names
                 and (not socket_only or re.match(r"\d+<(?:socket|TCP)", call[1]))]
@@ -175,7 +175,7 @@ def seen(name, calls):
     if name in WAITS:
         waits = [call for call in results(WAITS[name], socket_only=False)
                  if not call[1].endswith("], 1, 0")]        # may a log line be written?
-        if "libuv" in name:     # counts laps: no wait cut short by a signal, nor its last look
+        if "libuv" in name:     # counts iterations, not all waits
             waits = [call for call in waits if call[2] >= 0 and not call[1].endswith(", 0")]
         counted["wait_calls"] = len(waits)
         if "libuv" not in name:
@@ -206,8 +206,8 @@ class Counters(unittest.TestCase):
                 Traced(name, path, pathlib.Path(folder)) as server, \
                 concurrent.futures.ThreadPoolExecutor() as pool:
             reset(server)
-            for heard in pool.map(talk, [server] * CLIENTS):
-                self.assertEqual(heard, b"*bcdef")
+            for received in pool.map(converse, [server] * CLIENTS):
+                self.assertEqual(received, b"*bcdef")
             if "libuv" not in name:
                 flood(server)
             stats, calls = server.stop()

@@ -98,10 +98,10 @@ class InjectTest(unittest.TestCase):
         with self.assertRaisesRegex(inject.Wrong, "SIGTERM does not end it"):
             self.fault(RESET, "--bug", "ignores-sigterm")
 
-    def test_waits_in_vain(self):
+    def test_waits_for_ever(self):
         self.addCleanup(setattr, inject, "PATIENCE", inject.PATIENCE)
         inject.PATIENCE = 2
-        with self.assertRaisesRegex(inject.Wrong, "waits in vain"):
+        with self.assertRaisesRegex(inject.Wrong, "waits for ever"):
             self.fault(RESET, "--bug", "never-closes")
 
 

@@ -131,9 +131,11 @@ def main():
 processes.program(main)
 """
 
-    def start(self, **options):
+    def start(self, signum=signal.SIGINT, action=signal.SIG_DFL):
+        """A shell starts background jobs with SIGINT ignored."""
         tool = subprocess.Popen([sys.executable, "-c", self.SCRIPT, str(CLIENTS)],
-                                stdout=subprocess.PIPE, encoding="utf-8", **options)
+                                stdout=subprocess.PIPE, encoding="utf-8",
+                                preexec_fn=lambda: signal.signal(signum, action))
         self.addCleanup(tool.stdout.close)
         self.addCleanup(tool.wait)
         self.addCleanup(tool.kill)
@@ -151,8 +153,7 @@ processes.program(main)
                     os.kill(pid, 0)
 
     def test_that_are_ignored_stay_ignored(self):
-        tool, pid = self.start(
-            preexec_fn=lambda: signal.signal(signal.SIGHUP, signal.SIG_IGN))
+        tool, pid = self.start(signal.SIGHUP, signal.SIG_IGN)
         tool.send_signal(signal.SIGHUP)
         with self.assertRaises(subprocess.TimeoutExpired):
             tool.wait(0.3)

@@ -388,9 +388,9 @@ def parse(arguments):
     add = parser.add_argument
     add("only", metavar="PART", nargs="*", help="only the parts with this in their name")
     add("--steps", metavar="N,...", default="", help="only the parts of these steps")
-    add("--jobs", type=int, default=max(3, (os.cpu_count() or 1) + 1), metavar="N",
-        help="how many parts that measure no time run at once (default: one more than there "
-        "are processors, at least 3)")
+    add("--jobs", type=int, default=max(3, 2 * (os.cpu_count() or 1)), metavar="N",
+        help="how many parts that measure no time run at once (default: two per processor, "
+        "at least 3: they mostly wait)")
     add("--junit", type=pathlib.Path, metavar="DIR", help="write JUnit XML, a file per part")
     add("--list", action="store_true", help="list the parts and end")
     add("--tree", type=pathlib.Path, default=HERE.parents[1], help=argparse.SUPPRESS)

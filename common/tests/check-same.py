@@ -15,7 +15,7 @@ import sys
 SAME = [
     ("serve_client", "1 2 2/fork 2/pool"),
     ("pump_client", "4 5 5/poll"),
-    ("main", "1 2 2/fork 5 5/poll 6 6/edge 6/kqueue 8"),
+    ("main", "1 2 2/fork 5 5/poll 6 6/edge 6/kqueue 8 8/fiber"),
 ]
 
 

@@ -42,7 +42,7 @@ class CheckAllTest(unittest.TestCase):
         """A test program, "built" from its source: prints lines, then does something."""
         self.put(f"{area}/tests/{name}.c")
         self.put(f"{area}/build/tests/{name}",
-                 "#!/bin/sh\ncat <<END\n%s\nEND\n%s\n" % ("\n".join(output), then))
+                 "\n".join(["#!/bin/sh", "cat <<END", *output, "END", then, ""]))
 
     def step(self, number, flags=""):
         folder = f"step{number}_x"
@@ -151,7 +151,8 @@ class CheckAllTest(unittest.TestCase):
         self.program("test_a", "1..1", "ok 1", then="setsid sleep 62 & sleep 62")
         for number in signal.SIGHUP, signal.SIGINT, signal.SIGTERM:
             run = subprocess.Popen([sys.executable, str(CHECK_ALL), "--tree", str(self.tree)],
-                                   stdout=subprocess.DEVNULL)
+                                   stdout=subprocess.DEVNULL, preexec_fn=lambda: signal.signal(
+                                       signal.SIGINT, signal.SIG_DFL))
             deadline = time.monotonic() + 10
             while self.sleepers() < 2 and time.monotonic() < deadline:
                 time.sleep(0.01)
@@ -171,7 +172,7 @@ class CheckAllTest(unittest.TestCase):
         self.assertNotIn("ERROR 2", said)
 
     @unittest.skipUnless(shutil.which("gcc"), "needs gcc")
-    def test_what_a_sanitizer_says_of_a_process_nobody_looks_at(self):
+    def test_a_sanitizer_s_report_on_a_process_that_is_not_waited_for(self):
         self.program("test_a", "1..1", "ok 1 - a", then="build/leaks 2>/dev/null || true")
         self.program("test_b", "1..1", "ok 1 - b", then="build/ends")
         (self.tree / "build").mkdir()
@@ -189,7 +190,7 @@ class CheckAllTest(unittest.TestCase):
         self.put("common/tests/test_new.c")
         self.expect(1, "0 passed, 1 failed, 0 skipped", "common/test_new")
 
-    def test_a_program_whose_source_is_gone_is_a_leftover(self):
+    def test_a_program_without_a_source_is_ignored(self):
         self.program("test_a", "1..1", "ok 1")
         self.put("common/build/tests/test_old", "#!/bin/sh\nexit 1\n")
         self.expect(0, "1 passed, 0 failed, 0 skipped")

@@ -10,8 +10,8 @@ import subprocess
 import tempfile
 import unittest
 
-HERE = pathlib.Path(__file__).resolve().parent
-SPEC = importlib.util.spec_from_file_location("coverage", str(HERE.parent / "tools/coverage.py"))
+TOOL = pathlib.Path(__file__).resolve().parents[1] / "tools/coverage.py"
+SPEC = importlib.util.spec_from_file_location("coverage", str(TOOL))
 coverage = importlib.util.module_from_spec(SPEC)
 SPEC.loader.exec_module(coverage)
 

@@ -26,7 +26,7 @@ FOUND = 99      # valgrind's exit status for a finding
 SLOW = "5"      # how much more patience the suite is asked to have
 LIMIT = 300     # seconds, for one unit test
 SUITE_LIMIT = 1800
-UNKNOWN = ["io_uring"]      # to valgrind 3.19: there the server is never told of a client
+UNKNOWN = ["io_uring"]      # to valgrind 3.19: there the server never sees a client
 # Opened by the program's parent; or by a server that keeps it as long as it lives.
 OPEN_TO_THE_END = re.compile(r"^Open .*(<inherited|\b(stop_wakeup_fd|server_start) )", re.S)
 CASES = """known-exchange many-messages-in-one-packet half-close-with-unsent-answers late-reader

@@ -2,7 +2,7 @@
 """What N idle connections cost a server: threads, and memory reserved and used.
 
 Watch, from row to row, the virtual memory: what a stack reserves depends on who chose its
-size. Watch how little of it becomes resident: nobody pays for a page before touching it. Then
+size. Watch how little of it becomes resident: a page costs nothing before it is touched. Then
 watch idle clients take all the room there is, and --max-clients and --idle-timeout deal with
 them. Needs Linux's /proc.
 """
@@ -88,7 +88,7 @@ def cost_table(count):
 
 
 def attack(most, seconds):
-    print(f"\nSilent clients against step 2 with --max-clients {most} --idle-timeout "
+    print(f"\nIdle clients against step 2 with --max-clients {most} --idle-timeout "
           f"{seconds}:\n")
     with Server(STEP2, "--max-clients", str(most), "--idle-timeout", str(seconds)) as server:
         def tell(what, reason=""):
@@ -96,18 +96,18 @@ def attack(most, seconds):
                   flush=True)
 
         began, alone = time.monotonic(), server.status()[0]
-        silent = server.crowd(most)
+        idle = server.crowd(most)
         tell(f"{most} are in, and never say a word")
         with server.connect() as client:
             tell("the next is " + ("in" if client.recv(1) else "turned away"),
                  "<- --max-clients")
-        for client in silent:
+        for client in idle:
             if client.recv(1) != b"":
-                raise OSError("a silent client was sent something")
-        gone = time.monotonic() - began
+                raise OSError("an idle client was sent something")
+        seconds_in = time.monotonic() - began
         server.settle(alone)
-        tell(f"after {gone:.1f} s all of them are dropped", "<- --idle-timeout")
-        close_all(silent)
+        tell(f"after {seconds_in:.1f} s all of them are dropped", "<- --idle-timeout")
+        close_all(idle)
         with server.connect() as client:
             client.recv(1)
             client.sendall(b"^abc$")

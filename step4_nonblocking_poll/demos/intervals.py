@@ -3,7 +3,7 @@
 needs none, serve the same clients.
 
 Watch the column of CPU time and that of answer times: whatever the interval, one of the two is
-bad. Nearly every recv call is in vain, and select's row shows that none of them need be.
+bad. Nearly every recv call ends with EAGAIN, and select's row shows that none of them has to.
 """
 
 import argparse
@@ -30,7 +30,7 @@ PAUSE = 0.05, 0.25      # seconds, shortest and longest, between two messages of
 PATIENCE = 30
 
 
-def talk(address, seed, until, times):
+def converse(address, seed, until, times):
     """One client: a message every now and then; how long each answer took goes to times."""
     chance = random.Random(seed)
     with socket.create_connection(address, PATIENCE) as sock:
@@ -40,23 +40,23 @@ def talk(address, seed, until, times):
             time.sleep(chance.uniform(*PAUSE))
             if time.monotonic() > until:
                 return
-            began, owed = time.monotonic(), 3
+            began, missing = time.monotonic(), 3
             sock.sendall(b"^abc$")
-            while owed > 0:
-                came = len(sock.recv(owed))
+            while missing > 0:
+                came = len(sock.recv(missing))
                 if came == 0:
                     raise ConnectionError("the server closed the connection")
-                owed -= came
+                missing -= came
             times.append(time.monotonic() - began)
 
 
 def crowd(address, clients, seconds):
-    """Let all clients talk for so long. Return the answer times."""
+    """Let all clients send for so long. Return the answer times."""
     times, errors, until = [], [], time.monotonic() + seconds
 
     def client(seed):
         try:
-            talk(address, seed, until, times)
+            converse(address, seed, until, times)
         except OSError as error:
             errors.append(error)
 

@@ -2,21 +2,20 @@
  *
  *     10,000 bytes arrive         one edge: one event
  *     recv takes 2,048            7,952 are left, and nothing new has happened
- *     epoll_wait                  asleep, over bytes that are there
+ *     epoll_wait                  asleep, though bytes are there
  *
- * EPOLLET reports that something has changed, once, not that there is something to read. Who
- * takes such an event must go on until EAGAIN. This server does not, and every small test of
- * it passes. Watch demos/edge_client.py stall against it with a message larger than the buffer,
- * and one byte more bring 2,048 of the missing ones; then the same client against
- * build/variants/edge, which does it right.
+ * EPOLLET reports once that something has changed, not that there is something to read. A
+ * program that gets such an event must read until EAGAIN. This server does not, and every small
+ * test of it passes. demos/edge_client.py sends a message larger than the buffer and shows how
+ * it stalls. One byte more brings 2,048 of the missing ones. build/variants/edge does it right.
  *
- * All that is not the mistake is left out: --idle-timeout, the full house, answers that a
- * socket does not take.
+ * What is not the mistake is left out: --idle-timeout, answers that a socket does not take.
  */
-#include "cli.h"
 #include "echo.h"
-#include "net.h"
+#include "log.h"
+#include "server.h"
 #include "stats.h"
+#include "stop.h"
 
 #include <errno.h>
 #include <stdlib.h>
@@ -24,11 +23,11 @@
 #include <sys/epoll.h>
 #include <unistd.h>
 
-enum { BUFFER_SIZE = 2048, EVENTS_PER_LAP = 64 };
+enum { BUFFER_SIZE = 2048, EVENTS_MAX = 64 };
 
 struct client {
     int fd;
-    struct peer peer;
+    struct address peer;
     struct echo echo;
 };
 
@@ -42,23 +41,23 @@ static int watch(int epoll, int fd, uint32_t events, void *data)
 
 static void accept_client(struct net_listener *listener, int epoll)
 {
-    struct peer peer;
-    int fd = cli_admit(net_accept(listener, &peer), &peer);
+    struct address peer;
+    int fd = server_accept(listener, &peer);
 
-    if (fd < 0)
+    if (fd == -1)
         return;
     struct client *c = malloc(sizeof *c);
     if (c == NULL || net_set_nonblocking(fd) == -1 ||
         watch(epoll, fd, EPOLLIN | EPOLLET, c) == -1) {
-        cli_refused(&peer, "cannot watch it");
+        server_rejected(&peer, strerror(errno));
         free(c);
         close(fd);
         return;
     }
     *c = (struct client){.fd = fd, .peer = peer};
     echo_init(&c->echo);
+    server_connected(&peer);
     net_send(fd, ECHO_GREETING, 1);
-    cli_connected(&peer);
 }
 
 static void pump_client(struct client *c)
@@ -71,24 +70,24 @@ static void pump_client(struct client *c)
     size_t answers = n > 0 ? echo_feed(&c->echo, bytes, (size_t)n) : 0;
     if (n > 0 && net_send(c->fd, bytes, answers) == (ssize_t)answers)
         return;
-    cli_disconnected(&c->peer);
+    server_disconnected(&c->peer);
     close(c->fd);
     free(c);
 }
 
 static void run_server(struct net_listener *listener)
 {
-    struct epoll_event events[EVENTS_PER_LAP];
+    struct epoll_event events[EVENTS_MAX];
     int epoll = epoll_create1(EPOLL_CLOEXEC);
 
-    if (epoll == -1 || watch(epoll, cli_wakeup_fd(), EPOLLIN, NULL) == -1 ||
+    if (epoll == -1 || watch(epoll, stop_wakeup_fd(), EPOLLIN, NULL) == -1 ||
         watch(epoll, listener->fd, EPOLLIN, listener) == -1)
-        cli_die("cannot set up epoll: %s", strerror(errno));
+        log_die("cannot set up epoll: %s", strerror(errno));
     net_set_nonblocking(listener->fd);
-    cli_listening(&listener->address);
-    while (!cli_stopping()) {
-        int ready = epoll_wait(epoll, events, EVENTS_PER_LAP, -1);
-        stats_wait(ready, ready);
+    server_ready(&listener->address);
+    while (!stop_requested()) {
+        int ready = epoll_wait(epoll, events, EVENTS_MAX, -1);
+        server_waited(ready, ready);
         for (int i = 0; i < ready; i++)
             if (events[i].data.ptr == listener)
                 accept_client(listener, epoll);
@@ -96,15 +95,15 @@ static void run_server(struct net_listener *listener)
                 pump_client(events[i].data.ptr);
     }
     close(epoll);
+    net_unlisten(listener);
 }
 
 int main(int argc, char **argv)
 {
     struct net_listener listener;
 
-    cli_start(argc, argv, NULL);
-    cli_listen(&listener);
+    server_start(argc, argv, NULL);
+    server_listen(&listener);
     run_server(&listener);
-    net_unlisten(&listener);
-    return cli_finish();
+    return server_finish();
 }

@@ -336,7 +336,7 @@ def stopped_and_continued(t):
     with t.server() as s:
         clients = s.crowd(1 if t.serial else 5)
         with s.storm(signal.SIGSTOP, signal.SIGCONT):
-            end = time.monotonic() + t.scale(0.3, 1.5, 6)
+            end = time.monotonic() + t.scale(0.3, 1, 6)
             while time.monotonic() < end:
                 exchange_all([(client, message(t.rng.randrange(1, 100000), t.rng))
                               for client in clients])
@@ -372,7 +372,7 @@ def interrupted(t):
       level="normal", clients=30, limit=60)
 def chaos(t):
     with t.server() as s, s.bystander():
-        end = time.monotonic() + t.scale(1, 3, 20)
+        end = time.monotonic() + t.scale(1, 2, 20)
         clients = []
         while time.monotonic() < end:
             if len(clients) < (1 if t.serial else 20):

@@ -15,7 +15,7 @@ from ..protocol import message
 from ..registry import case
 
 KIB, MIB = 1 << 10, 1 << 20
-REJECTED = r"(?i)reject|refus|full|limit|max.clients|turned away"   # in whatever words
+REJECTED = r"(?i)reject|refus|full|max.clients|turned away"     # in whatever words
 REJECTION_KEYS = "clients_rejected", "clients_refused"
 
 

@@ -172,7 +172,7 @@ def stop_answers_what_has_arrived(t):
 
 @case("signals without end while it stops change nothing, up to its last line", needs="ours")
 def stop_amid_signals(t):
-    for number in t.rounds(t.scale(4, 20, 100), 2):
+    for number in t.rounds(t.scale(4, 10, 100), 2):
         with t.server("--quiet") as s:
             if not t.serial:    # a server that serves this client only cannot stop
                 s.connect().greeting()

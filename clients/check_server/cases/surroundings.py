@@ -42,7 +42,7 @@ def blocked_signals(t):
             signal.pthread_sigmask(signal.SIG_SETMASK, before)
 
 
-@case("a standard output closed by its reader costs no client, nor does a signal then",
+@case("a standard output closed by its reader costs no client, also if a signal comes then",
       needs="ours")
 def closed_output(t):
     reader, writer = os.pipe()
@@ -204,7 +204,7 @@ int clock_gettime(clockid_t clock, struct timespec *t)
 """
 
 
-@case("told to stop, it waits by a clock that nobody sets", needs=("ours", "linux"))
+@case("told to stop, it waits by a clock that cannot be set", needs=("ours", "linux"))
 def wall_clock_set_forward(t):
     # The server reads a wall clock that is an hour ahead of the one that the kernel waits by,
     # as if it had been set back in between.

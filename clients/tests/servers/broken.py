@@ -188,9 +188,9 @@ class GreetsWhenSpokenTo(Server):
 class ClosesAtHalfClose(Server):
     def pump(self, conn, mask):
         super().pump(conn, mask)
-        goodbye = select.poll()
-        goodbye.register(conn.sock, select.POLLRDHUP)
-        if conn in self.conns and goodbye.poll(0):
+        end = select.poll()
+        end.register(conn.sock, select.POLLRDHUP)
+        if conn in self.conns and end.poll(0):
             self.drop(conn)
 
 
@@ -273,8 +273,8 @@ class Spins(Server):
     def timeout(self):
         return 0.0
 
-    def close_silent(self):
-        pass    # or nobody would be there for whom it spins
+    def close_idle(self):
+        pass    # so that there is a client to spin for
 
 
 @bug("urgent-data")
@@ -513,7 +513,7 @@ class HidesHowFewClientsItCanTake(Server):
 
 @bug("idle-timeout")
 class NeverClosesIdleClients(Server):
-    def close_silent(self):
+    def close_idle(self):
         pass
 
 
@@ -522,7 +522,7 @@ class SeesIdleClientsOnlyWhenOthersSend(Server):
     def timeout(self):
         return None
 
-    def close_silent(self):
+    def close_idle(self):
         limit = self.options.idle_timeout or float("inf")
         for conn, since in list(self.conns.items()):
             if since + limit < time.monotonic():
@@ -540,7 +540,7 @@ class TakesASignalForActivity(Server):
 @bug("idle-timeout-frozen")
 class LooksForIdleClientsFirst(Server):
     def pump(self, conn, mask):
-        self.close_silent()
+        self.close_idle()
         if conn in self.conns:
             super().pump(conn, mask)
 
@@ -550,7 +550,7 @@ class LooksForIdleClientsFirst(Server):
 
 @bug("idle-timeout-spares-active-clients")
 class TakesSlowReadersForIdle(Server):
-    def close_silent(self):
+    def close_idle(self):
         while self.timeout() == 0.0:
             self.drop(next(iter(self.conns)))
 
@@ -791,10 +791,10 @@ class GoesOnAcceptingAtItsEnd(Server):
 class DelaysItsEnd(Server):
     def stop(self, signum, frame):
         super().stop(signum, frame)
-        self.told = time.monotonic()
+        self.asked = time.monotonic()
 
     def finish(self):
-        while time.monotonic() < self.told + 1.0:
+        while time.monotonic() < self.asked + 1.0:
             time.sleep(0.01)
         super().finish()
 

@@ -22,7 +22,7 @@ import termios
 import time
 from collections import OrderedDict
 
-QUIET = 0.05    # seconds of silence after which a client may go at the stop
+LINGER = 0.05   # seconds without activity after which a client is closed at the stop
 CHUNK = 64 * 1024
 NAME = "server"
 ACCEPT_AGAIN = {errno.EINTR, errno.ECONNABORTED, errno.EPROTO, errno.ENETDOWN,
@@ -37,7 +37,7 @@ OUT_OF_DESCRIPTORS = {errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM}
 
 
 class Conn:
-    """One client: where it is in the protocol, and what it is still owed."""
+    """One client: where it is in the protocol, and its unsent answers."""
 
     def __init__(self, sock, peer):
         self.sock = sock
@@ -45,7 +45,7 @@ class Conn:
         self.inside = False
         self.unsent = b""
         self.ended = False      # it will send no more
-        self.untaken = 0        # of what it was sent, when it was last heard
+        self.sendq = 0          # bytes its kernel had not taken when it was last active
 
     def feed(self, data):
         """The answers to what came, a span at a time."""
@@ -74,7 +74,7 @@ class Server:
         self.options = options
         self.conns = OrderedDict()      # by time of the last byte from each, oldest first
         self.selector = selectors.DefaultSelector()
-        self.scratch = memoryview(bytearray(CHUNK))     # what arrives, of whomever
+        self.scratch = memoryview(bytearray(CHUNK))     # what arrives, from any client
         self.stopping = self.report_wanted = False
         self.rejection_said = float("-inf")
         self.report_lost = False
@@ -156,7 +156,7 @@ class Server:
                     self.pump(key.data, mask)
                 else:
                     key.data()
-            self.close_silent()
+            self.close_idle()
             if self.report_wanted:
                 self.report_wanted = False
                 self.write_stats()
@@ -181,23 +181,23 @@ class Server:
         oldest = next(iter(self.conns.values()))
         return max(0.0, oldest + self.options.idle_timeout - time.monotonic())
 
-    def close_silent(self):
+    def close_idle(self):
         while self.timeout() == 0.0:
             conn = next(iter(self.conns))
             if self.has_moved(conn):
-                self.heard(conn)
+                self.is_active(conn)
             else:
                 self.drop(conn)
 
     def has_moved(self, conn):
-        """Who takes what it is owed is not silent, though it may be too little to send more;
-        nor is who spoke while we could not run."""
-        return untaken(conn.sock) < conn.untaken if conn.unsent else readable(conn.sock)
+        """A client that takes answers is active, although it may take too little for us to send
+        more. So is one with unread input, which may have come while we could not run."""
+        return send_queue(conn.sock) < conn.sendq if conn.unsent else readable(conn.sock)
 
-    def heard(self, conn):
+    def is_active(self, conn):
         self.conns[conn] = time.monotonic()
         self.conns.move_to_end(conn)
-        conn.untaken = untaken(conn.sock)
+        conn.sendq = send_queue(conn.sock)
 
     # Clients.
 
@@ -217,7 +217,7 @@ class Server:
                 sock.close()
 
     def reject_by_spare(self):
-        """Out of descriptors: give one up, so that the newcomer can be told."""
+        """Out of descriptors: close the reserved one, to accept the connection and close it."""
         os.close(self.spare)
         try:
             sock, peer = self.listener.accept()
@@ -251,7 +251,7 @@ class Server:
             self.rejection_said = time.monotonic()
 
     def pump(self, conn, mask):
-        """One client's turn: one read at most, and none while something is owed."""
+        """One client's turn: one read at most, and none while answers are unsent."""
         if conn not in self.conns:
             return
         try:
@@ -264,7 +264,7 @@ class Server:
             self.selector.modify(conn.sock, selectors.EVENT_WRITE if conn.unsent
                                  else selectors.EVENT_READ, conn)
         except (OSError, MemoryError) as error:
-            self.lost(conn, error)      # it costs this client, and nobody else
+            self.lost(conn, error)      # it costs this client only
 
     def read(self, conn):
         try:
@@ -273,7 +273,7 @@ class Server:
             return
         if data:
             self.counters["bytes_in"] += len(data)
-            self.heard(conn)
+            self.is_active(conn)
             conn.unsent = conn.feed(data)
         else:
             conn.ended = True
@@ -286,10 +286,10 @@ class Server:
                 return
             conn.unsent = conn.unsent[sent:]
             self.counters["bytes_out"] += sent
-            self.heard(conn)
+            self.is_active(conn)
 
     def end(self, conn):
-        """It will send no more, and has been told all it was owed."""
+        """It sends no more, and all its answers are sent."""
         self.drop(conn)
 
     def lost(self, conn, error):
@@ -308,8 +308,8 @@ class Server:
     # Stopping.
 
     def finish(self):
-        """Hear those out who still speak, and deliver what is owed to those who read; give the
-        others a second."""
+        """Serve clients that still send, and send answers to those that read. The others have a
+        second."""
         self.selector.unregister(self.listener)
         self.listener.close()
         began = time.monotonic()
@@ -328,8 +328,8 @@ class Server:
 
     def has_finished(self, conn, began):
         """To close with unread input would be a reset."""
-        return (time.monotonic() - max(self.conns[conn], began) > QUIET and not conn.unsent
-                and untaken(conn.sock) == 0 and not readable(conn.sock))
+        return (time.monotonic() - max(self.conns[conn], began) > LINGER and not conn.unsent
+                and send_queue(conn.sock) == 0 and not readable(conn.sock))
 
     def write_stats(self):
         if self.options.stats:
@@ -360,13 +360,13 @@ def readable(sock):
     return True
 
 
-def untaken(sock):
+def send_queue(sock):
     """How many bytes that were sent the other side's kernel has not taken yet."""
     return struct.unpack("i", fcntl.ioctl(sock, termios.TIOCOUTQ, b"\0" * 4))[0]
 
 
 def open_at_once(path, flags):
-    """A fifo that nobody reads is an error, and nothing to wait for."""
+    """A fifo without a reader is an error, and not to be waited for."""
     return os.open(path, flags | os.O_NONBLOCK, 0o666)
 
 
@@ -396,7 +396,7 @@ def seconds(text):
 
 class Parser(argparse.ArgumentParser):
     def _print_message(self, message, file=None):
-        """As ever, but it does not keep silent when it fails."""
+        """As usual, but it reports when it fails."""
         (file or sys.stderr).write(message)
         (file or sys.stderr).flush()
 

@@ -38,6 +38,7 @@ CLASSES = [     # what is never compared, and the pattern that takes its place
     (r"(?<=127\.0\.0\.1, )\d+|(?<=127\.0\.0\.1:)\d+|(?<=\[::1\]:)\d+|(?<=::1, )\d+", r"\d+"),
     (r"(?<=--seed )\d+|(?<=process )\d+|(?<=pid )\d+|(?<=\[)\d{3,}(?=\])", r"\d+"),
     (r"127\.0\.0\.1", r"127\.0\.0\.1"),
+    (r"[░█─┬]{2,}|[░█]", r"[░█─┬]+"),
 ]
 CALL = re.compile(r"^(?:(?:thread|process) +\d+ +)?\w+\(.*|.*(?:resumed|unfinished)")
 DESCRIPTORS = (r"(?<=\()\d+(?=[,)])|(?<=EPOLL_CTL_ADD, )\d+|(?<=EPOLL_CTL_MOD, )\d+|"

@@ -18,17 +18,20 @@ Comments before a block, which a reader of the page does not see, say what no ru
     <!-- long -->               run by check-full only
     <!-- from: COMMAND -->      an excerpt of what this command prints
     <!-- with: COMMAND -->      this server runs meanwhile
+    <!-- client: COMMAND -->    runs while the server in `from` does
     <!-- file: NAME -->         the text of a file that later commands use
     <!-- exit: N -->            the exit status of the last command, if it is not 0
     <!-- figures -->            all numbers are measured, not only those with a unit
     <!-- sealed: HASH -->       written by `docs.py --update`: the figures are those of a run
+
+They stand at the end of the line before the block, or on a line of their own.
 """
 
 import pathlib
 import re
 import unicodedata
 
-MARKER = re.compile(r"<!-- *(not run|long|from|with|file|exit|figures|sealed)\b:? *(.*?) *-->")
+MARKER = re.compile(r"<!-- *(not run|long|from|with|client|file|exit|figures|sealed)\b:? *(.*?) *-->")
 COMMENT = re.compile(r"<!--.*?-->", re.DOTALL)
 FENCE = re.compile(r" {0,3}(```+|~~~+) *(\w*)")
 ITEM = re.compile(r"( *)([-*+]|\d+[.)]) +")
@@ -126,7 +129,7 @@ def blocks(text):
             elif line.strip() and indent == 0 and blank:
                 offset = 0
             since.append(line)
-            blank = not line.strip() or line.startswith("#")
+            blank = not line.strip() or line.startswith("#") or line.endswith("-->")
             if line.strip():
                 text_line = 0 if line.startswith("#") or line.startswith("|") else number + 1
             number += 1
@@ -189,6 +192,15 @@ def anchors(text):
             number = count[slug] = count.get(slug, -1) + 1
             found.add(f"{slug}-{number}" if number else slug)
     return found
+
+
+def visible_comments(text):
+    """Yields (line, what is wrong) for each comment that some readers would see: within a line it
+    must not contain two hyphens."""
+    for number, line in enumerate(text.split("\n"), 1):
+        for found in COMMENT.finditer(line):
+            if found.start() > 0 and not line.startswith("<!--") and "--" in found[0][4:-3]:
+                yield number, f"{found[0]} contains --, so it must begin a line of its own"
 
 
 def broken_links(path, root):

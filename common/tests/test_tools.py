@@ -31,7 +31,8 @@ import pathlib, subprocess, sys
 tree = pathlib.Path(__file__).resolve().parents[2]
 sys.exit(subprocess.call(str(tree / "common/build/program")) and 1)
 """
-STAGES = {"common/tests/check-all.py": "check", "clients/bench/check.py": "bench-check",
+STAGES = {"common/tests/check-all.py": "check", "common/tools/docs.py": "docs",
+          "clients/bench/check.py": "bench-check",
           "common/tools/lint.sh": "lint", "common/tools/memcheck.py": "memcheck",
           "common/tools/fuzz.sh": "fuzz", "common/tools/coverage.py": "coverage",
           "common/tools/matrix.sh": "matrix"}
@@ -325,7 +326,7 @@ class MakefileTest(MakeTest):
 
     def test_everything_has_a_target_that_help_names(self):
         _, out, _ = self.make("help")
-        for target in ("demo", "run", "trace", "diff", "check", "test", "check-full", "lint",
+        for target in ("demo", "run", "trace", "diff", "check", "test", "check-full", "docs", "lint",
                        "format", "format-check", "memcheck", "fuzz", "coverage", "matrix",
                        "dockerfile-check", "bench", "bench-check", "compile_commands.json",
                        "clean"):

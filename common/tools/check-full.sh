@@ -8,7 +8,7 @@
 # failed, 2 there is no such stage.
 set -u
 CDPATH='' cd "$(dirname "$0")/../.." || exit 2
-stages='check bench-check lint format-check memcheck fuzz coverage matrix dockerfile-check'
+stages='check docs bench-check lint format-check memcheck fuzz coverage matrix dockerfile-check'
 summary=''
 failed=0
 
@@ -39,6 +39,7 @@ dockerfile_check() {
 run() {
     case $1 in
     check) common/tests/check-all.py --full ;;
+    docs) common/tools/docs.py --full --long ;;
     bench-check) clients/bench/check.py ;;
     lint) common/tools/lint.sh ;;
     format-check) common/tools/lint.sh format ;;

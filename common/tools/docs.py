@@ -3,7 +3,8 @@
 
     common/tools/docs.py                    all Markdown files; without what takes long
     common/tools/docs.py --full FILE...     these, and also what takes long
-    common/tools/docs.py --update FILE...   write what the run printed into the files
+    common/tools/docs.py --update FILE...   what no longer holds is replaced by what the run
+                                            printed, and sealed; --fresh: everything is
 
 docs_markdown.py says what kinds of blocks there are and which comments mark them,
 docs_compare.py what counts as equal. Each document is run in a copy of the tree, in a network
@@ -17,18 +18,12 @@ import argparse
 import ast
 import concurrent.futures
 import contextlib
-import ctypes
-import fcntl
 import json
 import os
 import pathlib
-import pty
+import queue
 import re
-import select
 import shutil
-import signal
-import socket
-import struct
 import subprocess
 import sys
 import tempfile
@@ -37,206 +32,32 @@ import time
 TREE = pathlib.Path(__file__).resolve().parents[2]
 sys.path.insert(0, str(TREE / "clients"))
 
-import docs_compare as compare      # noqa: E402
-import docs_markdown as markdown    # noqa: E402
-from lib import figures, processes, reports, servers    # noqa: E402
+import docs_compare as compare          # noqa: E402
+import docs_markdown as markdown        # noqa: E402
+from docs_session import (              # noqa: E402
+    ELSEWHERE, Session, Skipped, Wrong, copy_tree, cpu_seconds, enter_network)
+from lib import processes, reports      # noqa: E402
 
 SECONDS = 100           # for a command
 LONG_SECONDS = 900      # for one in a block marked as long
-START_SECONDS = 10      # until a server listens
-END_SECONDS = 10        # until it has stopped
 TRIES = 3               # for what shows figures: a busy machine disturbs them
 SHOWN = 60              # lines of output in a report
-LISTENS = re.compile(r"^Listening on ", re.MULTILINE)
-OPTIONAL = ("nc docker debootstrap strace redis-server redis-cli redis-benchmark gnuplot bear valgrind "
-            "perf clang ps ss gdb").split()
-# What `make check` itself consists of, and what takes minutes: only whether make knows it.
-ELSEWHERE = re.compile(r"make (?:-C (\S+) )?(check-full|check|test|bench-check|bench|memcheck|fuzz|"
-                       r"coverage|matrix|lint|format-check|format|dockerfile-check)\b")
+MOST = 8                # of the blocks that need the most CPU, in a report
+# A document with this in it may change the tree that it runs in.
+CHANGES = re.compile(r"BACKEND=|SAN=|<!-- file|^    \S*cc ", re.MULTILINE)
 TYPED = re.compile(r"<- typed: (.*)$")
-TYPE = re.compile(r"#.*\btype:? (\S+)")
-CLONE_NEWUSER, CLONE_NEWNET = 0x10000000, 0x40000000
 OK, FAIL, SKIP = reports.OK, reports.FAIL, reports.SKIP
-
-
-class Wrong(Exception):
-    """A block is not as it is shown; the text is for people."""
-
-
-class Skipped(Exception):
-    """Something cannot be run here."""
-
-
-def enter_network():
-    """Give this process a network of its own, with only the loopback device. Returns whether
-    the system permits that."""
-    libc, user, group = ctypes.CDLL(None, use_errno=True), os.getuid(), os.getgid()
-    try:
-        if libc.unshare(CLONE_NEWNET) != 0:
-            if libc.unshare(CLONE_NEWUSER | CLONE_NEWNET) != 0:
-                return False
-            pathlib.Path("/proc/self/setgroups").write_text("deny")
-            pathlib.Path("/proc/self/uid_map").write_text(f"{user} {user} 1")
-            pathlib.Path("/proc/self/gid_map").write_text(f"{group} {group} 1")
-        with socket.socket() as device:     # SIOCGIFFLAGS, and SIOCSIFFLAGS with IFF_UP
-            request = fcntl.ioctl(device, 0x8913, struct.pack("16sh14x", b"lo", 0))
-            flags = struct.unpack("16sh14x", request)[1] | 1
-            fcntl.ioctl(device, 0x8914, struct.pack("16sh14x", b"lo", flags))
-        return True
-    except (OSError, AttributeError):
-        return False
-
-
-def copy_tree(folder):
-    """A copy of the tree as built: documents may build it in other ways. make builds nothing
-    again, because the times of the files stay."""
-    def left_out(path, names):
-        inside = pathlib.Path(path).relative_to(TREE)
-        return [name for name in names if name in (".git", "__pycache__", "corpus")
-                or inside.parts == () and name == "build"
-                or inside.name in ("build", "load") and name == "tests"]
-    shutil.copytree(TREE, folder, symlinks=True, ignore=left_out)
-
-
-def environment():
-    chosen = dict(os.environ, NO_INSTALL="1", LC_ALL="C.UTF-8", TERM="dumb", PAGER="cat",
-                  PYTHONDONTWRITEBYTECODE="1")
-    for name in "MAKEFLAGS", "MFLAGS", "MAKELEVEL", "MAKEOVERRIDES", "GNUMAKEFLAGS", "STEP", "STEPS":
-        chosen.pop(name, None)
-    return chosen
-
-
-class Session:
-    """The commands of one block, and the servers that they started."""
-
-    def __init__(self, folder, ports, seconds):
-        self.folder, self.ports, self.seconds = folder, ports, seconds
-        self.started = []           # (process, command, whether it is in the background)
-        self.last = None            # process id for $!
-
-    def replaced(self, text):
-        """A command with other ports, where the network is not our own."""
-        def port(found):
-            return str(self.ports.setdefault(found[0], servers.free_port()))
-        return text if self.ports is None else re.sub(r"(?<![\w.])80\d\d(?!\w)", port, text)
-
-    def run(self, command, typed=()):
-        """Run one command; return (exit status, output), or (None, output) if it is a server."""
-        text = self.replaced(command.strip())
-        if self.last:
-            text = text.replace("$!", str(self.last))
-        background = re.search(r"(?<!&)&\s*(#.*)?$", text)
-        text = text[:background.start()] if background else text
-        if ELSEWHERE.match(text):
-            return self.known_to_make(text), ""
-        missing = [name for name in OPTIONAL if re.search(rf"(?:^|[|;(] *)(?:\w+=\S* )*{name} ", text + " ")
-                   and not shutil.which(name)]
-        if missing:
-            raise Skipped(f"{missing[0]} is not installed")
-        if typed:
-            return self.on_terminal(text, list(typed))
-        stdin = subprocess.DEVNULL
-        keys = TYPE.search(text)
-        if keys:
-            stdin = tempfile.TemporaryFile()
-            stdin.write(keys[1].encode() + b"\n")
-            stdin.seek(0)
-        process = processes.Process(["bash", "-c", text], stdin=stdin, cwd=str(self.folder),
-                                    env=environment())
-        listening = self.wait(process, bool(background), text)
-        if not listening:
-            output, status = process.output(), process.poll()
-            process.end()
-            if status is None:
-                raise Wrong(f"{command}\nstill ran after {self.seconds} s; it printed\n{output}")
-            return status, output
-        if not background:
-            self.stop([each for each in self.started if not each[2]])
-        else:
-            self.last = process.pid
-        self.started.append((process, command, bool(background)))
-        return None, process.output()
-
-    def known_to_make(self, text):
-        """0 if make knows the target, without running it."""
-        where, target = ELSEWHERE.match(text).groups()
-        files = [self.folder / (where or ".") / "Makefile", self.folder / "common/build-aux/step.mk"]
-        found = any(re.search(rf"^[^:=\n#\t]*\b{target}\b[^:=\n]*:", path.read_text("utf-8"), re.MULTILINE)
-                    for path in files[:2 if where else 1])
-        return 0 if found else 2
-
-    def wait(self, process, background, text):
-        """Until it has ended, or listens as a server does: then True."""
-        deadline = time.monotonic() + self.seconds
-        while time.monotonic() < deadline:
-            if process.wait(0.02) is not None:
-                return False
-            if not text.startswith("(") and LISTENS.search(process.output(1 << 12)):
-                return True
-            if background and time.monotonic() > deadline - self.seconds + START_SECONDS:
-                return True
-        return False
-
-    def on_terminal(self, text, typed):
-        """Run it on a terminal, and type each text when what stands before it has come."""
-        master, slave = pty.openpty()
-        with processes.Process(["bash", "-c", text], stdin=slave, stdout=slave, stderr=slave,
-                               cwd=str(self.folder), env=environment()) as process:
-            os.close(slave)
-            output, since, deadline = "", time.monotonic(), time.monotonic() + self.seconds
-            while time.monotonic() < deadline:
-                if select.select([master], [], [], 0.05)[0]:
-                    try:
-                        data = os.read(master, 4096)
-                    except OSError:     # the other side is closed: it has ended
-                        break
-                    output, since = output + data.decode(errors="replace"), time.monotonic()
-                line = output.replace("\r", "").rpartition("\n")[2]
-                if typed and line.strip() == typed[0][0].strip():
-                    os.write(master, typed.pop(0)[1].encode() + b"\n")
-                elif not typed and time.monotonic() - since > 0.5:
-                    os.write(master, b"\x04")
-                    since = deadline
-            status = process.wait(END_SECONDS)
-        os.close(master)
-        return status, output.replace("\r", "").replace("^D\b\b", "")
-
-    def stop(self, chosen):
-        for each in chosen:
-            process, command, _ = each
-            process.signal_group(signal.SIGTERM)
-            status = process.wait(END_SECONDS)
-            output = process.output()
-            process.end()
-            self.started.remove(each)
-            if status is None or status not in (0, -signal.SIGTERM) and not command.lstrip().startswith("make"):
-                raise Wrong(f"{command}\nended with status {status} when it was stopped; it printed\n{output}")
-
-    def __enter__(self):
-        return self
-
-    def __exit__(self, kind, *_):
-        try:
-            self.stop(list(self.started))
-            deadline = time.monotonic() + 2
-            while processes.strays() and time.monotonic() < deadline:
-                time.sleep(0.02)
-                processes.reap()
-            left = [figures.command_line(pid) for pid in processes.strays()]
-        finally:
-            processes.end_all()
-        if left and kind is None:
-            raise Wrong("left running: " + ", ".join(left))
 
 
 class Document:
     """One Markdown file while its blocks are run."""
 
-    def __init__(self, path, full, update):
-        self.path, self.full, self.update = path, full, update
+    def __init__(self, path, settings):
+        self.path, self.folder, self.full = path, settings.child, settings.full
+        self.update, self.fresh = settings.update, settings.fresh
         self.text = path.read_text("utf-8")
-        self.ports = None
-        self.folder = None
+        self.last_try = True
+        self.ports = None           # other ports for 80xx, if the network is not our own
 
     def results(self):
         """Yields a dictionary for each block, in order."""
@@ -246,14 +67,11 @@ class Document:
             return
         if not enter_network():
             self.ports = {}
-        with tempfile.TemporaryDirectory(prefix="docs-") as folder:
-            self.folder = pathlib.Path(folder) / TREE.name
-            copy_tree(self.folder)
-            for block in blocks:
-                yield self.result(block)
+        for block in blocks:
+            yield self.result(block)
 
     def result(self, block):
-        began, kind = time.monotonic(), block.kind()
+        began, used, kind = time.monotonic(), cpu_seconds(), block.kind()
         first = next((line for line in block.lines if line.strip()), "").strip()
         result = {"line": block.line, "kind": kind, "name": f"{kind}: {first[:60]}",
                   "status": OK, "reason": "", "lines": None}
@@ -262,19 +80,22 @@ class Document:
                 raise Skipped("not run: " + (block.markers["not run"] or "without a reason"))
             if "long" in block.markers and not self.full:
                 raise Skipped("takes long: make check-full STAGE=docs")
-            tries = TRIES if kind in ("transcript", "excerpt") and self.has_figures(block) else 1
-            for number in range(1 if self.update else tries):
+            varies = kind == "excerpt" or kind == "transcript" and self.has_figures(block)
+            tries = TRIES if varies else 1
+            for number in range(tries):
+                self.last_try = number == tries - 1
                 try:
                     result["lines"] = getattr(self, kind)(block)
                     break
                 except Wrong:
-                    if number == tries - 1 or self.update:
+                    if self.last_try:
                         raise
         except Skipped as why:
             result.update(status=SKIP, reason=str(why))
         except (Wrong, ValueError, OSError) as why:
             result.update(status=FAIL, reason=str(why))
-        result["seconds"] = round(time.monotonic() - began, 2)
+        result["seconds"] = time.monotonic() - began
+        result["cpu"] = cpu_seconds() - used
         return result
 
     def has_figures(self, block):
@@ -309,7 +130,8 @@ class Document:
         def plain(text):
             return re.sub(r"\s+", " ", text).strip()
 
-        wanted = [plain(line) for line in block.lines if plain(line) not in ("", "...", "/* ... */")]
+        wanted = [plain(line) for line in block.lines]
+        wanted = [line for line in wanted if line not in ("", "...", "/* ... */")]
         for path in [*TREE.glob("*/*.[ch]"), *TREE.glob("*/*/*.[ch]")]:
             lines = {plain(line) for line in path.read_text("utf-8").split("\n")}
             if all(line in lines for line in wanted):
@@ -318,10 +140,11 @@ class Document:
             ["cc", "-D_GNU_SOURCE", f"-I{TREE}/common", f"-I{TREE}/step8_ae", "-fsyntax-only",
              "-x", "c", "-"], input=block.text(), encoding="utf-8", stderr=subprocess.PIPE)
         if done.returncode:
-            raise Wrong("stands in no source of the tree, and does not compile:\n" + done.stderr)
+            raise Wrong(f"stands in no source, and does not compile:\n{done.stderr}")
 
     def synopsis(self, block):
-        for command in markdown.logical(re.sub(r"\n +(?=[\[-])", " ", block.text()).split("\n")):
+        text = re.sub(r"\n +(?=[\[-])", " ", block.text())     # its options may need two lines
+        for command in markdown.logical(text.split("\n")):
             words = command.split()
             if not (self.folder / words[0]).is_file():
                 raise Wrong(f"there is no {words[0]}")
@@ -329,10 +152,10 @@ class Document:
             absent = [option for option in re.findall(r"(?<![\w-])--?[a-zA-Z][\w-]*", command)
                       if not re.search(rf"(?<![\w-]){option}(?![\w-])", output)]
             if status != 0 or absent:
-                raise Wrong(f"{words[0]} --help exits with {status}, and does not name {absent}")
+                raise Wrong(f"{words[0]} --help: exit status {status}, does not name {absent}")
 
     def session(self, block):
-        return Session(self.folder, self.ports,
+        return Session(self.folder, self.ports, self.full,
                        LONG_SECONDS if "long" in block.markers else SECONDS)
 
     @contextlib.contextmanager
@@ -354,7 +177,8 @@ class Document:
     def judge(self, block, command, status, output, last):
         expected = int(block.markers.get("exit", 0)) if last else 0
         if status not in (None, expected) and not (command.startswith("diff ") and status == 1):
-            raise Wrong(f"{command}\nexit status {status} instead of {expected}; it printed\n{output}")
+            raise Wrong(f"{command}\nexit status {status} instead of {expected}; it printed\n"
+                        f"{output}")
         skipped = re.match(r"skip  (.*)", output)
         if skipped:
             raise Skipped(skipped[1])
@@ -364,9 +188,12 @@ class Document:
         with self.commands_of(block) as session:
             outputs = []
             for number, (command, begin, end) in enumerate(parts):
-                typed = [(line[:line.rindex(keys[1])], keys[1]) for line, keys in
-                         ((TYPED.sub("", line), TYPED.search(line)) for line in block.lines[begin:end])
-                         if keys]
+                typed = []          # what stands before it on the line, and the text
+                for line in block.lines[begin:end]:
+                    keys = TYPED.search(line)
+                    if keys:
+                        line = line[:keys.start()]
+                        typed.append((line[:line.rindex(keys[1])], keys[1]))
                 status, output = session.run(command, typed)
                 self.judge(block, command, status, output, number == len(parts) - 1)
                 outputs.append("" if status is None and end == begin else output)
@@ -393,9 +220,14 @@ class Document:
         printed = reports.lines(output)
         many = "figures" in block.markers
         try:
-            if self.update:
+            if self.fresh:
                 return compare.replaced(shown, printed, many, excerpt)
-            compare.align(shown, printed, many, excerpt)
+            try:
+                compare.align(shown, printed, many, excerpt)
+            except compare.Differs:
+                if not self.update or not self.last_try:
+                    raise
+                return compare.replaced(shown, printed, many, excerpt)
         except compare.Differs as difference:
             raise Wrong(f"{difference}\nAll that was printed:\n{output}") from None
         return shown
@@ -432,25 +264,48 @@ def write_back(path, results):
             if block.marker_line:
                 lines[block.marker_line - 1] += " " + mark
             else:
-                lines[begin:begin] = [mark, ""]
+                lines[begin:begin] = [mark]
     path.write_text("\n".join(lines), "utf-8")
     return lines != before
 
 
-def run_document(path, settings):
+class Copies:
+    """Copies of the tree. Documents run in one after another, until one may have changed it."""
+
+    def __init__(self, folder):
+        self.folder, self.free = pathlib.Path(folder), queue.Queue()
+
+    @contextlib.contextmanager
+    def one(self, text):
+        try:
+            folder = self.free.get_nowait()
+        except queue.Empty:
+            folder = pathlib.Path(tempfile.mkdtemp(dir=str(self.folder))) / TREE.name
+            copy_tree(folder)
+        yield folder
+        if CHANGES.search(text):
+            shutil.rmtree(folder.parent)
+        else:
+            self.free.put(folder)
+
+
+def run_document(path, settings, copies):
     """In a process of its own: the results, and what went wrong otherwise."""
-    command = [sys.executable, str(pathlib.Path(__file__).resolve()), "--child", str(path)]
-    command += ["--full"] * settings.full + ["--update"] * settings.update
-    done = processes.capture(command, 3600 if settings.full or settings.update else 600, limit=32 << 20)
+    command = [sys.executable, str(pathlib.Path(__file__).resolve()), str(path)]
+    command += [f"--{name}" for name in ("full", "update", "fresh") if getattr(settings, name)]
+    with copies.one(path.read_text("utf-8")) as folder:
+        done = processes.capture([*command, "--child", str(folder)],
+                                 3600 if settings.full else 600, limit=32 << 20)
     results = [json.loads(line) for line in done.stdout.splitlines() if line.startswith("{")]
-    return results, "" if done.status == 0 else (done.trouble or done.stderr or "it ended early")
+    ended = done.trouble or done.stderr or "it ended early"
+    return results, "" if done.status == 0 else ended
 
 
 class Report:
     """TAP, and what to count."""
 
     def __init__(self):
-        self.number, self.failed, self.count, self.reasons = 0, 0, {}, []
+        self.number, self.failed, self.count, self.reasons, self.costs = 0, 0, {}, [], []
 
     def tell(self, status, name, reason=""):
         self.number += 1
@@ -467,12 +322,17 @@ class Report:
         self.count[kind] = self.count.get(kind, 0) + 1
         if result["status"] == SKIP:
             self.reasons.append(f"{name}:{result['line']}: {result['reason']}")
-        self.tell(result["status"], f"{name}:{result['line']} {result['name']}", result["reason"])
+        self.costs.append((result["cpu"], f"{name}:{result['line']}", result["seconds"]))
+        title = f"{name}:{result['line']} {result['name']}"
+        self.tell(result["status"], title, result["reason"])
 
     def end(self):
         counted = ", ".join(f"{number} {kind}" for kind, number in sorted(self.count.items()))
         print(f"1..{self.number}")
-        print(reports.tap_comment("\n".join([f"blocks: {counted}", *self.reasons])), end="")
+        costs = [f"{cpu:6.2f} s of CPU in {seconds:6.1f} s: {name}"
+                 for cpu, name, seconds in sorted(self.costs, reverse=True)[:MOST]]
+        lines = [f"blocks: {counted}", *self.reasons, *costs]
+        print(reports.tap_comment("\n".join(lines)), end="")
 
 
 def parse(arguments):
@@ -480,15 +340,18 @@ def parse(arguments):
     parser = argparse.ArgumentParser(prog="docs.py", description=usage, epilog=rest,
                                      formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--full", action="store_true", help="run also what takes long")
-    parser.add_argument("--long", action="store_true", help="run only documents with such blocks")
+    parser.add_argument("--long", action="store_true", help="only documents with such blocks")
     parser.add_argument("--update", action="store_true",
                         help="write the figures and lines of this run into the files")
+    parser.add_argument("--fresh", action="store_true",
+                        help="the same, also where what is shown still holds")
     parser.add_argument("--list", action="store_true", help="only say what each block is")
     parser.add_argument("--jobs", type=int, default=os.cpu_count(), metavar="N")
-    parser.add_argument("--child", action="store_true", help=argparse.SUPPRESS)
+    parser.add_argument("--child", type=pathlib.Path, help=argparse.SUPPRESS)
     parser.add_argument("files", nargs="*", metavar="FILE", type=pathlib.Path,
                         help="default: every Markdown file of the tree")
     settings = parser.parse_args(arguments)
+    settings.update = settings.update or settings.fresh
     for path in settings.files:
         if not path.is_file() or TREE not in path.resolve().parents:
             parser.error(f"{path}: not a file of this tree")
@@ -507,7 +370,7 @@ def show_kinds(files):
 def main(arguments=None):
     settings = parse(sys.argv[1:] if arguments is None else arguments)
     if settings.child:
-        for result in Document(settings.files[0], settings.full, settings.update).results():
+        for result in Document(settings.files[0], settings).results():
             print(json.dumps(result), flush=True)
         return 0
     if settings.list:
@@ -518,14 +381,17 @@ def main(arguments=None):
         settings.full = True
         files = [path for path in files if "<!-- long" in path.read_text("utf-8")]
     instrumented = os.environ.get("SAN") or float(os.environ.get("CHECK_SLOW") or 1) != 1
-    with concurrent.futures.ThreadPoolExecutor(max(1, settings.jobs)) as pool:
+    with tempfile.TemporaryDirectory(prefix="docs-") as folder, \
+            concurrent.futures.ThreadPoolExecutor(max(1, settings.jobs)) as pool:
+        copies = Copies(folder)
         waiting = {} if instrumented else {
-            pool.submit(run_document, path, settings): path for path in files}
+            pool.submit(run_document, path, settings, copies): path for path in files}
         for path in files:
             wrong = [f"line {line}: {what}" for line, what in
                      [*markdown.broken_links(path, TREE),
                       *markdown.visible_comments(path.read_text("utf-8"))]]
-            report.tell(FAIL if wrong else OK, f"{path.relative_to(TREE)} links", "\n".join(wrong))
+            report.tell(FAIL if wrong else OK, f"{path.relative_to(TREE)} links",
+                        "\n".join(wrong))
         for each in concurrent.futures.as_completed(waiting):
             path, (results, trouble) = waiting[each], each.result()
             for result in results:

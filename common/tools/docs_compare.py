@@ -22,20 +22,16 @@ import re
 
 FACTOR = 8              # by which figures of two runs may differ,
 SLACK = {"time": 0.05, "%": 15, "size": 2048, "": 5}    # or by so much: seconds, bytes, ...
-SCALE = {"ns": 1e-9, "us": 1e-6, "µs": 1e-6, "ms": 1e-3, "s": 1.0, "B": 1, "bytes": 1, "byte": 1,
-         "KB": 1e3, "MB": 1e6, "KiB": 1 << 10, "MiB": 1 << 20, "GiB": 1 << 30}
-KIND = {"ns": "time", "us": "time", "µs": "time", "ms": "time", "s": "time", "%": "%",
-        "B": "size", "bytes": "size", "KB": "size", "MB": "size", "KiB": "size", "MiB": "size",
-        "GiB": "size", "byte": "size"}
+COARSE = 0.5            # seconds, where they are shown in seconds
+TIMES = {"ns": 1e-9, "us": 1e-6, "µs": 1e-6, "ms": 1e-3, "s": 1.0}
+SIZES = {"B": 1, "KB": 1e3, "MB": 1e6, "KiB": 1 << 10, "MiB": 1 << 20, "GiB": 1 << 30}
 UNIT = r"(?:ns|us|µs|ms|s|%|MB/s|KB|MB|[KMG]iB|B|times)(?![\w/])"
 NUMBER = r"\d+(?:,\d{3})*(?:\.\d+)?"
 CLASSES = [     # what is never compared, and the pattern that takes its place
-    (r"\d{4}-\d\d-\d\d[ T]\d\d:\d\d:\d\d(?:[.,]\d+)?", r"\d{4}-\d\d-\d\d[ T]\d\d:\d\d:\d\d(?:[.,]\d+)?"),
-    (r"\d{4}-\d\d-\d\d", r"\d{4}-\d\d-\d\d"),
-    (r"\d\d:\d\d:\d\d(?:[.,]\d+)?", r"\d\d:\d\d:\d\d(?:[.,]\d+)?"),
-    (r"0x[0-9a-f]+", r"0x[0-9a-f]+"),
-    (r"htons\(\d+\)", r"htons\(\d+\)"),
-    (r"(?<=127\.0\.0\.1, )\d+|(?<=127\.0\.0\.1:)\d+|(?<=\[::1\]:)\d+|(?<=::1, )\d+", r"\d+"),
+    *((each, each) for each in (
+        r"\d{4}-\d\d-\d\d", r"\d\d:\d\d:\d\d(?:[.,]\d+)?", r"0x[0-9a-f]+", r"htons\(\d+\)")),
+    (r"(?<=127\.0\.0\.1, )\d+|(?<=127\.0\.0\.1:)\d+|(?<=\[::1\]:)\d+|(?<='::1', )\d+|"
+     r"(?<='127\.0\.0\.1', )\d+", r"\d+"),
     (r"(?<=--seed )\d+|(?<=process )\d+|(?<=pid )\d+|(?<=\[)\d{3,}(?=\])", r"\d+"),
     (r"127\.0\.0\.1", r"127\.0\.0\.1"),
     (r"[░█─┬]{2,}|[░█]", r"[░█─┬]+"),
@@ -43,7 +39,6 @@ CLASSES = [     # what is never compared, and the pattern that takes its place
 CALL = re.compile(r"^(?:(?:thread|process) +\d+ +)?\w+\(.*|.*(?:resumed|unfinished)")
 DESCRIPTORS = (r"(?<=\()\d+(?=[,)])|(?<=EPOLL_CTL_ADD, )\d+|(?<=EPOLL_CTL_MOD, )\d+|"
                r"(?<=EPOLL_CTL_DEL, )\d+|(?<=u32=)\d+|(?<=u64=)\d+|(?<=fd=)\d+")
-RESULTS = re.compile(r"(?<=\) = )\d+$")     # of accept and clone
 MAKES_DESCRIPTOR = re.compile(r"\b(?:accept4?|clone3?|fork|epoll_create1|socket)\b")
 REMARK = re.compile(r"(?:^|\s+)<- .*$")
 
@@ -67,10 +62,7 @@ class Pattern:
             result.append(self._part(found, figures, bool(call)))
             at = found.end()
         result.append(re.escape(line[at:]))
-        text = "".join(result)
-        if call and MAKES_DESCRIPTOR.search(line):
-            text = re.sub(r"(?<==\\ |=\\s)\d+$|(?<== )\d+$", r"\\d+", text)
-        self.regex = re.compile(text + r"\s*")
+        self.regex = re.compile("".join(result) + r"\s*")
 
     def _part(self, found, figures, call):
         kind = found.lastgroup if found.lastgroup != "unit" else "figure"
@@ -85,6 +77,8 @@ class Pattern:
         if kind != "figure":
             return CLASSES[int(kind[1:])][1]
         text, unit = found["figure"], found["unit"] or ""
+        if call and MAKES_DESCRIPTOR.search(found.string) and found.end() == len(found.string):
+            return r"\d+"
         if not figures and (call or not unit and "." not in text):
             return re.escape(text)
         self.figures.append(value(text))
@@ -101,18 +95,19 @@ class Pattern:
 
 
 def value(text):
-    """A figure in its base unit, and what kind of unit that is."""
+    """A figure in its base unit, what kind of unit that is, and how far others may be away."""
     found = re.match(rf"({NUMBER}) ?(.*)", text)
-    number = float(found[1].replace(",", ""))
-    return number * SCALE.get(found[2], 1), KIND.get(found[2], "")
+    unit = found[2]
+    kind = "time" if unit in TIMES else "size" if unit in SIZES else unit if unit == "%" else ""
+    slack = COARSE if unit == "s" else SLACK[kind]
+    scale = TIMES.get(unit) or SIZES.get(unit) or 1
+    return float(found[1].replace(",", "")) * scale, kind, slack
 
 
 def near(shown, other):
-    (a, kind), (b, other_kind) = shown, other
-    if kind != other_kind:
-        return False
+    (a, kind, slack), (b, other_kind, _) = shown, other
     low, high = sorted((a, b))
-    return high - low <= SLACK[kind] or low > 0 and high / low <= FACTOR
+    return kind == other_kind and (high - low <= slack or low > 0 and high / low <= FACTOR)
 
 
 def has_figures(lines, figures=False):

@@ -31,18 +31,19 @@ import pathlib
 import re
 import unicodedata
 
-MARKER = re.compile(r"<!-- *(not run|long|from|with|client|file|exit|figures|sealed)\b:? *(.*?) *-->")
+MARKER = re.compile(r"<!-- *(not run|long|from|with|client|file|exit|figures|sealed)\b"
+                    r":? *(.*?) *-->")
 COMMENT = re.compile(r"<!--.*?-->", re.DOTALL)
 FENCE = re.compile(r" {0,3}(```+|~~~+) *(\w*)")
 ITEM = re.compile(r"( *)([-*+]|\d+[.)]) +")
 COMMAND = re.compile(
-    r"(?:\w+=\S* )*(?:\./|clients/\S|common/\S|step\d\S*/\S|\(|(?:make|cc|gcc|cd|diff|docker|strace|"
-    r"ulimit|ps|printf|echo|sh|bash|nc|curl|git|debootstrap|python3|seq|timeout|redis-cli|ss|"
-    r"cat|head|grep|sed|awk|perf|gdb|kill|sleep|cp|mkdir)(?= |$))")
-PLACEHOLDER = re.compile(r"\[(?!::)[-A-Za-z]|(?<![\w=-])(?:HOST|PORT|FILE|COMMAND|PATH_TO_\w+|[A-Z]+_[A-Z_]+|"
-                         r"YOUR\w*|OPTION\w*|DIR|NAME)(?![\w=])")
-DRAWN = re.compile(r"[\u2190-\u21ff\u2500-\u259f]|--+>|<--+|\+--|--\+|==+>|^\s*\|.*\|\s*$|^\s*[|v^]\s*$",
-                   re.MULTILINE)
+    r"(?:\w+=\S* )*(?:\./|clients/\S|common/\S|step\d\S*/\S|\(|(?:make|cc|gcc|cd|diff|docker|"
+    r"strace|ulimit|ps|printf|echo|sh|bash|nc|curl|git|debootstrap|python3|seq|timeout|"
+    r"redis-cli|ss|cat|head|grep|sed|awk|perf|gdb|kill|sleep|cp|mkdir)(?= |$))")
+PLACEHOLDER = re.compile(r"\[(?!::)[-A-Za-z]|(?<![\w=-])(?:HOST|PORT|FILE|COMMAND|DIR|NAME|"
+                         r"OPTION\w*|YOUR\w*|[A-Z]+_[A-Z_]+)(?![\w=])")
+DRAWN = re.compile(r"[\u2190-\u21ff\u2500-\u259f]|--+>|<--+|\+--|--\+|==+>|^\s*\|.*\|\s*$|"
+                   r"^\s*[|v^]\s*$", re.MULTILINE)
 CODE_SPAN = re.compile(r"(`+)(.+?)\1", re.DOTALL)
 LINK = re.compile(r"!?\[(?:[^\]\[]|\[[^\]]*\])*\]\(([^()\s]+)(?: \"[^\"]*\")?\)")
 SHELL = "", "sh", "bash", "shell", "console", "text"
@@ -195,8 +196,8 @@ def anchors(text):
 
 
 def visible_comments(text):
-    """Yields (line, what is wrong) for each comment that some readers would see: within a line it
-    must not contain two hyphens."""
+    """Yields (line, what is wrong) for each comment that some readers would see: one within a
+    line must not contain two hyphens."""
     for number, line in enumerate(text.split("\n"), 1):
         for found in COMMENT.finditer(line):
             if found.start() > 0 and not line.startswith("<!--") and "--" in found[0][4:-3]:
@@ -205,7 +206,8 @@ def visible_comments(text):
 
 def broken_links(path, root):
     """Yields (line, what is wrong) for each link to a file or an anchor that does not exist."""
-    text = CODE_SPAN.sub(lambda span: re.sub(r"[^\n]", " ", span[0]), prose(path.read_text("utf-8")))
+    text = CODE_SPAN.sub(lambda span: re.sub(r"[^\n]", " ", span[0]),
+                         prose(path.read_text("utf-8")))
     for found in LINK.finditer(text):
         target = found[1]
         line = text.count("\n", 0, found.start()) + 1
@@ -217,7 +219,8 @@ def broken_links(path, root):
             yield line, f"no file {target}"
         elif root not in file.parents and file != root:
             yield line, f"{target} is outside of the tree"
-        elif anchor and (file.suffix != ".md" or anchor not in anchors(file.read_text("utf-8"))):
+        elif anchor and (file.suffix != ".md"
+                         or anchor not in anchors(file.read_text("utf-8"))):
             yield line, f"no heading for {target}"
 
 

@@ -97,16 +97,16 @@ def attack(most, seconds):
 
         began, alone = time.monotonic(), server.status()[0]
         idle = server.crowd(most)
-        tell(f"{most} are in, and never say a word")
+        tell(f"{most} are connected, and stay idle")
         with server.connect() as client:
-            tell("the next is " + ("in" if client.recv(1) else "turned away"),
+            tell("the next is " + ("served" if client.recv(1) else "rejected"),
                  "<- --max-clients")
         for client in idle:
             if client.recv(1) != b"":
                 raise OSError("an idle client was sent something")
         seconds_in = time.monotonic() - began
         server.settle(alone)
-        tell(f"after {seconds_in:.1f} s all of them are dropped", "<- --idle-timeout")
+        tell(f"after {seconds_in:.1f} s all of them are closed", "<- --idle-timeout")
         close_all(idle)
         with server.connect() as client:
             client.recv(1)

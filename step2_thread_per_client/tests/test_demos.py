@@ -64,9 +64,9 @@ class IdleThreads(unittest.TestCase):
         told = re.findall(r"^  (\S.*\S) +(\d+) threads", self.said, re.M)
         told = [(re.sub(r"\d+\.\d+ s", "a time", what), int(threads))
                 for what, threads in told]
-        self.assertEqual(told, [("50 are in, and never say a word", 51),
-                                ("the next is turned away", 51),
-                                ("after a time all of them are dropped", 1),
+        self.assertEqual(told, [("50 are connected, and stay idle", 51),
+                                ("the next is rejected", 51),
+                                ("after a time all of them are closed", 1),
                                 ("the next is served", 2)])
         self.assertGreaterEqual(float(re.search(r"after ([\d.]+) s", self.said).group(1)), 1.9)
 

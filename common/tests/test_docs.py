@@ -61,7 +61,8 @@ class MarkdownTest(unittest.TestCase):
             self.assertEqual(markdown.blocks(text), [], text)
 
     def test_a_marker_holds_for_one_block(self):
-        first, second = markdown.blocks("a <!-- not run: why -->\n\n    make\n\nb\n\n    make\n")
+        text = "a <!-- not run: why -->\n\n    make\n\nb\n\n    make\n"
+        first, second = markdown.blocks(text)
         self.assertEqual(first.markers, {"not run": "why"})
         self.assertEqual(second.markers, {})
 
@@ -219,9 +220,9 @@ class RunTest(unittest.TestCase):
         self.run_docs(None, 0)
 
     def test_what_is_not_marked_is_a_failure(self):
-        self.run_docs("a\n\n    some text\n", 1, "not ok 2 - a.md:3 unknown", "Say what it is")
-        self.run_docs("a <!-- not run: a poem -->\n\n    some text\n", 0, "SKIP not run: a poem",
-                      "1 skipped")
+        text = "a\n\n    some text\n"
+        self.run_docs(text, 1, "not ok 2 - a.md:3 unknown", "Say what it is")
+        self.run_docs(f"<!-- not run: a poem -->\n{text}", 0, "SKIP not run: a poem", "1 skipped")
 
     def test_what_takes_long(self):
         text = "a <!-- long -->\n\n    cat nonesuch-file\n"

@@ -57,7 +57,7 @@ class Block:
         self.lines = []
         self.markers = {}
         self.before = ""            # the text between it and the block before
-        self.marker_line = 0        # of the text line before it; 0: there is none
+        self.marker_line = 0        # of the last line of that text; 0: there is only a heading
 
     def text(self):
         return "\n".join(self.lines)
@@ -131,8 +131,8 @@ def blocks(text):
                 offset = 0
             since.append(line)
             blank = not line.strip() or line.startswith("#") or line.endswith("-->")
-            if line.strip():
-                text_line = 0 if line.startswith("#") or line.startswith("|") else number + 1
+            if line.strip() and not line.startswith(("#", "|")):
+                text_line = number + 1
             number += 1
     return found
 

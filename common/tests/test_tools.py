@@ -327,8 +327,8 @@ class MakefileTest(MakeTest):
     def test_everything_has_a_target_that_help_names(self):
         _, out, _ = self.make("help")
         for target in ("demo", "run", "trace", "diff", "check", "test", "check-full", "docs",
-                       "lint", "format", "format-check", "memcheck", "fuzz", "coverage", "matrix",
-                       "dockerfile-check", "bench", "bench-check", "compile_commands.json",
+                       "lint", "format", "format-check", "memcheck", "fuzz", "coverage",
+                       "matrix", "dockerfile-check", "bench", "bench-check", "compile_commands.json",
                        "clean"):
             self.assertIn("make " + target, out)
             self.assertEqual(self.make("-n", target, "STEP=1" if target in ("run", "trace") else

@@ -155,7 +155,7 @@ class Document:
                 raise Wrong(f"{words[0]} --help: exit status {status}, does not name {absent}")
 
     def session(self, block):
-        return Session(self.folder, self.ports, self.full,
+        return Session(self.folder, self.ports,
                        LONG_SECONDS if "long" in block.markers else SECONDS)
 
     @contextlib.contextmanager

@@ -32,7 +32,7 @@ OPTIONAL = ("nc docker debootstrap strace redis-server redis-cli redis-benchmark
 # What `make check` itself consists of, and what takes minutes: only whether make knows it.
 ELSEWHERE = re.compile(r"make (?:-C (\S+) )?(check-full|check|test|bench-check|bench|memcheck|"
                        r"fuzz|coverage|matrix|lint|format-check|format|dockerfile-check)\b")
-# The whole suite, which `make check` runs on every server: one case, unless --full.
+# The whole suite, which `make check` runs on every server: here only one case.
 SUITE = re.compile(r"(clients/check-server\.py)((?: (?!--only|--quick|--help)\S+)*)$")
 TYPE = re.compile(r"#.*\btype:? (\S+)")
 CLONE_NEWUSER, CLONE_NEWNET = 0x10000000, 0x40000000
@@ -94,8 +94,8 @@ def cpu_seconds():
 class Session:
     """The commands of one block, and the servers that they started."""
 
-    def __init__(self, folder, ports, full, seconds):
-        self.folder, self.ports, self.full, self.seconds = folder, ports, full, seconds
+    def __init__(self, folder, ports, seconds):
+        self.folder, self.ports, self.seconds = folder, ports, seconds
         self.started = []           # (process, command, whether it is in the background)
         self.last = None            # process id for $!
 
@@ -112,7 +112,7 @@ class Session:
             text = text.replace("$!", str(self.last))
         background = re.search(r"(?<!&)&\s*(#.*)?$", text)
         text = text[:background.start()] if background else text
-        if not self.full and SUITE.match(text):
+        if SUITE.match(text):
             text = SUITE.sub(r"\1 --only known-exchange \2", text)
         if ELSEWHERE.match(text):
             return self.known_to_make(text), ""

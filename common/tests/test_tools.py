@@ -328,8 +328,8 @@ class MakefileTest(MakeTest):
         _, out, _ = self.make("help")
         for target in ("demo", "run", "trace", "diff", "check", "test", "check-full", "docs",
                        "lint", "format", "format-check", "memcheck", "fuzz", "coverage",
-                       "matrix", "dockerfile-check", "bench", "bench-check", "compile_commands.json",
-                       "clean"):
+                       "matrix", "dockerfile-check", "bench", "bench-check",
+                       "compile_commands.json", "clean"):
             self.assertIn("make " + target, out)
             self.assertEqual(self.make("-n", target, "STEP=1" if target in ("run", "trace") else
                                        "N=5")[0], 0, target)

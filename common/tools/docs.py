@@ -38,8 +38,6 @@ from docs_session import (              # noqa: E402
     ELSEWHERE, Session, Skipped, Wrong, copy_tree, cpu_seconds, enter_network)
 from lib import processes, reports      # noqa: E402
 
-SECONDS = 100           # for a command
-LONG_SECONDS = 900      # for one in a block marked as long
 TRIES = 3               # for what shows figures: a busy machine disturbs them
 SHOWN = 60              # lines of output in a report
 MOST = 8                # of the blocks that need the most CPU, in a report
@@ -155,8 +153,7 @@ class Document:
                 raise Wrong(f"{words[0]} --help: exit status {status}, does not name {absent}")
 
     def session(self, block):
-        return Session(self.folder, self.ports,
-                       LONG_SECONDS if "long" in block.markers else SECONDS)
+        return Session(self.folder, self.ports, "long" in block.markers)
 
     @contextlib.contextmanager
     def commands_of(self, block):

@@ -14,6 +14,7 @@ sys.path.insert(0, str(TREE / "common/tools"))
 
 import docs_compare as compare      # noqa: E402
 import docs_markdown as markdown    # noqa: E402
+from lib.seals import seal          # noqa: E402
 
 SERVER = """#!/usr/bin/env python3
 import socket, sys
@@ -240,6 +241,12 @@ class RunTest(unittest.TestCase):
         for link in "c.md", "b.md#there", "#a", "../b.md":
             self.run_docs(f"text\n[x]({link})\n", 1, "not ok 1 - a.md links", "line 2: ")
 
+    def test_figures_of_the_benchmark(self):
+        text = "<!-- bench:a begin -->1 µs<!-- bench:a end %s -->\n"
+        self.run_docs(text % seal("1 µs"), 0)
+        self.run_docs(text % seal("2 µs"), 1, "line 1: the figures bench:a were changed by hand")
+        self.run_docs(text.replace(" %s", ""), 1, "changed by hand")
+
     def test_code(self):
         self.run_docs("```python\nx = 1\n```\n", 0)
         self.run_docs("```python\nx = = 1\n```\n", 1)
@@ -252,7 +259,7 @@ class RunTest(unittest.TestCase):
         (self.tree / "c/d.md").write_text("a\n")
         out = subprocess.run([sys.executable, str(self.tree / "common/tools/docs.py")],
                              stdout=subprocess.PIPE, encoding="utf-8", timeout=100).stdout
-        self.assertEqual(re.findall(r"- (\S+) links", out), ["c/d.md"])
+        self.assertEqual(re.findall(r"- (\S+) links and seals", out), ["c/d.md"])
 
     def test_usage(self):
         self.run_docs("", 2, "not a file of this tree", arguments=["/etc/passwd"])

@@ -384,10 +384,11 @@ def main(arguments=None):
         waiting = {} if instrumented else {
             pool.submit(run_document, path, settings, copies): path for path in files}
         for path in files:
+            text = path.read_text("utf-8")
             wrong = [f"line {line}: {what}" for line, what in
-                     [*markdown.broken_links(path, TREE),
-                      *markdown.visible_comments(path.read_text("utf-8"))]]
-            report.tell(FAIL if wrong else OK, f"{path.relative_to(TREE)} links",
+                     [*markdown.broken_links(path, TREE), *markdown.visible_comments(text),
+                      *markdown.changed_figures(text)]]
+            report.tell(FAIL if wrong else OK, f"{path.relative_to(TREE)} links and seals",
                         "\n".join(wrong))
         for each in concurrent.futures.as_completed(waiting):
             path, (results, trouble) = waiting[each], each.result()

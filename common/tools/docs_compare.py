@@ -17,12 +17,17 @@ Figures differ from run to run. So that nobody can change what a document shows,
 --update` seals the block: it writes a hash of the text beside it.
 """
 
-import hashlib
+import pathlib
 import re
+import sys
+
+sys.path.insert(0, str(pathlib.Path(__file__).resolve().parents[2] / "clients"))
+
+from lib import seals   # noqa: E402
 
 FACTOR = 8              # by which figures of two runs may differ,
 SLACK = {"time": 0.05, "%": 15, "size": 2048, "": 5}    # or by so much: seconds, bytes, ...
-COARSE = 0.5            # seconds, where they are shown in seconds
+COARSE = 1.0            # seconds, where they are shown in seconds
 TIMES = {"ns": 1e-9, "us": 1e-6, "µs": 1e-6, "ms": 1e-3, "s": 1.0}
 SIZES = {"B": 1, "KB": 1e3, "MB": 1e6, "KiB": 1 << 10, "MiB": 1 << 20, "GiB": 1 << 30}
 UNIT = r"(?:ns|us|µs|ms|s|%|MB/s|KB|MB|[KMG]iB|B|times)(?![\w/])"
@@ -115,9 +120,8 @@ def has_figures(lines, figures=False):
 
 
 def seal(lines):
-    """A hash of what is shown, without the remarks."""
-    text = "\n".join(" ".join(REMARK.sub("", line).split()) for line in lines)
-    return hashlib.sha256(text.encode()).hexdigest()[:8]
+    """The seal of what is shown, without the remarks."""
+    return seals.seal("\n".join(REMARK.sub("", line) for line in lines))
 
 
 class Differs(Exception):

@@ -29,10 +29,17 @@ They stand at the end of the line before the block, or on a line of their own.
 
 import pathlib
 import re
+import sys
 import unicodedata
+
+sys.path.insert(0, str(pathlib.Path(__file__).resolve().parents[2] / "clients"))
+
+from lib.seals import seal      # noqa: E402
 
 MARKER = re.compile(r"<!-- *(not run|long|from|with|client|file|exit|figures|sealed)\b"
                     r":? *(.*?) *-->")
+BENCH = re.compile(r"<!-- bench:(\S+) begin -->(.*?)<!-- bench:\1 end(?: (\w+))? -->",
+                   re.DOTALL)
 COMMENT = re.compile(r"<!--.*?-->", re.DOTALL)
 FENCE = re.compile(r" {0,3}(```+|~~~+) *(\w*)")
 ITEM = re.compile(r"( *)([-*+]|\d+[.)]) +")
@@ -202,6 +209,14 @@ def visible_comments(text):
         for found in COMMENT.finditer(line):
             if found.start() > 0 and not line.startswith("<!--") and "--" in found[0][4:-3]:
                 yield number, f"{found[0]} contains --, so it must begin a line of its own"
+
+
+def changed_figures(text):
+    """Yields (line, what is wrong) for figures of the benchmark whose seal does not fit."""
+    for found in BENCH.finditer(text):
+        if found[3] != seal(found[2]):
+            yield (text.count("\n", 0, found.start()) + 1, f"the figures bench:{found[1]} were "
+                   "changed by hand; clients/bench/insert.py writes those of a run")
 
 
 def broken_links(path, root):

@@ -26,6 +26,8 @@
 ##                       ROW="musl threads": only these rows
 ## make dockerfile-check   carry out common/build-aux/Dockerfile in a bare Debian; needs root
 ## make bench-check    check what the course says about cost, as ratios
+## make claims         measure what people say about servers: is it true?
+##                       ONLY=name: one claim, with its working; WRITE=1: write the page again
 ## make bench          measure what each server costs: five minutes
 ##                       QUICK=1: under one minute; PEERS=1: Redis too; STEPS=5,6: only these
 ##
@@ -53,8 +55,8 @@ CHOSEN := $(foreach n,$(WANTED),$(filter step$(n)_%,$(DIRECTORIES)))
 STAGES = $(shell sed -n "s/^stages='\(.*\)'/\1/p" common/tools/check-full.sh)
 
 .PHONY: all $(DIRECTORIES) clients tests demo run trace diff check test check-full docs bench \
-        bench-check coverage memcheck dockerfile-check fuzz matrix lint format format-check \
-        compile_commands.json clean help \
+        bench-check claims coverage memcheck dockerfile-check fuzz matrix lint format \
+        format-check compile_commands.json clean help \
         known-steps all-steps known-stages need-build setup-build setup-check
 
 all: $(DIRECTORIES) clients
@@ -149,6 +151,9 @@ bench: known-steps setup-build
 bench-check: all-steps setup-build
 	@$(MAKE) --no-print-directory all
 	@clients/bench/check.py
+claims: all-steps setup-build
+	@$(MAKE) --no-print-directory all
+	@common/lessons/claims.py $(if $(filter-out 0,$(WRITE)),--write) $(ONLY)
 
 coverage: all-steps setup-check
 	@common/tools/coverage.py
@@ -174,7 +179,7 @@ compile_commands.json: setup-check
 
 clean:
 	@for part in $(DIRECTORIES) common clients; do $(MAKE) -s -C $$part clean; done
-	rm -rf build compile_commands.json
+	rm -rf build common/lessons/build compile_commands.json
 
 help:
 	@sed -n 's/^## \{0,1\}//p' Makefile

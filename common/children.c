@@ -1,5 +1,7 @@
 #include "children.h"
+#include "clock.h"
 #include "log.h"
+#include "net.h"
 #include "server.h"
 #include "stats.h"
 #include "stop.h"
@@ -12,15 +14,37 @@
 #include <sys/wait.h>
 #include <unistd.h>
 
+#ifdef __linux__
+#include <sys/prctl.h>
+#endif
+
 /* SIGCHLD and SIGINT, whose handlers use these two, are blocked while they change. */
 static pid_t *children; /* [room], 0 where there is none */
 static int room;
 
-/* Reaps a child. Returns false if there is none (with WNOHANG: none that has ended). */
+/* children_keep's: the first places of children[] are for workers. */
+static int worker_count;
+static int64_t *started; /* [worker_count], milliseconds; 0: never */
+
+static void worker_died(int number, pid_t pid, int status)
+{
+    stats_worker_died(number);
+    if (stop_requested())
+        return;
+    if (WIFSIGNALED(status))
+        log_warn("worker %d (process %d) was ended by signal %d", number, (int)pid,
+                 WTERMSIG(status));
+    else
+        log_warn("worker %d (process %d) has ended with status %d", number, (int)pid,
+                 WEXITSTATUS(status));
+}
+
+/* Reaps a child. Returns false if there is none (with WNOHANG: none that has ended). Not called
+ * in a signal handler if there are workers. */
 static bool reap_child(int flags)
 {
     siginfo_t ended = {0};
-    int status;
+    int status, worker = -1;
 
     while (waitid(P_ALL, 0, &ended, WEXITED | WNOWAIT | flags) == -1)
         if (errno != EINTR)
@@ -28,11 +52,15 @@ static bool reap_child(int flags)
     if (ended.si_pid == 0)
         return false;
     for (int i = 0; i < room; i++)
-        if (children[i] == ended.si_pid)
+        if (children[i] == ended.si_pid) {
             children[i] = 0; /* first: once reaped, the number may be another process's */
+            worker = i < worker_count ? i : -1;
+        }
     while (waitpid(ended.si_pid, &status, 0) == -1 && errno == EINTR)
         ;
-    if (status != 0)
+    if (worker != -1)
+        worker_died(worker, ended.si_pid, status);
+    else if (status != 0)
         stats_client_end(); /* the child was killed before it could count that */
     return true;
 }
@@ -61,11 +89,25 @@ static void kill_children(int signal_number)
     signal_children(SIGKILL);
 }
 
-void children_init(void)
+static void wake_parent(int signal_number)
 {
-    if (stats_share() == -1)
+    (void)signal_number;
+    stop_wake();
+}
+
+void children_init(int workers)
+{
+    if (server_share() == -1 || (workers > 0 && stats_workers(workers) == -1))
         log_die("cannot share memory with children: %s", strerror(errno));
-    stop_catch(SIGCHLD, reap_children);
+    if (workers > 0) {
+        worker_count = room = workers;
+        children = calloc((size_t)workers, sizeof *children);
+        started = calloc((size_t)workers, sizeof *started);
+        if (children == NULL || started == NULL)
+            log_die("out of memory");
+        stop_wakeup_fd(); /* made here, where a failure may end the program */
+    }
+    stop_catch(SIGCHLD, workers > 0 ? wake_parent : reap_children);
     stop_on_second_interrupt(kill_children);
 }
 
@@ -85,7 +127,9 @@ static pid_t *find_place(void)
     return &children[larger / 2];
 }
 
-pid_t children_fork(void)
+/* Forks and remembers the child in worker `number`'s place, or in any free one if that is -1.
+ */
+static pid_t fork_child(int number)
 {
     sigset_t blocked, before;
 
@@ -93,7 +137,7 @@ pid_t children_fork(void)
     sigaddset(&blocked, SIGCHLD);
     sigaddset(&blocked, SIGINT);
     sigprocmask(SIG_BLOCK, &blocked, &before);
-    pid_t *place = find_place();
+    pid_t *place = number == -1 ? find_place() : &children[number];
     pid_t pid = place == NULL ? -1 : fork();
     int error = errno;
     if (pid == 0) {
@@ -101,11 +145,78 @@ pid_t children_fork(void)
         server_never_report();
     } else if (pid != -1) {
         *place = pid;
-        stats_add(&stats.clients_served, 1);
     }
     sigprocmask(SIG_SETMASK, &before, NULL);
     errno = error;
     return pid;
+}
+
+pid_t children_fork(void)
+{
+    pid_t pid = fork_child(-1);
+
+    if (pid > 0)
+        stats_add(&stats.clients_served, 1);
+    return pid;
+}
+
+static void stop_with_parent(pid_t parent)
+{
+#ifdef __linux__
+    prctl(PR_SET_PDEATHSIG, SIGTERM);
+#endif
+    if (getppid() != parent) /* it has died already */
+        raise(SIGTERM);
+}
+
+static pid_t start_worker(int number, children_work *work, void *argument)
+{
+    const pid_t parent = getpid();
+    pid_t pid = fork_child(number);
+
+    if (pid == 0) {
+        stop_with_parent(parent);
+        stats_child_begin();
+        stats_worker_begin(number);
+        work(argument); /* it does not return */
+    }
+    started[number] = clock_ms();
+    return pid;
+}
+
+/* Starts the workers that do not run, unless they were started just now. Returns after how many
+ * milliseconds it should be called again; -1: when a child has died. */
+static int start_workers(children_work *work, void *argument)
+{
+    int next = -1;
+
+    for (int i = 0; i < worker_count && !stop_requested(); i++) {
+        if (children[i] != 0)
+            continue;
+        int64_t age = clock_ms() - started[i];
+        if (started[i] != 0 && age < CHILDREN_RESTART_MS) {
+            int ms = (int)(CHILDREN_RESTART_MS - age);
+            next = next == -1 || ms < next ? ms : next;
+        } else if (start_worker(i, work, argument) == -1) {
+            log_warn("cannot start a worker: %s", strerror(errno));
+            return CHILDREN_RESTART_MS;
+        }
+    }
+    return next;
+}
+
+void children_keep(children_work *work, void *argument)
+{
+    struct pollfd wakeup = {.fd = stop_wakeup_fd(), .events = POLLIN};
+
+    while (!stop_requested()) {
+        net_poll(&wakeup, 1, start_workers(work, argument));
+        stop_drain_wakeup(); /* before we look: a signal that comes later wakes us again */
+        while (reap_child(WNOHANG))
+            ;
+        server_report_if_asked();
+    }
+    signal_children(SIGTERM);
 }
 
 void children_stop(void)
@@ -115,10 +226,12 @@ void children_stop(void)
     sigemptyset(&blocked);
     sigaddset(&blocked, SIGCHLD);
     sigprocmask(SIG_BLOCK, &blocked, NULL); /* from here on only the loop below reaps */
-    signal_children(SIGTERM);
+    if (worker_count == 0)                  /* children_keep has told the workers */
+        signal_children(SIGTERM);
     signal_children(SIGCONT); /* in case one was suspended */
     while (reap_child(0))
         ;
     signal(SIGINT, SIG_IGN); /* there is no child left to kill */
     free(children);
+    free(started);
 }

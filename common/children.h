@@ -8,16 +8,28 @@
 
 #include <sys/types.h>
 
-/* Prepares the parent: shares the counters (stats_share), reaps children from now on, and makes
- * a second SIGINT kill them. Exits with status 1 if memory is short. */
-void children_init(void);
+/* Prepares the parent: shares the counters (server_share), reaps children from now on, and
+ * makes a second SIGINT kill them. `workers` is how many children_keep will keep, or 0. Exits
+ * with status 1 if memory is short. */
+void children_init(int workers);
 
 /* fork(2) for a client. The parent counts the client as served, and remembers the child, so
  * that a stop can reach it. The child ignores SIGUSR1, because the parent writes the report.
  * Returns as fork does: 0 in the child; in the parent the child's number, or -1 with errno. */
 pid_t children_fork(void);
 
-/* Tells all children to stop, as every server stops (SIGTERM), and waits for them. */
+/* Keeps so many child processes as children_init was told, each of which runs work(argument)
+ * and ends there (_exit(2)), until a stop is requested, which it passes on (SIGTERM). They are
+ * the workers of stats.h. One that dies is replaced: at once if it has run for
+ * CHILDREN_RESTART_MS, else when that time is over, so that a worker that always dies does not
+ * keep the CPU busy. The log has a line for each death. On Linux the workers stop when their
+ * parent dies. Otherwise they would accept clients for ever. Call it after server_ready. */
+enum { CHILDREN_RESTART_MS = 1000 };
+typedef void children_work(void *argument);
+void children_keep(children_work *work, void *argument);
+
+/* Tells all children to stop (SIGTERM; workers have been told), as every server stops, and
+ * waits for them. */
 void children_stop(void);
 
 #endif

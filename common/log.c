@@ -55,6 +55,18 @@ const char *log_program(void)
     return program;
 }
 
+/* How much to write at once: as many lines as may be, because other processes may write theirs
+ * in between. */
+static size_t whole_lines(const char *text, size_t n)
+{
+    size_t part = n < LINE_SIZE ? n : LINE_SIZE;
+
+    for (size_t end = part; end > 0 && part < n; end--)
+        if (text[end - 1] == '\n')
+            return end;
+    return part;
+}
+
 /* poll reports a pipe as writable when PIPE_BUF bytes fit, so a write of no more cannot block.
  * The lock keeps two threads from filling the same room. */
 bool log_write(int fd, const char *text, size_t n, int ms)
@@ -65,7 +77,7 @@ bool log_write(int fd, const char *text, size_t n, int ms)
 
     pthread_mutex_lock(&lock);
     while (n > 0 && written > 0) {
-        const size_t part = n < LINE_SIZE ? n : LINE_SIZE;
+        const size_t part = whole_lines(text, n);
         errno = EAGAIN;
         if (poll(&out, 1, ms) != 1)
             break;

@@ -6,6 +6,7 @@
 #include <netdb.h>
 #include <netinet/tcp.h>
 #include <poll.h>
+#include <pthread.h>
 #include <string.h>
 #include <sys/ioctl.h>
 #include <sys/time.h>
@@ -31,16 +32,18 @@ static int open_reserved(void)
     return fcntl(STDIN_FILENO, F_DUPFD_CLOEXEC, 0);
 }
 
-static int listen_on(const struct addrinfo *address)
+/* Listens on an address; with SO_REUSEPORT beside other sockets that have it, too. */
+static int listen_on(const struct sockaddr *address, socklen_t size, bool beside)
 {
     int on = 1;
-    int fd = socket(address->ai_family, address->ai_socktype, address->ai_protocol);
+    int fd = socket(address->sa_family, SOCK_STREAM, 0);
 
     if (fd == -1)
         return -1;
     if (fcntl(fd, F_SETFD, FD_CLOEXEC) == -1 ||
         setsockopt(fd, SOL_SOCKET, SO_REUSEADDR, &on, sizeof on) == -1 ||
-        bind(fd, address->ai_addr, address->ai_addrlen) == -1 || listen(fd, SOMAXCONN) == -1)
+        (beside && setsockopt(fd, SOL_SOCKET, SO_REUSEPORT, &on, sizeof on) == -1) ||
+        bind(fd, address, size) == -1 || listen(fd, SOMAXCONN) == -1)
         return close_keeping_errno(fd);
     return fd;
 }
@@ -64,7 +67,7 @@ int net_listen(struct net_listener *listener, const char *host, const char *port
     }
     listener->fd = -1;
     for (struct addrinfo *a = addresses; a != NULL && listener->fd == -1; a = a->ai_next)
-        listener->fd = listen_on(a);
+        listener->fd = listen_on(a->ai_addr, a->ai_addrlen, false);
     error = errno;
     freeaddrinfo(addresses);
     errno = error;
@@ -81,6 +84,42 @@ int net_listen(struct net_listener *listener, const char *host, const char *port
     }
     address_from_sockaddr(&listener->address, (struct sockaddr *)&bound);
     return 0;
+}
+
+int net_listen_same(struct net_listener *another, const struct net_listener *first)
+{
+    *another = *first;
+    another->reserved = -1;
+    another->fd = fcntl(first->fd, F_DUPFD_CLOEXEC, 0);
+    if (another->fd == -1)
+        return -1;
+    another->reserved = open_reserved();
+    return another->reserved == -1 ? close_keeping_errno(another->fd) : 0;
+}
+
+/* The first socket was bound without SO_REUSEPORT, so that a second server cannot share the
+ * port by mistake. From now on the user's own sockets can. */
+int net_listen_beside(struct net_listener *another, const struct net_listener *first)
+{
+    struct sockaddr_storage bound;
+    socklen_t size = sizeof bound;
+    int on = 1;
+
+    *another = *first;
+    another->reserved = -1;
+    if (getsockname(first->fd, (struct sockaddr *)&bound, &size) == -1 ||
+        setsockopt(first->fd, SOL_SOCKET, SO_REUSEPORT, &on, sizeof on) == -1)
+        return -1;
+    another->fd = listen_on((struct sockaddr *)&bound, size, true);
+    if (another->fd == -1)
+        return -1;
+    another->reserved = open_reserved();
+    return another->reserved == -1 ? close_keeping_errno(another->fd) : 0;
+}
+
+void net_shut(const struct net_listener *listener)
+{
+    shutdown(listener->fd, SHUT_RDWR);
 }
 
 void net_unlisten(struct net_listener *listener)
@@ -123,6 +162,25 @@ static int accept_with_reserved(struct net_listener *listener, struct address *p
     return client;
 }
 
+/* While a thread has closed its reserved descriptor, no other must accept a client with it. So
+ * all accept with this lock held for reading, and the thread that closes it for writing. */
+static pthread_rwlock_t accepting = PTHREAD_RWLOCK_INITIALIZER;
+
+static int accept_any(struct net_listener *listener, struct address *peer)
+{
+    pthread_rwlock_rdlock(&accepting);
+    if (listener->reserved == -1)
+        listener->reserved = open_reserved();
+    int client = accept_once(listener->fd, peer);
+    pthread_rwlock_unlock(&accepting);
+    if (client == -1 && net_is_out_of_descriptors(errno) && listener->reserved != -1) {
+        pthread_rwlock_wrlock(&accepting);
+        client = accept_with_reserved(listener, peer);
+        pthread_rwlock_unlock(&accepting);
+    }
+    return client;
+}
+
 /* After accept has failed: may it succeed at once? It may after the errors of a connection that
  * died in the backlog. See accept(2), "Error handling". */
 static bool may_accept_again(int error)
@@ -151,11 +209,7 @@ int net_accept(struct net_listener *listener, struct address *peer)
     int on = 1;
 
     *peer = (struct address){0};
-    if (listener->reserved == -1)
-        listener->reserved = open_reserved();
-    int client = accept_once(listener->fd, peer);
-    if (client == -1 && net_is_out_of_descriptors(errno) && listener->reserved != -1)
-        client = accept_with_reserved(listener, peer);
+    int client = accept_any(listener, peer);
     if (client == -1 && !may_accept_again(errno)) {
         int error = errno;
         poll(NULL, 0, REST_MS);

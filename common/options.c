@@ -90,6 +90,21 @@ static int parse_int(const char *option, const char *value, int min, int max)
     return (int)n;
 }
 
+/* Returns the place of the value among words that are separated by '|'. */
+static int parse_word(const char *option, const char *value, const char *words)
+{
+    int place = 0;
+
+    for (const char *word = words;; word++, place++) {
+        size_t n = strcspn(word, "|");
+        if (n == strlen(value) && strncmp(word, value, n) == 0)
+            return place;
+        word += n;
+        if (*word == '\0')
+            usage_error("%s: '%s' is not one of %s", option, value, words);
+    }
+}
+
 static int parse_seconds(const char *option, const char *value)
 {
     enum { MAX_SECONDS = 86400 };
@@ -136,7 +151,12 @@ static void set_step_option(const struct step_option *option, const char *value)
     char name[64];
 
     snprintf(name, sizeof name, "--%s", option->name);
-    *option->value = option->argument ? parse_int(name, value, option->min, option->max) : 1;
+    if (option->argument == NULL)
+        *option->value = 1;
+    else if (strchr(option->argument, '|') != NULL)
+        *option->value = parse_word(name, value, option->argument);
+    else
+        *option->value = parse_int(name, value, option->min, option->max);
 }
 
 /* getopt_long's own messages name neither what was wrong nor what was expected. */

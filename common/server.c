@@ -11,12 +11,12 @@
 #include <stdatomic.h>
 #include <stdio.h>
 #include <string.h>
+#include <sys/mman.h>
 #include <sys/resource.h>
 #include <sys/socket.h>
 #include <unistd.h>
 
 enum {
-    REPORT_SIZE = 4096,
     FEW_DESCRIPTORS = 1024, /* a lower limit deserves a warning */
 };
 
@@ -109,31 +109,47 @@ static void log_client(const struct address *peer, const char *what)
 
 /* A flood of rejections, or of errors, must not become a flood of lines. Returns whether a
  * second has passed since *last, and makes that now. */
-static bool is_time_to_log(int64_t *last)
+static bool is_time_to_log(_Atomic int64_t *last)
 {
     const int64_t now = clock_ms();
+    int64_t before = *last;
 
-    if (*last != 0 && now - *last < 1000)
-        return false;
-    *last = now;
-    return true;
+    return (before == 0 || now - before >= 1000) &&
+           atomic_compare_exchange_strong(last, &before, now); /* other threads try, too */
+}
+
+/* Rejections: when one was logged last, and how many were not logged since. */
+struct rejections {
+    _Atomic int64_t last;
+    atomic_uint not_logged;
+};
+static struct rejections own, *rejections = &own; /* elsewhere after server_share */
+
+int server_share(void)
+{
+    void *memory = mmap(NULL, sizeof *rejections, PROT_READ | PROT_WRITE,
+                        MAP_SHARED | MAP_ANONYMOUS, -1, 0);
+
+    if (memory == MAP_FAILED)
+        return -1;
+    rejections = memory;
+    return stats_share();
 }
 
 void server_turned_away(const struct address *peer, const char *why)
 {
-    static int64_t last;
-    static unsigned unlogged;
     char what[200];
 
     stats_add(&stats.clients_rejected, 1);
-    if (!is_time_to_log(&last)) {
-        unlogged++;
+    stats_child_report();
+    if (!is_time_to_log(&rejections->last)) {
+        rejections->not_logged++;
         return;
     }
     int n = snprintf(what, sizeof what, "rejected: %s", why);
-    if (unlogged > 0 && n > 0 && (size_t)n < sizeof what)
-        snprintf(what + n, sizeof what - (size_t)n, " (and %u more before)", unlogged);
-    unlogged = 0;
+    unsigned more = atomic_exchange(&rejections->not_logged, 0);
+    if (more > 0 && n > 0 && (size_t)n < sizeof what)
+        snprintf(what + n, sizeof what - (size_t)n, " (and %u more before)", more);
     log_client(peer, what);
 }
 
@@ -145,17 +161,15 @@ void server_rejected(const struct address *peer, const char *why)
 
 bool server_admit(const struct address *peer)
 {
-    if (stats_clients() >= options->max_clients) {
-        server_turned_away(peer, "--max-clients reached");
-        return false;
-    }
-    stats_client_begin();
-    return true;
+    if (stats_client_begin(options->max_clients))
+        return true;
+    server_turned_away(peer, "--max-clients reached");
+    return false;
 }
 
 int server_accept(struct net_listener *listener, struct address *peer)
 {
-    static int64_t last;
+    static _Atomic int64_t last;
     int fd = net_accept(listener, peer);
 
     if (fd == NET_REJECTED) {
@@ -163,7 +177,7 @@ int server_accept(struct net_listener *listener, struct address *peer)
     } else if (fd == -1) {
         int error = errno;
         if (!net_is_again(error) && error != EINTR && error != ECONNABORTED &&
-            is_time_to_log(&last))
+            !stop_requested() && is_time_to_log(&last))
             log_warn("accept failed: %s", strerror(error));
         errno = error;
         return -1;
@@ -178,7 +192,8 @@ int server_accept(struct net_listener *listener, struct address *peer)
 
 void server_connected(const struct address *peer)
 {
-    stats_add(&stats.clients_served, 1);
+    stats_client_served();
+    stats_child_report();
     if (!options->quiet)
         log_client(peer, "connected");
 }
@@ -186,6 +201,7 @@ void server_connected(const struct address *peer)
 void server_disconnected(const struct address *peer)
 {
     stats_client_end();
+    stats_child_report();
     if (!options->quiet)
         log_client(peer, "disconnected");
 }
@@ -221,7 +237,7 @@ static bool write_json(const char *json, size_t n, int ms)
  * its reader. */
 static bool report(int ms)
 {
-    char text[REPORT_SIZE];
+    char text[STATS_REPORT_SIZE];
 
     log_write(STDOUT_FILENO, text, (size_t)stats_text(text, sizeof text), 0);
     if (write_json(text, (size_t)stats_json(text, sizeof text), ms))

@@ -31,6 +31,10 @@ int server_accept(struct net_listener *listener, struct address *peer);
  * server_disconnected or server_rejected. */
 bool server_admit(const struct address *peer);
 
+/* Before the first fork(2) of a server with child processes: --max-clients and the limits of
+ * log lines go for all processes together. Calls stats_share. Returns 0, or -1 with errno. */
+int server_share(void);
+
 /* A client is served from now on; or no longer. Each logs a line, unless --quiet. */
 void server_connected(const struct address *peer);
 void server_disconnected(const struct address *peer);

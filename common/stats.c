@@ -3,6 +3,7 @@
 #include <fcntl.h>
 #include <inttypes.h>
 #include <pthread.h>
+#include <stdarg.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -10,21 +11,32 @@
 #include <sys/resource.h>
 #include <unistd.h>
 
+enum { WORKERS_SHOWN = 32 }; /* in the report for people */
+
 _Thread_local struct stats stats;
 
-static pthread_mutex_t lock = PTHREAD_MUTEX_INITIALIZER; /* guards the next six */
+static pthread_mutex_t lock = PTHREAD_MUTEX_INITIALIZER; /* guards the next four */
 static struct stats finished;                            /* the sum of the threads that ended */
 static struct stats threads = {.prev = &threads,
                                .next = &threads}; /* running ones, in a ring */
 static int threads_now = 1, threads_max = 1;
-static int clients_now, clients_max;
 
-/* What children of this process have counted, and how many of their clients have left. */
+/* The clients that there are; and what children of this process have counted. */
 struct shared {
+    atomic_int clients_now, clients_max;
     struct stats counted;
-    atomic_int clients_ended;
 };
-static struct shared *shared; /* NULL before stats_share */
+static struct shared own, *shared = &own; /* elsewhere after stats_share */
+static bool is_child;
+
+/* What is known of a worker. Each has a cache line of its own. */
+struct worker {
+    _Alignas(64) atomic_uint_least64_t clients_served;
+    atomic_int clients; /* counted in less counted out by this worker */
+};
+static struct worker *workers; /* [worker_count] */
+static int worker_count;
+static _Thread_local struct worker *this_worker; /* NULL: not a worker */
 
 /* The totals at one moment: plain numbers, and what the kernel counted. */
 struct totals {
@@ -66,13 +78,22 @@ void stats_thread_end(void)
     pthread_mutex_unlock(&lock);
 }
 
+/* Returns zeroed memory that child processes share, or NULL with errno. */
+static void *shared_memory(size_t size)
+{
+    void *memory = mmap(NULL, size, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS, -1, 0);
+
+    return memory == MAP_FAILED ? NULL : memory;
+}
+
 int stats_share(void)
 {
-    void *memory =
-        mmap(NULL, sizeof *shared, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS, -1, 0);
+    struct shared *memory = shared_memory(sizeof *memory);
 
-    if (memory == MAP_FAILED)
+    if (memory == NULL)
         return -1;
+    memory->clients_now = own.clients_now;
+    memory->clients_max = own.clients_max;
     shared = memory;
     return 0;
 }
@@ -80,51 +101,68 @@ int stats_share(void)
 void stats_child_begin(void)
 {
     memset(&stats, 0, sizeof stats);
+    is_child = true;
 }
 
-void stats_child_end(void)
+void stats_child_report(void)
 {
+    if (!is_child)
+        return;
 #define GIVE(name) atomic_fetch_add(&shared->counted.name, stats.name);
     STATS_COUNTERS(GIVE)
 #undef GIVE
     memset(&stats, 0, sizeof stats);
 }
 
-/* Clients that children have ended are taken off when we look, so that a child needs no lock.
- */
-static int count_clients(void)
+int stats_workers(int n)
 {
-    if (shared != NULL)
-        clients_now -= atomic_exchange(&shared->clients_ended, 0);
-    return clients_now;
+    workers = shared_memory((size_t)n * sizeof *workers);
+    worker_count = workers == NULL ? 0 : n;
+    return workers == NULL ? -1 : 0;
 }
 
-void stats_client_begin(void)
+void stats_worker_begin(int number)
 {
-    pthread_mutex_lock(&lock);
-    clients_now = count_clients() + 1;
-    if (clients_now > clients_max)
-        clients_max = clients_now;
-    pthread_mutex_unlock(&lock);
+    this_worker = &workers[number];
+}
+
+void stats_worker_died(int number)
+{
+    atomic_fetch_sub(&shared->clients_now, atomic_exchange(&workers[number].clients, 0));
+}
+
+void stats_client_served(void)
+{
+    stats_add(&stats.clients_served, 1);
+    if (this_worker != NULL)
+        atomic_fetch_add(&this_worker->clients_served, 1);
+}
+
+bool stats_client_begin(int limit)
+{
+    int now = shared->clients_now, max = shared->clients_max;
+
+    do {
+        if (now >= limit)
+            return false;
+    } while (!atomic_compare_exchange_weak(&shared->clients_now, &now, now + 1));
+    while (now + 1 > max && !atomic_compare_exchange_weak(&shared->clients_max, &max, now + 1))
+        ;
+    if (this_worker != NULL)
+        atomic_fetch_add(&this_worker->clients, 1);
+    return true;
 }
 
 void stats_client_end(void)
 {
-    if (shared != NULL) {
-        atomic_fetch_add(&shared->clients_ended, 1);
-        return;
-    }
-    pthread_mutex_lock(&lock);
-    clients_now--;
-    pthread_mutex_unlock(&lock);
+    if (this_worker != NULL)
+        atomic_fetch_sub(&this_worker->clients, 1);
+    atomic_fetch_sub(&shared->clients_now, 1);
 }
 
 int stats_clients(void)
 {
-    pthread_mutex_lock(&lock);
-    int now = count_clients();
-    pthread_mutex_unlock(&lock);
-    return now;
+    return shared->clients_now;
 }
 
 static double seconds(struct timeval t)
@@ -162,12 +200,11 @@ static struct totals take_totals(void)
     pthread_mutex_lock(&lock);
     add_up(&sum, &finished);
     add_up(&sum, &stats);
-    if (shared != NULL)
-        add_up(&sum, &shared->counted);
+    add_up(&sum, &shared->counted);
     for (struct stats *one = threads.next; one != &threads; one = one->next)
         add_up(&sum, one);
     t.threads_max = threads_max;
-    t.clients_max = clients_max;
+    t.clients_max = shared->clients_max;
     pthread_mutex_unlock(&lock);
 #define TAKE(name) t.name = atomic_load_explicit(&sum.name, memory_order_relaxed);
     STATS_COUNTERS(TAKE)
@@ -178,7 +215,36 @@ static struct totals take_totals(void)
     t.voluntary = usage.ru_nvcsw;
     t.involuntary = usage.ru_nivcsw;
     t.peak_rss = peak_rss(&usage);
+    if (shared == &own)
+        return t;
+    getrusage(RUSAGE_CHILDREN, &usage); /* those that were reaped */
+    t.cpu_user += seconds(usage.ru_utime);
+    t.cpu_system += seconds(usage.ru_stime);
+    t.voluntary += usage.ru_nvcsw;
+    t.involuntary += usage.ru_nivcsw;
     return t;
+}
+
+/* Appends to a text of n bytes. Returns the length, as snprintf does. */
+__attribute__((format(printf, 4, 5))) static int append(char *text, size_t size, int n,
+                                                        const char *format, ...)
+{
+    const bool fits = (size_t)n < size;
+    va_list arguments;
+
+    va_start(arguments, format);
+    n += vsnprintf(fits ? text + n : NULL, fits ? size - (size_t)n : 0, format, arguments);
+    va_end(arguments);
+    return n;
+}
+
+/* Appends how many clients the first workers have served, `most` at most. */
+static int append_workers(char *text, size_t size, int n, int most)
+{
+    for (int i = 0; i < worker_count && i < most; i++)
+        n = append(text, size, n, "%s%" PRIu64, i == 0 ? "" : ", ",
+                   (uint64_t)workers[i].clients_served);
+    return n;
 }
 
 int stats_text(char *text, size_t size)
@@ -191,20 +257,25 @@ int stats_text(char *text, size_t size)
                  "Waits: %" PRIu64 ", reporting %" PRIu64 " events; %" PRIu64
                  " descriptors scanned, %" PRIu64 " interest changes.\n",
                  t.wait_calls, t.wait_events, t.descriptors_scanned, t.interest_changes);
-    return snprintf(text, size,
-                    "Clients: %" PRIu64 " served, %d at most at once; %" PRIu64 " rejected.\n"
-                    "Bytes: %" PRIu64 " in, %" PRIu64 " out.\n"
-                    "Calls: %" PRIu64 " accept; %" PRIu64 " recv, %" PRIu64
-                    " of them EAGAIN; %" PRIu64 " send, %" PRIu64 " of them short or EAGAIN.\n"
-                    "%s"
-                    "Cost: %.1f ms CPU (%.1f user + %.1f system), %.1f MiB resident at most;\n"
-                    "      context switches: %ld voluntary, %ld involuntary; threads: %d at "
-                    "most.\n",
-                    t.clients_served, t.clients_max, t.clients_rejected, t.bytes_in,
-                    t.bytes_out, t.accept_calls, t.recv_calls, t.recv_again, t.send_calls,
-                    t.send_short + t.send_again, waits, (t.cpu_user + t.cpu_system) * 1e3,
-                    t.cpu_user * 1e3, t.cpu_system * 1e3, (double)t.peak_rss / (1 << 20),
-                    t.voluntary, t.involuntary, t.threads_max);
+    int n = snprintf(text, size,
+                     "Clients: %" PRIu64 " served, %d at most at once; %" PRIu64 " rejected.\n"
+                     "Bytes: %" PRIu64 " in, %" PRIu64 " out.\n"
+                     "Calls: %" PRIu64 " accept; %" PRIu64 " recv, %" PRIu64
+                     " of them EAGAIN; %" PRIu64 " send, %" PRIu64 " of them short or EAGAIN.\n"
+                     "%s"
+                     "Cost: %.1f ms CPU (%.1f user + %.1f system), %.1f MiB resident at most;\n"
+                     "      context switches: %ld voluntary, %ld involuntary; threads: %d at "
+                     "most.\n",
+                     t.clients_served, t.clients_max, t.clients_rejected, t.bytes_in,
+                     t.bytes_out, t.accept_calls, t.recv_calls, t.recv_again, t.send_calls,
+                     t.send_short + t.send_again, waits, (t.cpu_user + t.cpu_system) * 1e3,
+                     t.cpu_user * 1e3, t.cpu_system * 1e3, (double)t.peak_rss / (1 << 20),
+                     t.voluntary, t.involuntary, t.threads_max);
+    if (worker_count == 0)
+        return n;
+    n = append(text, size, n, "Clients served by each of %d workers: ", worker_count);
+    n = append_workers(text, size, n, WORKERS_SHOWN);
+    return append(text, size, n, worker_count > WORKERS_SHOWN ? ", ...\n" : ".\n");
 }
 
 int stats_json(char *text, size_t size)
@@ -213,17 +284,23 @@ int stats_json(char *text, size_t size)
 
 #define KEY(name)   "  \"" #name "\": %" PRIu64 ",\n"
 #define VALUE(name) t.name,
-    return snprintf(text, size,
-                    "{\n" STATS_COUNTERS(KEY) "  \"clients_refused\": %" PRIu64 ",\n"
-                                              "  \"threads_max\": %d,\n"
-                                              "  \"clients_max\": %d,\n"
-                                              "  \"cpu_user_seconds\": %.6f,\n"
-                                              "  \"cpu_system_seconds\": %.6f,\n"
-                                              "  \"voluntary_switches\": %ld,\n"
-                                              "  \"involuntary_switches\": %ld,\n"
-                                              "  \"peak_rss_bytes\": %" PRIu64 "\n}\n",
-                    STATS_COUNTERS(VALUE) t.clients_rejected, t.threads_max, t.clients_max,
-                    t.cpu_user, t.cpu_system, t.voluntary, t.involuntary, t.peak_rss);
+    int n = snprintf(text, size,
+                     "{\n" STATS_COUNTERS(KEY) "  \"clients_refused\": %" PRIu64 ",\n"
+                                               "  \"threads_max\": %d,\n"
+                                               "  \"clients_max\": %d,\n"
+                                               "  \"cpu_user_seconds\": %.6f,\n"
+                                               "  \"cpu_system_seconds\": %.6f,\n"
+                                               "  \"voluntary_switches\": %ld,\n"
+                                               "  \"involuntary_switches\": %ld,\n"
+                                               "  \"peak_rss_bytes\": %" PRIu64,
+                     STATS_COUNTERS(VALUE) t.clients_rejected, t.threads_max, t.clients_max,
+                     t.cpu_user, t.cpu_system, t.voluntary, t.involuntary, t.peak_rss);
 #undef KEY
 #undef VALUE
+    if (worker_count > 0) {
+        n = append(text, size, n, ",\n  \"workers\": [");
+        n = append_workers(text, size, n, worker_count);
+        n = append(text, size, n, "]");
+    }
+    return append(text, size, n, "\n}\n");
 }

@@ -5,6 +5,7 @@
 #define STATS_H
 
 #include <stdatomic.h>
+#include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
 
@@ -60,16 +61,29 @@ void stats_thread_end(void);
 
 /* For a server with child processes. Before the first fork(2) the parent calls stats_share,
  * which makes memory that its children can write to (returns -1 with errno if it cannot). A
- * child calls stats_child_begin to drop what was counted before, which the parent counts, too;
- * and stats_child_end, before its client can see the end, to add its counters to the parent's
- * totals. */
+ * child calls stats_child_begin to drop what was counted before, which the parent counts, too.
+ * stats_child_report then adds what the child has counted since to the parent's totals. Call
+ * it before a client can see the end of its connection. It does nothing in another process. */
 int stats_share(void);
 void stats_child_begin(void);
-void stats_child_end(void);
+void stats_child_report(void);
 
-/* Counts the clients that there are now: one has come; one has left. Any thread may call them,
- * and after stats_share a child may call stats_client_end, also in a signal handler. */
-void stats_client_begin(void);
+/* For a server with workers, threads or processes, whose report is to list them. stats_workers
+ * makes memory for n of them (returns -1 with errno if it cannot). A thread or child process
+ * then says that it is worker 0 to n - 1. If a child dies, the parent says so: the clients that
+ * it had have left. That may be done in a signal handler. */
+enum { STATS_WORKERS_MAX = 4096 };
+int stats_workers(int n);
+void stats_worker_begin(int number);
+void stats_worker_died(int number);
+
+/* Counts a client that is served, for the calling worker as well. */
+void stats_client_served(void);
+
+/* Counts the clients that there are now: one has come, unless there are `limit` of them (then
+ * it returns false); one has left. Any thread may call them, after stats_share any child, too,
+ * also in a signal handler. */
+bool stats_client_begin(int limit);
 void stats_client_end(void);
 
 /* How many clients there are now. */
@@ -77,8 +91,12 @@ int stats_clients(void);
 
 /* Writes the report for people (a few lines), or as one flat JSON object: the counters above,
  * threads_max, clients_max, cpu_user_seconds, cpu_system_seconds, voluntary_switches,
- * involuntary_switches, peak_rss_bytes (getrusage(2)), and clients_refused, which is an older
- * name of clients_rejected. Returns the length as snprintf does. For the first thread. */
+ * involuntary_switches, peak_rss_bytes (getrusage(2); after stats_share with the CPU time and
+ * switches of children that have ended), and clients_refused, which is an older
+ * name of clients_rejected. After stats_workers there is also a list, `workers`: how many
+ * clients each worker has served. Returns the length as snprintf does; STATS_REPORT_SIZE is
+ * always enough. For the first thread. */
+enum { STATS_REPORT_SIZE = 4096 + STATS_WORKERS_MAX * 21 };
 int stats_text(char *text, size_t size);
 int stats_json(char *text, size_t size);
 

@@ -34,7 +34,7 @@ static double read_ms(clockid_t clock)
     return (double)t.tv_sec * 1e3 + (double)t.tv_nsec / 1e6;
 }
 
-/* stream_recv, with a report of what it cost. */
+/* stream_recv, with a report of its cost. */
 static ssize_t narrated_recv(int fd, void *bytes, size_t size)
 {
     if (options->quiet)

@@ -124,12 +124,12 @@ void aeMain(aeEventLoop *loop);
 /* Makes aeMain return at the end of the current iteration. aeMain forgets an earlier call. */
 void aeStop(aeEventLoop *loop);
 
-/* Runs one iteration of what flags ask for. Returns for how many descriptors and timers it
- * called back. Sleeps until there is at least one, or a signal arrives. With AE_FILE_EVENTS
- * alone it returns at once if no descriptor is registered. With AE_TIME_EVENTS alone a ready
- * descriptor ends the sleep, too, but is left for later. Hooks are called even with
- * AE_DONT_WAIT if a descriptor is registered. If very many descriptors are ready, some may be
- * left to the next iteration. A callback may call this function. The outer iteration then
+/* Runs one iteration with the events that flags name. Returns for how many descriptors and
+ * timers it called back. Sleeps until there is at least one, or a signal arrives. With
+ * AE_FILE_EVENTS alone it returns at once if no descriptor is registered. With AE_TIME_EVENTS
+ * alone a ready descriptor ends the sleep, too, but is left for later. Hooks are called even
+ * with AE_DONT_WAIT if a descriptor is registered. If very many descriptors are ready, some may
+ * be left to the next iteration. A callback may call this function. The outer iteration then
  * leaves its remaining descriptors to the next one. */
 int aeProcessEvents(aeEventLoop *loop, int flags);
 

@@ -21,6 +21,7 @@ import lab
 import plots
 import tables
 import timers
+import workers
 from lib.processes import capture, program
 
 ACTIVE = 10             # active connections among the idle ones
@@ -330,6 +331,7 @@ def main():
         found = idle_cpu(subjects)
         found.update(measure(jobs, plan))
         engine_figures = engine()
+        worker_figures = workers.measure(subjects)
     except (lab.Trouble, OSError) as trouble:
         print(f"bench.py: {trouble}", file=sys.stderr)
         return 1
@@ -341,6 +343,7 @@ def main():
         "servers": [{"name": subject.name, "model": subject.model, "step": subject.step}
                     for subject in subjects],
         "timers": timers.measure(),
+        "workers": worker_figures,
         "engine": engine_figures,
         "interval_rate": INTERVAL_RATE,
         "cells": summarise(found),
@@ -348,6 +351,7 @@ def main():
     (settings.output / "results.json").write_text(json.dumps(results, indent=1) + "\n")
     print(tables.terminal(results))
     print(timers.table(results["timers"]))
+    print("\n" + workers.table(results["workers"]))
     print("\n" + plots.draw(results, settings.output))
     return 0
 

@@ -20,6 +20,7 @@ import time
 import lab
 import tables
 import timers
+import workers
 from lib.processes import program
 
 ATTEMPTS = 3
@@ -182,6 +183,17 @@ def ae_is_near_the_baseline(bench):
 @claim("libuv costs somewhat more", "step7", high=1.5)
 def libuv_is_near_the_baseline(bench):
     return bench.against_baseline("step7", connections=100)
+
+
+@claim("a message costs with one worker what it costs with one loop", "step6", "step6/workers",
+       high=1.05)
+def one_worker_is_one_loop(bench):
+    return workers.cost_ratio(bench.subjects["step6/workers"], bench.subjects["step6"], 1)
+
+
+@claim("with two workers it costs hardly more", "step6", "step6/workers", high=1.15)
+def two_workers_cost_little_more(bench):
+    return workers.cost_ratio(bench.subjects["step6/workers"], bench.subjects["step6"], 2)
 
 
 @claim("a timer among 100,000 costs in ae at most three times what it costs in libuv",

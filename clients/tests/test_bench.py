@@ -19,6 +19,7 @@ import lab          # noqa: E402
 import plots        # noqa: E402
 import tables       # noqa: E402
 import timers       # noqa: E402
+import workers      # noqa: E402
 from lib.seals import seal  # noqa: E402
 
 
@@ -289,6 +290,35 @@ class Timers(unittest.TestCase):
     def test_without_libuv(self):
         with unittest.mock.patch.object(timers, "PROGRAM", pathlib.Path("/nonexistent")):
             self.assertIn("libuv is not installed", timers.table(timers.measure()))
+
+
+class WorkersTest(unittest.TestCase):
+    ROWS = [{"workers": 0, "rate": None, "cpu_us": 4.0, "resident": 1 << 20},
+            {"workers": 1, "rate": None, "cpu_us": 4.0, "resident": 1126400},
+            {"workers": 2, "rate": None, "cpu_us": 4.4, "resident": 1228800}]
+
+    def test_too_few_cpus_for_the_rate(self):
+        lines = workers.table(self.ROWS).splitlines()
+        self.assertTrue(all("not measured here" in line for line in lines[-3:]), lines)
+        self.assertIn("(1.10x)", lines[-1])
+        self.assertTrue(lines[-1].endswith("88 KiB"), lines[-1])
+
+    def test_the_rate_against_one_loop(self):
+        rows = [dict(row, rate=1000.0 * max(row["workers"], 1)) for row in self.ROWS]
+        self.assertIn("2,000 (2.00x)", workers.table(rows).splitlines()[-1])
+
+    def test_servers_that_were_not_chosen(self):
+        self.assertEqual(workers.measure([]), [])
+        self.assertIn("not measured", workers.table([]))
+
+    def test_each_side_has_cpus_of_its_own(self):
+        for count in 1, 2, 3, 4, 9:
+            with unittest.mock.patch.object(workers, "all_cpus", lambda: list(range(count))):
+                server, load = workers.split()
+                self.assertEqual(len(server), count // 2 if count >= 4 else 1)
+                self.assertEqual(len(load), len(server))
+                self.assertTrue(count == 1 or not set(server) & set(load))
+                self.assertEqual(max(workers.counts()), max(len(server), 2))
 
 
 if __name__ == "__main__":

@@ -29,6 +29,8 @@ BUDGETS = [
     ("6", "6/kqueue", 80),
     ("2", "2/fork", 110),
     ("2", "2/pool", 110),
+    ("1", "2/prefork", 30),
+    ("6", "6/workers", 190),
 ]
 NOTES = {("1", "4"): "    the turning point: a client becomes an object"}
 

@@ -15,6 +15,7 @@ PROGRAM = BASE + " log server stop"         # what makes a step a program
 LAYERS = [
     ("*/tests/*", "*"),
     ("*/demos/*", "*"),
+    ("common/lessons/*", ""),                       # small programs, each alone
     ("common/echo.?", "echo"),
     ("common/address.?", "address"),
     ("common/clock.?", "clock"),
@@ -29,7 +30,8 @@ LAYERS = [
     ("common/conn.?", "conn echo idle " + PROGRAM),
     ("common/drain.?", "drain conn clock stop"),
     ("common/threads.?", "threads stats stop"),
-    ("common/children.?", "children log server stats stop"),
+    ("common/children.?", "children clock log net server stats stop"),
+    ("common/cpus.?", "cpus"),
     ("step[123]_*/server.c", "stream threads echo " + PROGRAM),
     ("step[456]_*/server.c", "conn drain " + PROGRAM),
     ("step7_*/server.c", "uvnet echo idle clock server stop"),
@@ -38,6 +40,7 @@ LAYERS = [
     ("step8_ae/count.?", "ae count server stats"),
     ("step8_ae/ae*.?", "ae*"),                      # to be lifted out and used elsewhere
     ("step8_ae/variants/coroutine.h", ""),          # knows stacks only
+    ("step6_*/variants/workers.c", "conn cpus drain stream threads " + PROGRAM),
     ("step2_*/variants/*", "stream threads children echo " + PROGRAM),
     ("step*/variants/*", "conn drain stream idle echo ae coroutine count " + PROGRAM),
     ("clients/*", "*"),
@@ -45,15 +48,20 @@ LAYERS = [
 # System headers that only a few sources need.
 RESERVED = {
     "uv.h": ["step7_*", "clients/bench/timers.c"],      # measured beside ae
-    "pthread.h": ["common/log.c", "common/server.c", "common/stats.c", "common/stop.c",
-                  "common/threads.c", "step2_*", "*/demos/*", "*/tests/*", "clients/*"],
-    "sys/select.h": ["step5_*", "step8_ae/ae_select.c", "*/tests/*", "clients/*"],
-    "sys/wait.h": ["common/children.c", "*/demos/*", "*/tests/*", "clients/*"],
+    "pthread.h": ["common/cpus.c", "common/log.c", "common/net.c", "common/server.c",
+                  "common/stats.c", "common/stop.c", "common/threads.c", "step2_*",
+                  "step6_epoll/variants/workers.c", "*/demos/*", "*/tests/*", "clients/*",
+                  "common/lessons/*"],
+    "sys/select.h": ["step5_*", "step8_ae/ae_select.c", "*/tests/*", "clients/*",
+                     "common/lessons/*"],
+    "sys/wait.h": ["common/children.c", "*/demos/*", "*/tests/*", "clients/*",
+                   "common/lessons/*"],
 }
 # Only Linux has these. Outside LINUX_FILES they need an #ifdef __linux__ around them.
 LINUX_ONLY = {"argp.h", "liburing.h", "sys/epoll.h", "sys/eventfd.h", "sys/inotify.h",
               "sys/prctl.h", "sys/sendfile.h", "sys/signalfd.h", "sys/timerfd.h"}
-LINUX_FILES = ["step6_*", "step8_ae/ae_epoll.c", "clients/bench/*", "*/demos/*", "*/tests/*"]
+LINUX_FILES = ["step6_*", "step8_ae/ae_epoll.c", "clients/bench/*", "*/demos/*", "*/tests/*",
+               "common/lessons/*"]
 # The other steps that a Makefile may name, and why.
 BORROWED = {
     ("step4_nonblocking_poll", "step5_select"),         # its demo runs that server, too
@@ -64,7 +72,7 @@ TIME_OF_DAY = re.compile(
     r"pthread_mutex_timedlock|mtx_timedlock|cnd_timedwait)\s*\(")
 ENGINE_MAY_INCLUDE = {"assert.h", "limits.h", "stdbool.h", "stddef.h", "stdint.h", "string.h"}
 LIBRARIES = [f"common/{name}.?" for name in
-             "address children clock conn drain echo idle net stats stream threads".split()]
+             "address children clock conn cpus drain echo idle net stats stream threads".split()]
 LIBRARIES += ["step8_ae/ae*.?"]
 PRINTS_OR_EXITS = re.compile(
     r"(?<![\w.>])(v?f?printf|v?dprintf|f?puts|f?putc|putchar|fwrite|perror|psignal|v?syslog|"

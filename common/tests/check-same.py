@@ -13,8 +13,10 @@ import sys
 
 # function: the steps, or STEP/VARIANT, that share it
 SAME = [
-    ("serve_client", "1 2 2/fork 2/pool"),
+    ("serve_client", "1 2 2/fork 2/pool 2/prefork"),
     ("pump_client", "4 5 5/poll"),
+    ("pump_client", "6 6/workers"),
+    ("watch", "6 6/workers"),
     ("main", "1 2 2/fork 5 5/poll 6 6/edge 6/kqueue 8 8/fiber"),
 ]
 

@@ -31,6 +31,7 @@
 #include <sys/mman.h>
 #include <sys/select.h>
 #include <sys/socket.h>
+#include <sys/stat.h>
 #include <sys/wait.h>
 #include <time.h>
 #include <unistd.h>
@@ -228,21 +229,27 @@ static int error(void)
 
 int __real_fcntl(int fd, int command, ...);
 
+static _Thread_local bool must_sleep; /* this thread, because a call of its has failed */
+
 /* Must this call fail? If so, sets errno. (fd: of a socket, or -1.) */
 static bool fails(enum call call, int fd)
 {
+    static _Thread_local int more; /* calls in a row that fail are one thread's */
+
     if (!in_server)
         return false;
     int number = ++shared->calls[call];
     if (!shared->armed)
         return false;
-    if (call != fault->call || nth == 0 || number < nth || number >= nth + fault->times)
+    if (call != fault->call || nth == 0 || (number != nth && more == 0))
         return false;
+    more = number == nth ? fault->times - 1 : more - 1;
     bool time_limit =
         fd != -1 && fault->error == EAGAIN && !(__real_fcntl(fd, F_GETFL) & O_NONBLOCK);
     shared->hits++;
     shared->may_lose += time_limit ? 1 : fault->may_lose;
     shared->reserve_fails = fault->reserve_fails;
+    must_sleep = fault->sleep == ALWAYS;
     errno = fault->error;
     return true;
 }
@@ -302,7 +309,7 @@ int __real_poll(struct pollfd *fds, nfds_t n, int ms);
 int __wrap_poll(struct pollfd *fds, nfds_t n, int ms);
 int __wrap_poll(struct pollfd *fds, nfds_t n, int ms)
 {
-    if (in_server && n == 0 && ms > 0 && !shared->stopping)
+    if (in_server && n == 0 && ms > 0 && (!shared->stopping || must_sleep))
         shared->sleeps++;
     return fails(CALL_poll, -1) ? -1 : __real_poll(fds, n, ms);
 }
@@ -333,7 +340,19 @@ WRAP_TRANSFER(recv, (int fd, void *bytes, size_t n, int flags), (fd, bytes, n, f
               (fd, bytes, 1, flags))
 WRAP_TRANSFER(send, (int fd, const void *bytes, size_t n, int flags), (fd, bytes, n, flags),
               (fd, bytes, 1, flags))
-WRAP_TRANSFER(write, (int fd, const void *bytes, size_t n), (fd, bytes, n), (fd, bytes, 1))
+
+/* Not to a pipe, which takes so few bytes as a whole or not at all (pipe(7)). */
+ssize_t __real_write(int fd, const void *bytes, size_t n);
+ssize_t __wrap_write(int fd, const void *bytes, size_t n);
+ssize_t __wrap_write(int fd, const void *bytes, size_t n)
+{
+    struct stat status;
+    bool pipe = in_server && fstat(fd, &status) == 0 && S_ISFIFO(status.st_mode);
+
+    if (pipe || !fails(CALL_write, fd))
+        return __real_write(fd, bytes, n);
+    return fault->error == ONE_BYTE && n > 0 ? __real_write(fd, bytes, 1) : -1;
+}
 
 struct uv_buf { /* as uv_buf_t is on every Unix */
     char *base;
@@ -437,7 +456,11 @@ static int port_pipe[2];
 static void write_port(const struct sockaddr *a)
 {
     const struct sockaddr_in *in = (const void *)a;
+    static bool is_written; /* a server may have several listeners on the port */
 
+    if (is_written)
+        return;
+    is_written = true;
     if (__real_write(port_pipe[1], &in->sin_port, sizeof in->sin_port) == -1)
         abort();
 }

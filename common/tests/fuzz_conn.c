@@ -15,6 +15,7 @@
 
 #include <errno.h>
 #include <fcntl.h>
+#include <limits.h>
 #include <string.h>
 #include <sys/socket.h>
 
@@ -149,7 +150,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 
     struct conn *c = conn_open(&list, FAKE_FD, &peer);
     MUST(c != NULL && list.count == 1);
-    stats_client_begin();
+    stats_client_begin(INT_MAX);
     conn_greet(c);
     MUST(fake.recvs == 0 && fake.sends == 1);
     size_t pumps = 2 * size + 4; /* at most: every call uses up script or moves a byte */

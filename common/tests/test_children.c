@@ -1,5 +1,6 @@
 /* children.h: child processes are counted, reaped, and all end at a stop. */
 #include "children.h"
+#include "clock.h"
 #include "log.h"
 #include "program.h"
 #include "stats.h"
@@ -8,6 +9,7 @@
 
 #include <signal.h>
 #include <sys/socket.h>
+#include <time.h>
 
 /* Where the linker has --wrap, this is the error of the next fork. */
 static int fork_error;
@@ -35,7 +37,7 @@ static const struct address peer = {.port = 7};
 static void start_parent(void)
 {
     start_server(ARGUMENTS("-q"));
-    children_init();
+    children_init(0);
     server_ready(&(struct address){0});
 }
 
@@ -70,7 +72,7 @@ static void wait_until_reaped(pid_t pid)
 /* Ends a child as the server variant does. */
 _Noreturn static void end_child(void)
 {
-    stats_child_end();
+    stats_child_report();
     server_disconnected(&peer);
     _exit(0);
 }
@@ -121,9 +123,29 @@ static void count_in_children(void)
     CHECK(waitpid(-1, NULL, WNOHANG) == -1 && errno == ECHILD);
 }
 
+/* The report includes the CPU time of a child that has been reaped. */
+static void burn_in_a_child(void)
+{
+    start_parent();
+    pid_t pid = fork_for_client();
+    if (pid == 0) {
+        const clock_t limit = clock() + CLOCKS_PER_SEC / 5;
+        while (clock() < limit)
+            ;
+        end_child();
+    }
+    wait_until_reaped(pid);
+    char text[TEXT_SIZE];
+    stats_json(text, sizeof text);
+    CHECK(strtod(strstr(text, "cpu_user_seconds\": ") + 19, NULL) +
+              strtod(strstr(text, "cpu_system_seconds\": ") + 21, NULL) >
+          0.15);
+}
+
 static void children_count_for_their_parent(void **state)
 {
     (void)state;
+    assert_int_equal(run_program(burn_in_a_child), DONE);
     assert_int_equal(run_program(count_in_children), DONE);
     assert_string_equal(err, "");
 }
@@ -319,6 +341,87 @@ static void all_children_end_at_a_stop(void **state)
     assert_int_equal(end_program(&server), DONE);
 }
 
+/* ---- Workers ----------------------------------------------------------------------------- */
+
+enum { WORKERS = 3 };
+
+_Noreturn static void sleep_until_stopped(void *argument)
+{
+    CHECK(strcmp(argument, "argument") == 0);
+    log_line("worker %d", (int)getpid());
+    while (!stop_requested())
+        poll(NULL, 0, WAIT_MS);
+    stats_add(&stats.bytes_in, 1);
+    stats_child_report();
+    _exit(0);
+}
+
+static void keep_workers(void)
+{
+    char argument[] = "argument";
+
+    start_server(ARGUMENTS("-q"));
+    children_init(WORKERS);
+    server_ready(&(struct address){0});
+    children_keep(sleep_until_stopped, argument);
+    children_stop();
+    CHECK(total("bytes_in") == WORKERS);
+    CHECK(waitpid(-1, NULL, WNOHANG) == -1 && errno == ECHILD);
+}
+
+/* Waits for n lines of workers. Returns the process number in the last one. */
+static pid_t wait_for_workers(const struct program *server, int n)
+{
+    const char *line;
+
+    for (;;) {
+        int found = 0;
+        for (line = out; (line = strstr(line, "worker ")) != NULL && ++found < n; line++)
+            ;
+        if (line != NULL && strchr(line, '\n') != NULL)
+            return atoi(line + strlen("worker "));
+        assert_true(read_more(server->out, out));
+    }
+}
+
+static void a_dead_worker_is_replaced(void **state)
+{
+    (void)state;
+    struct program server = start_program(keep_workers);
+    pid_t last = wait_for_workers(&server, WORKERS);
+    const int64_t start = clock_ms();
+    kill(last, SIGKILL);
+    last = wait_for_workers(&server, WORKERS + 1);
+    kill(last, SIGKILL);
+    wait_for_workers(&server, WORKERS + 2);
+    assert_true(clock_ms() - start >= CHILDREN_RESTART_MS); /* the second was too young */
+    kill(server.pid, SIGTERM);
+    assert_int_equal(end_program(&server), DONE);
+    assert_non_null(strstr(err, "was ended by signal 9\n"));
+    assert_null(strstr(err, "status"));
+}
+
+static void fail_to_start_workers(void)
+{
+    fork_error = EAGAIN;
+    keep_workers();
+}
+
+static void workers_that_cannot_be_started_are_tried_again(void **state)
+{
+    (void)state;
+#ifdef __APPLE__
+    skip();
+#endif
+    struct program server = start_program(fail_to_start_workers);
+    wait_for(&server, "Listening");
+    while (strstr(err, "cannot start a worker: ") == NULL)
+        assert_true(read_more(server.err, err));
+    kill(server.pid, SIGTERM);
+    assert_int_equal(end_program(&server), FAILED); /* no worker has counted a byte */
+    assert_non_null(strstr(err, "false: total(\"bytes_in\") == WORKERS"));
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -328,6 +431,8 @@ int main(void)
         cmocka_unit_test(a_failed_fork_changes_nothing),
         cmocka_unit_test(only_the_parent_reports),
         cmocka_unit_test(all_children_end_at_a_stop),
+        cmocka_unit_test(a_dead_worker_is_replaced),
+        cmocka_unit_test(workers_that_cannot_be_started_are_tried_again),
     };
 
     return cmocka_run_group_tests_name("children", tests, NULL, NULL);

@@ -27,6 +27,7 @@ class LintTest(unittest.TestCase):
         self.put(".ci/run", "#!/bin/sh\necho fine\n")
 
     def put(self, path, text):
+        (self.tree / path).parent.mkdir(parents=True, exist_ok=True)
         (self.tree / path).write_text(text)
 
     def lint(self, *arguments, **environment):
@@ -64,6 +65,14 @@ class LintTest(unittest.TestCase):
         self.finds("cppcheck", "step1_x/bad.c",
                    "int bad(void)\n{\n    int a[2] = {0};\n    return a[2];\n}\n",
                    "arrayIndexOutOfBounds")
+
+    def test_the_gallery_of_wrong_programs_is_left_out(self):
+        bad = "int bad(void)\n{\n    int a[2] = {0};\n    return a[2];\n}\n"
+        self.put("common/lessons/gallery/wrong/bad.c", bad)
+        status, said = self.lint()
+        self.assertEqual(status, 0, said)
+        self.put("common/lessons/gallery/right/bad.c", bad)
+        self.assertEqual(self.lint()[0], 1)
 
     def test_shellcheck(self):
         self.finds("shellcheck", "common/bad.sh", "#!/bin/sh\nrm $1\n", "SC2086")

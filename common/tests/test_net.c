@@ -566,6 +566,103 @@ static void addresses_are_numeric(void **state)
     assert_string_equal(address_host(&peer, host), "::");
 }
 
+/* Connects n clients to the listener's port. */
+static void connect_many(const struct net_listener *listener, int n, int clients[])
+{
+    struct sockaddr_in to = {.sin_family = AF_INET,
+                             .sin_port = htons(listener->address.port),
+                             .sin_addr.s_addr = htonl(INADDR_LOOPBACK)};
+
+    for (int i = 0; i < n; i++) {
+        clients[i] = socket(AF_INET, SOCK_STREAM, 0);
+        assert_int_equal(connect(clients[i], (struct sockaddr *)&to, sizeof to), 0);
+    }
+}
+
+/* Accepts all clients that wait. Returns how many there were. */
+static int accept_all(struct net_listener *listener)
+{
+    struct address peer;
+    int n = 0, fd;
+
+    assert_int_equal(net_set_nonblocking(listener->fd), 0);
+    while ((fd = net_accept(listener, &peer)) >= 0) {
+        close(fd);
+        n++;
+    }
+    assert_true(net_is_again(errno));
+    return n;
+}
+
+enum { MANY = 40 };
+
+static void threads_share_a_listener(void **state)
+{
+    struct net_listener first, same;
+    int clients[MANY];
+    const char *why;
+
+    (void)state;
+    assert_int_equal(net_listen(&first, "127.0.0.1", "0", &why), 0);
+    assert_int_equal(net_listen_same(&same, &first), 0);
+    assert_int_not_equal(same.fd, first.fd);
+    assert_int_not_equal(same.reserved, first.reserved);
+    connect_many(&first, MANY, clients);
+    net_unlisten(&first); /* the other still listens, and has all clients */
+    assert_int_equal(accept_all(&same), MANY);
+    net_unlisten(&same);
+    for (int i = 0; i < MANY; i++)
+        close(clients[i]);
+}
+
+static void threads_listen_side_by_side(void **state)
+{
+    struct net_listener first, beside, stranger;
+    int clients[MANY];
+    const char *why;
+    char port[8];
+
+    (void)state;
+    assert_int_equal(net_listen(&first, "127.0.0.1", "0", &why), 0);
+    assert_int_equal(net_listen_beside(&beside, &first), 0);
+    assert_int_equal(beside.address.port, first.address.port);
+    snprintf(port, sizeof port, "%d", first.address.port);
+    assert_int_equal(net_listen(&stranger, "127.0.0.1", port, &why), -1); /* not by mistake */
+    connect_many(&first, MANY, clients);
+    int n = accept_all(&first), m = accept_all(&beside);
+    assert_int_equal(n + m, MANY);
+    assert_true(n > 0 && m > 0);
+    net_unlisten(&first);
+    net_unlisten(&beside);
+    for (int i = 0; i < MANY; i++)
+        close(clients[i]);
+}
+
+static void a_shut_listener_admits_nobody(void **state)
+{
+    struct net_listener first, same;
+    struct address peer;
+    const char *why;
+
+    (void)state;
+#ifndef __linux__
+    skip();
+#endif
+    assert_int_equal(net_listen(&first, "127.0.0.1", "0", &why), 0);
+    assert_int_equal(net_listen_same(&same, &first), 0);
+    net_shut(&first);
+    assert_int_equal(net_accept(&same, &peer), -1);
+    assert_int_equal(errno, EINVAL);
+    struct sockaddr_in to = {.sin_family = AF_INET,
+                             .sin_port = htons(first.address.port),
+                             .sin_addr.s_addr = htonl(INADDR_LOOPBACK)};
+    int client = socket(AF_INET, SOCK_STREAM, 0);
+    assert_int_equal(connect(client, (struct sockaddr *)&to, sizeof to), -1);
+    close(client);
+    net_unlisten(&first);
+    net_unlisten(&same);
+}
+
 #define TEST(name) cmocka_unit_test_setup_teardown(name, count_descriptors, same_descriptors)
 
 int main(void)
@@ -576,6 +673,9 @@ int main(void)
         TEST(it_says_why_it_cannot_listen),
         TEST(its_port_can_be_used_again_at_once),
         TEST(the_backlog_is_long),
+        TEST(threads_share_a_listener),
+        TEST(threads_listen_side_by_side),
+        TEST(a_shut_listener_admits_nobody),
         TEST(errors_are_told_apart),
         TEST(no_connection_is_pending),
         TEST(without_a_descriptor_clients_are_rejected),

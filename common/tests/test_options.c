@@ -5,10 +5,11 @@
 
 #include <fcntl.h>
 
-static int once, rounds = 3;
+static int once, rounds = 3, way = 1;
 static const struct step_option more[] = {
     {"once", NULL, "a flag", &once, 0, 0},
     {"rounds", "N", "a number", &rounds, 1, 9},
+    {"way", "one|two|three", "a word", &way, 0, 0},
     {0},
 };
 
@@ -68,6 +69,30 @@ static void every_option_is_parsed(void **state)
         "bind ::1 port 0 max 2147483647 idle 0 quiet 0 stats none once 0 rounds 3\n");
 }
 
+static void print_way(void)
+{
+    struct command_line line = command_line(arguments);
+
+    options_parse(line.argc, line.argv, more);
+    printf("%d\n", way);
+    exit(0);
+}
+
+static void a_word_is_chosen(void **state)
+{
+    static const char *const words[] = {"one", "two", "three"};
+
+    (void)state;
+    for (int i = 0; i < 3; i++) {
+        arguments = ARGUMENTS("--way", words[i]);
+        assert_int_equal(run_program(print_way), 0);
+        assert_int_equal(out[0], '0' + i);
+    }
+    arguments = ARGUMENTS(NULL);
+    assert_int_equal(run_program(print_way), 0);
+    assert_string_equal(out, "1\n");
+}
+
 static void help_and_version_are_printed(void **state)
 {
     (void)state;
@@ -76,6 +101,7 @@ static void help_and_version_are_printed(void **state)
     assert_non_null(strstr(out, "\n  -m, --max-clients N  "));
     assert_non_null(strstr(out, "\n      --once                  a flag\n"));
     assert_non_null(strstr(out, "\n      --rounds N              a number\n"));
+    assert_non_null(strstr(out, "\n      --way one|two|three     a word\n"));
     assert_string_equal(err, "");
     assert_int_equal(run_with(ARGUMENTS("-h")), 0);
     assert_int_equal(run_with(ARGUMENTS("-V")), 0);
@@ -123,6 +149,11 @@ static void usage_errors_name_option_and_value(void **state)
         {{"-i", "1.2.3"}, "server: --idle-timeout: '1.2.3' is not"},
         {{"-i", "nan"}, "server: --idle-timeout: 'nan' is not"},
         {{"--rounds", "10"}, "server: --rounds: '10' is not a whole number from 1 to 9\n"},
+        {{"--way", "four"}, "server: --way: 'four' is not one of one|two|three\n"},
+        {{"--way="}, "server: --way: '' is not one of"},
+        {{"--way", "tw"}, "server: --way: 'tw' is not"},
+        {{"--way", "one|two"}, "server: --way: 'one|two' is not"},
+        {{"--way"}, "server: option '--way' needs a value\n"},
         {{"--bind="}, "server: --bind: the address is empty\n"},
         {{"--stats="}, "server: --stats: the name of the file is empty\n"},
         {{"-p"}, "server: option '-p' needs a value\n"},
@@ -151,6 +182,7 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(every_option_is_parsed),
+        cmocka_unit_test(a_word_is_chosen),
         cmocka_unit_test(help_and_version_are_printed),
         cmocka_unit_test(help_that_cannot_be_written_is_an_error),
         cmocka_unit_test(usage_errors_name_option_and_value),

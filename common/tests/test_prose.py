@@ -26,7 +26,7 @@ class PatternTest(unittest.TestCase):
 
     def test_where_a_pattern_applies(self):
         naps = [len(list(PROSE["phrases"](name, "It naps.")))
-                for name in ("step4_nonblocking_poll/server.c", "step5_select/server.c")]
+                for name in ("step4_nonblocking_poll/server.c", "step6_epoll/server.c")]
         self.assertEqual(naps, [0, 1])
 
     def test_each_alternative_of_a_pattern(self):

@@ -11,6 +11,7 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <inttypes.h>
+#include <limits.h>
 #include <poll.h>
 #include <pthread.h>
 #include <signal.h>
@@ -65,10 +66,10 @@ static void clients_are_counted(void **state)
 {
     (void)state;
     for (int i = 0; i < 5; i++)
-        stats_client_begin();
+        stats_client_begin(INT_MAX);
     for (int i = 0; i < 3; i++)
         stats_client_end();
-    stats_client_begin();
+    stats_client_begin(INT_MAX);
     assert_int_equal(stats_clients(), 3);
     assert_true(reported("clients_max") == 5);
 }
@@ -156,7 +157,7 @@ static void count_in_a_child(void)
     stats_child_begin();
     stats_add(&stats.bytes_in, 5);
     stats_add(&stats.clients_served, 1);
-    stats_child_end();
+    stats_child_report();
     stats_add(&stats.bytes_in, 1000000); /* too late: its client may have seen the end */
     stats_client_end();
     _exit(0);
@@ -180,7 +181,7 @@ static void children_are_added_up(void)
     stats_add(&stats.bytes_in, 100);
     stats_add(&stats.bytes_out, 1); /* before and after: a child must not count it again */
     for (int i = 0; i < CHILDREN; i++)
-        stats_client_begin();
+        stats_client_begin(INT_MAX);
     const double most = reported("clients_max");
     for (int i = 0; i < CHILDREN; i++)
         if (fork() == 0)
@@ -193,10 +194,10 @@ static void children_are_added_up(void)
     if (reported("bytes_in") - in != 100 + 5 * CHILDREN || reported("bytes_out") - out != 1 ||
         reported("clients_served") - served != CHILDREN)
         _exit(2);
-    stats_client_begin();
+    stats_client_begin(INT_MAX);
     signal(SIGUSR1, on_signal);
     raise(SIGUSR1); /* a handler may count a client out */
-    stats_client_begin();
+    stats_client_begin(INT_MAX);
     if (stats_clients() != clients + 1 || reported("clients_max") != most)
         _exit(3);
     _exit(0);
@@ -236,6 +237,107 @@ static void work_and_sleep(struct rusage *usage)
         for (volatile unsigned j = 0; j < 1000000 && !worked; j++)
             ;
     }
+}
+
+static void the_limit_of_clients_is_kept(void **state)
+{
+    const int before = stats_clients();
+
+    (void)state;
+    assert_true(stats_client_begin(before + 1));
+    assert_false(stats_client_begin(before + 1));
+    assert_int_equal(stats_clients(), before + 1);
+    stats_client_end();
+    assert_true(stats_client_begin(before + 1));
+    stats_client_end();
+}
+
+/* In a process of its own, because workers cannot be taken back. */
+static void count_in_workers(void)
+{
+    enum { WORKERS = 3 };
+    static char text[STATS_REPORT_SIZE];
+
+    const int before = stats_clients();
+    const double served = reported("clients_served");
+
+    if (stats_share() == -1 || stats_workers(WORKERS) == -1)
+        _exit(2);
+    for (int i = 0; i < WORKERS; i++) {
+        pid_t pid = fork();
+        if (pid == 0) {
+            stats_child_begin();
+            stats_worker_begin(i);
+            for (int n = 0; n < 10 * i; n++) {
+                stats_client_begin(INT_MAX);
+                stats_client_served();
+                if (n > 0) /* one client stays */
+                    stats_client_end();
+            }
+            stats_child_report();
+            _exit(0);
+        }
+        waitpid(pid, NULL, 0);
+    }
+    if (stats_clients() != before + 2)
+        _exit(3);
+    stats_worker_died(0);
+    stats_worker_died(2);
+    if (stats_clients() != before + 1)
+        _exit(4);
+    stats_json(text, sizeof text);
+    if (strstr(text, ",\n  \"workers\": [0, 10, 20]\n}\n") == NULL ||
+        reported("clients_served") != served + 30)
+        _exit(5);
+    int n = stats_text(text, sizeof text);
+    if (strstr(text, "Clients served by each of 3 workers: 0, 10, 20.\n") == NULL)
+        _exit(6);
+    if (stats_text(text, 10) != n || strlen(text) != 9) /* cut, but the length is told */
+        _exit(7);
+    _exit(0);
+}
+
+static void list_many_workers(void)
+{
+    static char text[STATS_REPORT_SIZE];
+
+    if (stats_share() == -1 || stats_workers(STATS_WORKERS_MAX) == -1)
+        _exit(2);
+    for (int i = 0; i < STATS_WORKERS_MAX; i++) {
+        stats_worker_begin(i);
+        stats_client_served();
+    }
+    int json = stats_json(text, sizeof text);
+    if (json >= STATS_REPORT_SIZE || strstr(text, ", 1, 1]\n}\n") == NULL)
+        _exit(3);
+    stats_text(text, sizeof text);
+    _exit(strstr(text, " 4096 workers: 1, 1, ") != NULL && strstr(text, "1, ...\n") != NULL
+              ? 0
+              : 4);
+}
+
+static int status_in_a_child(void (*part)(void))
+{
+    int status;
+    pid_t pid = fork();
+
+    if (pid == 0)
+        part();
+    assert_int_equal(waitpid(pid, &status, 0), pid);
+    return status;
+}
+
+static void workers_are_listed(void **state)
+{
+    char text[TEXT_SIZE];
+
+    (void)state;
+    stats_json(text, sizeof text);
+    assert_null(strstr(text, "workers"));
+    stats_text(text, sizeof text);
+    assert_null(strstr(text, "workers"));
+    assert_int_equal(status_in_a_child(count_in_workers), 0);
+    assert_int_equal(status_in_a_child(list_many_workers), 0);
 }
 
 static void the_cost_is_what_the_kernel_counts(void **state)
@@ -349,6 +451,8 @@ int main(void)
         cmocka_unit_test(threads_are_added_up),
         cmocka_unit_test(rejected_clients_have_two_keys),
         cmocka_unit_test(children_count_for_their_parent),
+        cmocka_unit_test(the_limit_of_clients_is_kept),
+        cmocka_unit_test(workers_are_listed),
         cmocka_unit_test(the_cost_is_what_the_kernel_counts),
         cmocka_unit_test(the_peak_is_in_bytes),
         cmocka_unit_test(both_reports_agree),

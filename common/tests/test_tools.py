@@ -33,6 +33,7 @@ sys.exit(subprocess.call(str(tree / "common/build/program")) and 1)
 """
 STAGES = {"common/tests/check-all.py": "check", "common/tools/docs.py": "docs",
           "clients/bench/check.py": "bench-check",
+          "common/lessons/claims.py": "claims",
           "common/tools/lint.sh": "lint", "common/tools/memcheck.py": "memcheck",
           "common/tools/fuzz.sh": "fuzz", "common/tools/coverage.py": "coverage",
           "common/tools/matrix.sh": "matrix"}
@@ -328,7 +329,7 @@ class MakefileTest(MakeTest):
         _, out, _ = self.make("help")
         for target in ("demo", "run", "trace", "diff", "check", "test", "check-full", "docs",
                        "lint", "format", "format-check", "memcheck", "fuzz", "coverage",
-                       "matrix", "dockerfile-check", "bench", "bench-check",
+                       "matrix", "dockerfile-check", "bench", "bench-check", "claims",
                        "compile_commands.json", "clean"):
             self.assertIn("make " + target, out)
             self.assertEqual(self.make("-n", target, "STEP=1" if target in ("run", "trace") else

@@ -8,7 +8,7 @@
 # failed, 2 there is no such stage.
 set -u
 CDPATH='' cd "$(dirname "$0")/../.." || exit 2
-stages='check docs bench-check lint format-check memcheck fuzz coverage matrix dockerfile-check'
+stages='check docs bench-check claims lint format-check memcheck fuzz coverage matrix dockerfile-check'
 summary=''
 failed=0
 
@@ -41,6 +41,7 @@ run() {
     check) common/tests/check-all.py --full ;;
     docs) common/tools/docs.py --full --long ;;
     bench-check) clients/bench/check.py ;;
+    claims) common/lessons/claims.py --check && common/lessons/claims.py --check --opposite ;;
     lint) common/tools/lint.sh ;;
     format-check) common/tools/lint.sh format ;;
     memcheck) common/tools/memcheck.py ;;

@@ -43,6 +43,7 @@ SHOWN = 60              # lines of output in a report
 MOST = 8                # of the blocks that need the most CPU, in a report
 # A document with this in it may change the tree that it runs in.
 CHANGES = re.compile(r"BACKEND=|SAN=|<!-- file|^    \S*cc ", re.MULTILINE)
+SEALED = re.compile(r"<!-- sealed: \w* -->")
 TYPED = re.compile(r"<- typed: (.*)$")
 OK, FAIL, SKIP = reports.OK, reports.FAIL, reports.SKIP
 
@@ -247,21 +248,16 @@ def write_back(path, results):
         begin = block.line - 1
         lines[begin:begin + len(block.lines)] = [
             (block.indent + line).rstrip() for line in result["lines"]]
-        many = "figures" in block.markers
-        for number in range(begin - 1, -1, -1):     # the marker's place: in the text before
-            if "<!-- sealed:" in lines[number] and "sealed" in block.markers:
-                lines[number] = re.sub(r" *<!-- sealed: \w* -->", "", lines[number])
-                if not lines[number]:
-                    del lines[number]
-                break
-            if number < begin - 1 - block.before.count("\n"):
-                break
-        if compare.has_figures(result["lines"], many):
+        mark = ""
+        if compare.has_figures(result["lines"], "figures" in block.markers):
             mark = f"<!-- sealed: {compare.seal(result['lines'])} -->"
-            if block.marker_line:
-                lines[block.marker_line - 1] += " " + mark
-            else:
-                lines[begin:begin] = [mark]
+        if "sealed" in block.markers:
+            number = max(number for number in range(begin) if SEALED.search(lines[number]))
+            lines[number] = SEALED.sub(mark, lines[number]).rstrip()
+        elif mark and block.marker_line:
+            lines[block.marker_line - 1] += " " + mark
+        elif mark:
+            lines[begin:begin] = [mark]
     path.write_text("\n".join(lines), "utf-8")
     return lines != before
 

@@ -69,7 +69,7 @@ PATTERNS = [
     Pattern(r"\blaps?\b", "iteration",
             "Once a lap.", "Once an iteration, which may overlap."),
     Pattern(r"\bnap(?:s|ped|ping)?\b", "sleep interval",
-            "It naps for a second.", "In step 4 the nap has a length.", r"^(?!step4_)",
+            "It naps for a second.", "In step 4 the nap has a length.", r"^(?!step[45]_|README)",
             r"step ?4"),
     Pattern([rf"\b(?:{CLIENT}|who|(?:some|every|no)body) (?:(?:that|who|which) )?"
              rf"(?:{HAVE} )?(?:been |already |long |all )?gone\b",

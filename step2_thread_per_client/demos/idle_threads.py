@@ -99,7 +99,7 @@ def attack(most, seconds):
         idle = server.crowd(most)
         tell(f"{most} are connected, and stay idle")
         with server.connect() as client:
-            tell("the next is " + ("served" if client.recv(1) else "rejected"),
+            tell("the next is " + ("accepted" if client.recv(1) else "rejected"),
                  "<- --max-clients")
         for client in idle:
             if client.recv(1) != b"":

@@ -60,7 +60,7 @@ class IdleThreads(unittest.TestCase):
         self.assertLess(reserved, 0.1 * thread_reserved)
         self.assertLess(resident, 0.2 * thread_resident)
 
-    def test_silent_clients_are_bounded_and_cleared_out(self):
+    def test_idle_clients_are_limited_and_closed(self):
         told = re.findall(r"^  (\S.*\S) +(\d+) threads", self.said, re.M)
         told = [(re.sub(r"\d+\.\d+ s", "a time", what), int(threads))
                 for what, threads in told]

@@ -41,14 +41,12 @@ static void serve_client(int fd)
     }
 }
 
-/* The whole life of a child. Its counters must reach the parent before the client can see the
- * end: it might ask for a report, or come again. */
+/* The whole life of a child. */
 _Noreturn static void client_process(int fd, const struct address *peer)
 {
     server_connected(peer);
     stats_child_begin();
     serve_client(fd);
-    stats_child_end();
     server_disconnected(peer);
     close(fd);
     _exit(0); /* not exit, which would flush the parent's buffered output */
@@ -72,7 +70,7 @@ static void run_server(struct net_listener *listener)
     struct address peer;
     int fd;
 
-    children_init();
+    children_init(0);
     server_ready(&listener->address);
     while ((fd = stream_accept(listener, &peer)) != -1)
         start_client(listener, fd, &peer);

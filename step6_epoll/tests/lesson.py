@@ -16,7 +16,7 @@ def thousands_are_idle(t):
             client.send(b"^a$").expect(b"b")
 
     cost = t.cost_of(talk)
-    # One recv for each message, and too few more for any in vain.
+    # One recv for each message, and hardly any more that found nothing.
     t.check(messages <= cost["recv_calls"] < messages + 100,
             "%d recv calls for %d messages" % (cost["recv_calls"], messages))
     t.check(cost["interest_changes"] < idle + 100,

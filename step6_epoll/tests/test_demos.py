@@ -71,5 +71,64 @@ class EdgeClient(unittest.TestCase):
                          "Connection refused\n")
 
 
+PREFORK = os.path.join("..", "step2_thread_per_client", "build", "variants", "prefork")
+
+
+@built("build/variants/workers")
+@built(PREFORK)
+class Sharing(unittest.TestCase):
+    """The bands are wide: only what the kernel promises, and what the hash of so many clients
+    makes certain, is asserted."""
+
+    CLIENTS, WORKERS = 200, 4
+
+    @classmethod
+    def setUpClass(cls):
+        done = subprocess.run([sys.executable, os.path.join(STEP, "demos", "sharing.py")],
+                              stdout=subprocess.PIPE, stderr=subprocess.PIPE,
+                              encoding="utf-8", timeout=120)
+        if "cannot suspend a thread: Operation not permitted" in done.stderr:
+            raise unittest.SkipTest("this system does not allow ptrace")
+        assert done.returncode == 0, done.stderr
+        cls.rows = {}
+        for line in done.stdout.splitlines()[4:]:
+            figures = [int(word) for word in line[32:].split()]
+            cls.rows[line[:32].strip()] = figures[:cls.WORKERS], figures[cls.WORKERS]
+
+    def test_every_client_is_served_by_a_worker(self):
+        self.assertEqual(len(self.rows), 5)
+        for way, (served, _) in self.rows.items():
+            self.assertEqual(sum(served), self.CLIENTS, way)
+
+    def test_blocking_accept_is_even_and_loses_nobody(self):
+        served, lost = self.rows["processes that block in accept"]
+        self.assertEqual(lost, 0)
+        for each in served:
+            self.assertTrue(25 <= each <= 75, served)
+
+    def test_an_acceptor_is_even_and_loses_the_share_of_the_worker_that_hangs(self):
+        self.assertEqual(self.rows["--share accept"], ([50] * 4, 50))
+
+    def test_one_queue_loses_nobody(self):
+        for way in "--share listener", "--share exclusive":
+            self.assertEqual(self.rows[way][1], 0, way)
+
+    def test_an_exclusive_wait_is_uneven(self):
+        self.assertGreaterEqual(max(self.rows["--share exclusive"][0]), 80)
+
+    def test_many_queues_are_nearly_even_and_lose_a_share(self):
+        served, lost = self.rows["--share reuseport"]
+        for each in [*served, lost]:
+            self.assertTrue(20 <= each <= 80, (served, lost))
+
+    def test_complaints(self):
+        for arguments in ["--clients", "1"], ["--workers", "many"], ["8080"]:
+            done = subprocess.run(
+                [sys.executable, os.path.join(STEP, "demos", "sharing.py"), *arguments],
+                stdout=subprocess.PIPE, stderr=subprocess.PIPE, encoding="utf-8", timeout=60)
+            self.assertEqual(done.returncode, 2)
+            self.assertIn(arguments[-1], done.stderr)
+
+
 if __name__ == "__main__":
     unittest.main()

@@ -53,7 +53,7 @@ struct client {
     const unsigned char *answers; /* not sent yet; in a provided buffer or the copy */
     size_t unsent;                /* how many: if any, the request in flight is a send */
     int buffer;                   /* the provided buffer, or NONE */
-    unsigned char *copy;          /* of what the socket did not take; usually NULL */
+    unsigned char *copy;          /* the output that the socket did not take; usually NULL */
     int sendq;                    /* net_sendq when the client was active last */
     bool ended;                   /* close it when its request is done */
     int fd;

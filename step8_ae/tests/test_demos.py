@@ -158,14 +158,18 @@ class SlowCommand(unittest.TestCase):
                 with self.subTest(number, prefix=prefix[:1]), \
                         subprocess.Popen([*prefix, SLOW_COMMAND, "--mode", "worker", "0"],
                                          stdout=subprocess.PIPE, encoding="ascii") as started:
-                    self.assertIn("Listening", started.stdout.readline())
-                    server = started.pid
-                    if prefix:
-                        with open(f"/proc/{server}/task/{server}/children",
-                                  encoding="ascii") as children:
-                            server = int(children.read())
-                    os.kill(server, number)
-                    self.assertEqual(started.wait(10), 128 + number if prefix else -number)
+                    try:
+                        self.assertIn("Listening", started.stdout.readline())
+                        server = started.pid
+                        if prefix:
+                            with open(f"/proc/{server}/task/{server}/children",
+                                      encoding="ascii") as children:
+                                server = int(children.read())
+                        os.kill(server, number)
+                        status = started.wait(10)
+                    finally:
+                        started.kill()      # or leaving the block would wait for it
+                    self.assertEqual(status, 128 + number if prefix else -number)
 
 
 class SlowClient(unittest.TestCase):

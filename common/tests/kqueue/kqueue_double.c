@@ -104,7 +104,7 @@ static bool is_enabled(const struct filter *f)
     return (f->flags & (EV_ADD | EV_DISABLE)) == EV_ADD;
 }
 
-/* Brings what poll is told of w up to date, or forgets w if no filter is left. */
+/* Updates the events for which poll watches w, or forgets w if no filter is left. */
 static void settle_watch(struct queue *q, struct watch *w)
 {
     struct pollfd *p = &q->polls[w - q->watches];

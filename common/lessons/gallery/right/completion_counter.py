@@ -1,0 +1,23 @@
+"""Starts jobs and asks until all are done. Each result counts as one job that is done."""
+
+import threading
+import time
+
+results = []
+
+
+def job(number):
+    time.sleep(0.01 * number)
+    results.append(number)
+
+
+started = done = asked = 0
+for number in range(5):
+    threading.Thread(target=job, args=[number], daemon=True).start()
+    started += 1
+while done < started:
+    asked += 1
+    while results:
+        results.pop()
+        done += 1
+print(f"{done} of {started} jobs are done; asked {asked} times")

@@ -1,0 +1,244 @@
+/* Step 6, variant - workers: a loop for each CPU, on one port.
+ *
+ *     --share accept       listener --> acceptor --+--> pipe --> loop 1: epoll_wait, pump
+ *                                    (in turn)     +--> pipe --> loop 2: epoll_wait, pump
+ *     --share listener     listener --+--> loop 1: epoll_wait, accept, pump
+ *     --share exclusive               +--> loop 2: epoll_wait, accept, pump
+ *     --share reuseport    listener 1 ---> loop 1: epoll_wait, accept, pump
+ *                          listener 2 ---> loop 2: epoll_wait, accept, pump
+ *
+ * Each loop is step 6, with clients of its own, so nothing is locked. They differ in who takes
+ * a new client. accept: one thread takes all and hands them out in turn. listener: every loop
+ * watches the one listener, and all that are asleep wake for each client. exclusive: the kernel
+ * wakes only one of them. reuseport: the kernel spreads the clients over several queues.
+ *
+ *   Wait happens in   one epoll_wait for each worker
+ *   Breaks when       the load is not where the clients are: a client stays with its worker
+ */
+#include "conn.h"
+#include "cpus.h"
+#include "drain.h"
+#include "log.h"
+#include "server.h"
+#include "stats.h"
+#include "stop.h"
+#include "stream.h"
+#include "threads.h"
+
+#include <errno.h>
+#include <pthread.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/epoll.h>
+#include <unistd.h>
+
+enum { EVENTS_MAX = 256 }; /* per epoll_wait; further ones are reported by the next */
+
+enum share { ACCEPT, LISTENER, EXCLUSIVE, REUSEPORT };
+static int workers, share, pin; /* the options */
+
+struct worker {
+    int number, epoll;
+    struct net_listener listener; /* its new clients come from here: a socket, or a pipe */
+    int pipe_in;                  /* accept: where the acceptor writes */
+    struct conn_list clients;
+};
+
+struct handed { /* what it writes */
+    int fd;
+    struct address peer;
+};
+
+static pthread_mutex_t start = PTHREAD_MUTEX_INITIALIZER; /* locked until all is ready */
+
+/* Adds or changes (operation) what epoll watches fd for, and the pointer in its events. */
+static int watch(int epoll, int operation, int fd, int want, void *data)
+{
+    struct epoll_event event = {
+        .events = (want & WANT_READ ? EPOLLIN : 0u) | (want & WANT_WRITE ? EPOLLOUT : 0u),
+        .data.ptr = data,
+    };
+
+    stats_add(&stats.interest_changes, 1);
+    return epoll_ctl(epoll, operation, fd, &event);
+}
+
+/* Gives a client to worker i; to the next one if its pipe is full, because it hangs. All are
+ * asked twice, because a call may be interrupted. */
+static bool hand_over(const struct worker *all, int i, const struct handed *client)
+{
+    for (int n = 0; n < 2 * workers; n++)
+        if (write(all[(i + n) % workers].pipe_in, client, sizeof *client) != -1)
+            return true;
+    return false;
+}
+
+/* The first thread's part if it is the acceptor: gives each worker a client in turn. */
+static void hand_out_clients(struct net_listener *listener, const struct worker *all)
+{
+    struct handed client;
+
+    for (int i = 0; (client.fd = stream_accept(listener, &client.peer)) != -1;
+         i = (i + 1) % workers)
+        if (!hand_over(all, i, &client)) {
+            server_rejected(&client.peer, "too many wait for a worker");
+            close(client.fd);
+        }
+}
+
+static struct conn *take_client(struct worker *w)
+{
+    struct handed client;
+    struct conn *c;
+
+    if (read(w->listener.fd, &client, sizeof client) != sizeof client)
+        return NULL;
+    if ((c = conn_open(&w->clients, client.fd, &client.peer)) == NULL) {
+        server_rejected(&client.peer, strerror(errno));
+        close(client.fd);
+    }
+    return c;
+}
+
+static void accept_client(struct worker *w)
+{
+    struct conn *c = share == ACCEPT ? take_client(w) : conn_accept(&w->clients, &w->listener);
+
+    if (c != NULL && watch(w->epoll, EPOLL_CTL_ADD, c->fd, WANT_READ, c) == -1)
+        conn_reject(&w->clients, c, strerror(errno));
+    else if (c != NULL && conn_greet(c) != WANT_READ)
+        watch(w->epoll, EPOLL_CTL_MOD, c->fd, c->want, c);
+}
+
+static void pump_client(struct conn_list *clients, struct conn *c, int epoll)
+{
+    int before = c->want, want = conn_pump(clients, c);
+
+    if (want == 0 || (want != before && watch(epoll, EPOLL_CTL_MOD, c->fd, want, c) == -1))
+        conn_close(clients, c); /* closing also takes it off epoll's list */
+}
+
+/* The whole life of a worker: step 6's loop. */
+static void run_worker(void *worker)
+{
+    struct worker *w = worker;
+    struct epoll_event events[EVENTS_MAX];
+
+    pthread_mutex_lock(&start);
+    pthread_mutex_unlock(&start);
+    stats_worker_begin(w->number);
+    if (pin && cpus_pin(w->number) != 0)
+        log_warn("cannot pin worker %d to a CPU", w->number);
+    while (!stop_requested()) {
+        int ready = epoll_wait(w->epoll, events, EVENTS_MAX, conn_expiry_ms(&w->clients));
+        server_waited(ready, ready);
+        for (int i = 0; i < ready; i++)
+            if (events[i].data.ptr == w)
+                accept_client(w);
+            else if (events[i].data.ptr != NULL)
+                pump_client(&w->clients, events[i].data.ptr, w->epoll);
+        conn_close_idle(&w->clients);
+    }
+    close(w->epoll);
+    if (share != ACCEPT)
+        net_unlisten(&w->listener);
+    drain_clients(&w->clients);
+}
+
+/* Gives a worker its source of clients. */
+static int share_listener(struct worker *w, struct net_listener *listener)
+{
+    int ends[2];
+
+    if (share == ACCEPT) {
+        if (pipe(ends) == -1)
+            return -1;
+        w->listener = (struct net_listener){.fd = ends[0], .reserved = -1};
+        w->pipe_in = ends[1];
+        return net_set_nonblocking(w->pipe_in); /* a worker that hangs blocks nobody else */
+    }
+    if (share == REUSEPORT && w->number > 0)
+        return net_listen_beside(&w->listener, listener);
+    if (w->number > 0)
+        return net_listen_same(&w->listener, listener);
+    w->listener = *listener;
+    return 0;
+}
+
+static void set_up_worker(struct worker *w, int number, struct net_listener *listener)
+{
+    struct epoll_event new_client = {
+        .events = EPOLLIN | (share == EXCLUSIVE ? EPOLLEXCLUSIVE : 0u),
+        .data.ptr = w,
+    };
+
+    w->number = number;
+    conn_list_init(&w->clients);
+    w->epoll = epoll_create1(EPOLL_CLOEXEC);
+    if (w->epoll == -1 || share_listener(w, listener) == -1 ||
+        watch(w->epoll, EPOLL_CTL_ADD, stop_wakeup_fd(), WANT_READ, NULL) == -1 ||
+        epoll_ctl(w->epoll, EPOLL_CTL_ADD, w->listener.fd, &new_client) == -1 ||
+        net_set_nonblocking(w->listener.fd) == -1)
+        log_die("cannot set up epoll: %s", strerror(errno));
+}
+
+/* After a stop: nobody takes the clients that are still in the pipe. */
+static void close_pipe(struct worker *w)
+{
+    struct handed client;
+
+    while (read(w->listener.fd, &client, sizeof client) == sizeof client) {
+        server_rejected(&client.peer, "the server stops");
+        close(client.fd);
+    }
+    close(w->pipe_in);
+    net_unlisten(&w->listener);
+}
+
+/* With an acceptor all workers have a thread of their own; else the first thread is worker 0.
+ */
+static void run_server(struct net_listener *listener)
+{
+    struct worker *all = calloc((size_t)workers, sizeof *all);
+
+    if (all == NULL || stats_workers(workers) == -1)
+        log_die("out of memory");
+    for (int i = 0; i < workers; i++)
+        set_up_worker(&all[i], i, listener);
+    pthread_mutex_lock(&start);
+    for (int i = share == ACCEPT ? 0 : 1; i < workers; i++) {
+        int error = threads_start(run_worker, &all[i]);
+        if (error != 0)
+            log_die("cannot start a worker: %s", strerror(error));
+    }
+    server_ready(&listener->address);
+    pthread_mutex_unlock(&start);
+    if (share == ACCEPT) {
+        hand_out_clients(listener, all);
+        net_unlisten(listener);
+    } else {
+        run_worker(&all[0]);
+    }
+    threads_stop();
+    for (int i = 0; i < workers && share == ACCEPT; i++)
+        close_pipe(&all[i]);
+    free(all);
+}
+
+int main(int argc, char **argv)
+{
+    static const struct step_option more[] = {
+        {"workers", "N", "N loops (default: the CPUs it may use)", &workers, 1,
+         STATS_WORKERS_MAX},
+        {"share", "accept|listener|exclusive|reuseport", "who accepts", &share, 0, 0},
+        {"pin", NULL, "let each worker run on one CPU only", &pin, 0, 1},
+        {0},
+    };
+    struct net_listener listener;
+
+    workers = cpus_allowed();
+    server_start(argc, argv, more);
+    server_listen(&listener);
+    run_server(&listener);
+    return server_finish();
+}

@@ -5,9 +5,9 @@
     ... replaced ...
     <!-- bench:NAME end HASH -->
 
-HASH is a seal: common/tools/docs.py notices when the figures are changed by hand. The markers
-may stand in one line, with nothing but the text between the two. NAME is one of: machine (where
-and when the figures were taken), comparison (a row per step), variants (a row per variant), idle
+HASH is a seal: common/tools/docs.py notices a figure that was changed by hand. The markers may
+stand in one line, with nothing but the text between the two. NAME is one of: machine (where and
+when the figures were taken), comparison (a row per step), variants (a row per variant), idle
 (cost against idle connections), calls (cost against what a system call costs), and cost-SERVER
 (a sentence on one server: cost-step6, cost-step5/poll).
 """

@@ -126,8 +126,10 @@ class CompareTest(unittest.TestCase):
             self.expect(matches, shown, printed)
 
     def test_a_block_of_figures(self):
-        self.expect(True, "busy  966712  21", "busy  400000  25", figures=True)
-        self.expect(False, "busy  966712  21", "busy  100000  21", figures=True)
+        self.expect(True, "busy  966712  21", "busy  400000  25", figures="all")
+        self.expect(False, "busy  966712  21", "busy  100000  21", figures="all")
+        self.expect(True, "busy  966712  21", "busy  100000  0", figures="chance")
+        self.expect(False, "busy  966712  21", "busy  100000", figures="chance")
 
     def test_the_seal_sees_every_figure_and_no_remark(self):
         sealed = compare.seal(["took 1.5 ms    <- why"])

@@ -98,7 +98,7 @@ class Document:
         return result
 
     def has_figures(self, block):
-        return compare.has_figures(block.lines, "figures" in block.markers)
+        return compare.has_figures(block.lines, block.figures())
 
     # One function for each kind. They return the lines that the run would show, or None.
 
@@ -216,7 +216,7 @@ class Document:
 
     def compared(self, block, shown, output, excerpt):
         printed = reports.lines(output)
-        many = "figures" in block.markers
+        many = block.figures()
         try:
             if self.fresh:
                 return compare.replaced(shown, printed, many, excerpt)
@@ -249,7 +249,7 @@ def write_back(path, results):
         lines[begin:begin + len(block.lines)] = [
             (block.indent + line).rstrip() for line in result["lines"]]
         mark = ""
-        if compare.has_figures(result["lines"], "figures" in block.markers):
+        if compare.has_figures(result["lines"], block.figures()):
             mark = f"<!-- sealed: {compare.seal(result['lines'])} -->"
         if "sealed" in block.markers:
             number = max(number for number in range(begin) if SEALED.search(lines[number]))

@@ -51,8 +51,8 @@ REMARK = re.compile(r"(?:^|\s+)<- .*$")
 class Pattern:
     """One line as shown."""
 
-    def __init__(self, line, figures=False):
-        self.line, self.figures = line, []
+    def __init__(self, line, figures=""):
+        self.line, self.figures, self.chance = line, [], figures == "chance"
         line = REMARK.sub("", line).rstrip()
         call = CALL.match(line)
         parts = [f"(?P<c{i}>{pattern})" for i, (pattern, _) in enumerate(CLASSES)]
@@ -93,8 +93,8 @@ class Pattern:
         """Does a printed line match? A remark in it may be left out, or be a part of it."""
         for each in dict.fromkeys((line, REMARK.sub("", line))):
             found = self.regex.fullmatch(each.strip("\r"))
-            if found and all(near(shown, value(other)) for shown, other in
-                             zip(self.figures, found.groups())):
+            if found and (self.chance or all(near(shown, value(other)) for shown, other in
+                                             zip(self.figures, found.groups()))):
                 return True
         return False
 
@@ -115,7 +115,7 @@ def near(shown, other):
     return kind == other_kind and (high - low <= slack or low > 0 and high / low <= FACTOR)
 
 
-def has_figures(lines, figures=False):
+def has_figures(lines, figures=""):
     return any(Pattern(line, figures).figures for line in lines)
 
 
@@ -128,7 +128,7 @@ class Differs(Exception):
     """What is shown was not printed; the text is for people."""
 
 
-def align(shown, printed, figures=False, excerpt=False):
+def align(shown, printed, figures="", excerpt=False):
     """Maps the number of each line shown to that of the line printed that it matches. In an
     excerpt any lines may be left out. Raises Differs."""
     segments, start_anchored, end_anchored = [[]], not excerpt, not excerpt
@@ -177,7 +177,7 @@ def align(shown, printed, figures=False, excerpt=False):
     return found
 
 
-def replaced(shown, printed, figures=False, excerpt=False):
+def replaced(shown, printed, figures="", excerpt=False):
     """The lines to show after this run: those that match by form, with the figures of the run.
     Remarks stay. Raises Differs if the forms differ."""
     def form(line):
@@ -191,7 +191,7 @@ def replaced(shown, printed, figures=False, excerpt=False):
         found = align(shown, printed, figures, excerpt)
     except Differs:
         found = align([form(line) if line.strip() != "..." else line for line in shown],
-                      [form(line) for line in printed], False, excerpt)
+                      [form(line) for line in printed], "", excerpt)
     result = list(shown)
     for number, place in found.items():
         old, new = shown[number], printed[place].rstrip()

@@ -22,6 +22,7 @@ Comments before a block, which a reader of the page does not see, say what no ru
     <!-- file: NAME -->         the text of a file that later commands use
     <!-- exit: N -->            the exit status of the last command, if it is not 0
     <!-- figures -->            all numbers are measured, not only those with a unit
+    <!-- figures: chance -->    and chance decides them: only their places are compared
     <!-- sealed: HASH -->       written by `docs.py --update`: the figures are those of a run
 
 They stand at the end of the line before the block, or on a line of their own.
@@ -68,6 +69,10 @@ class Block:
 
     def text(self):
         return "\n".join(self.lines)
+
+    def figures(self):
+        """Which of its numbers are figures: those with a unit; "all"; or all by "chance"."""
+        return (self.markers["figures"] or "all") if "figures" in self.markers else ""
 
     def command(self):
         """The command whose output this is, if the text says so."""

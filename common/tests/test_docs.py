@@ -249,6 +249,12 @@ class RunTest(unittest.TestCase):
         self.run_docs(text % seal("2 µs"), 1, "line 1: the figures bench:a were changed by")
         self.run_docs(text.replace(" %s", ""), 1, "changed by hand")
 
+    def test_commands_within_the_text(self):
+        (self.tree / "Makefile").write_text("all demo: ; @:\n")
+        self.run_docs("`make`, `make demo N=5`, `clients/lib/tree.py`\n", 0)
+        self.run_docs("text\n`make dem`\n", 1, "line 2: make does not know make dem")
+        self.run_docs("`clients/nonesuch.py -n 5`\n", 1, "there is no clients/nonesuch.py")
+
     def test_code(self):
         self.run_docs("```python\nx = 1\n```\n", 0)
         self.run_docs("```python\nx = = 1\n```\n", 1)

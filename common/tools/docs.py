@@ -383,7 +383,7 @@ def main(arguments=None):
             text = path.read_text("utf-8")
             wrong = [f"line {line}: {what}" for line, what in
                      [*markdown.broken_links(path, TREE), *markdown.visible_comments(text),
-                      *markdown.changed_figures(text)]]
+                      *markdown.changed_figures(text), *markdown.broken_commands(text, TREE)]]
             report.tell(FAIL if wrong else OK, f"{path.relative_to(TREE)} links and seals",
                         "\n".join(wrong))
         for each in concurrent.futures.as_completed(waiting):

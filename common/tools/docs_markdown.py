@@ -224,6 +224,31 @@ def changed_figures(text):
                    "changed by hand; clients/bench/insert.py writes those of a run")
 
 
+def known_to_make(words, root):
+    """Does make know the targets of this command, such as ["make", "-C", "step1", "run"]?"""
+    words = [word for word in words[1:] if not re.match(r"\w+=", word)]
+    where = words[words.index("-C") + 1] if "-C" in words[:-1] else "."
+    files = [root / where / "Makefile", root / "common/build-aux/step.mk"][:1 + (where != ".")]
+    text = "\n".join(path.read_text("utf-8") for path in files if path.is_file())
+    targets = [word for word in words if re.fullmatch(r"[a-z][\w.-]*", word) and word != where]
+    rule = r"^(?![#\t])[^:=\n]*(?<![\w-])%s(?![\w-])[^:=\n]*:"
+    return all(re.search(rule % re.escape(target), text, re.MULTILINE) for target in targets)
+
+
+def broken_commands(text, root):
+    """Yields (line, what is wrong) for each command named in the text that cannot exist."""
+    text = prose(text)
+    for found in CODE_SPAN.finditer(text):
+        words = found[2].split()
+        line = text.count("\n", 0, found.start()) + 1
+        if words[:1] == ["make"] and not PLACEHOLDER.search(found[2]):
+            if not known_to_make(words, root):
+                yield line, f"make does not know {found[2]}"
+        elif words and re.match(r"(?:clients|common|step\d+_\w+)/[\w./-]+$", words[0]):
+            if not (root / words[0]).exists():
+                yield line, f"there is no {words[0]}"
+
+
 def broken_links(path, root):
     """Yields (line, what is wrong) for each link to a file or an anchor that does not exist."""
     text = CODE_SPAN.sub(lambda span: re.sub(r"[^\n]", " ", span[0]),

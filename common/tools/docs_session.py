@@ -20,6 +20,7 @@ import time
 TREE = pathlib.Path(__file__).resolve().parents[2]
 sys.path.insert(0, str(TREE / "clients"))
 
+import docs_markdown as markdown    # noqa: E402
 from lib import figures, processes, servers     # noqa: E402
 
 SECONDS = 100           # for a command
@@ -32,7 +33,7 @@ LISTENS = re.compile(r"^Listening on ", re.MULTILINE)
 OPTIONAL = ("nc docker debootstrap strace redis-server redis-cli redis-benchmark gnuplot bear "
             "valgrind perf clang ps ss gdb").split()
 # What `make check` itself consists of, and what takes minutes: only whether make knows it.
-ELSEWHERE = re.compile(r"make (?:-C (\S+) )?(check-full|check|test|bench-check|bench|memcheck|"
+ELSEWHERE = re.compile(r"make (?:-C \S+ )?(?:check-full|check|test|bench-check|bench|memcheck|"
                        r"fuzz|coverage|matrix|lint|format-check|format|dockerfile-check)\b")
 # The whole suite, which `make check` runs on every server: one case, but in a long block all.
 SUITE = re.compile(r"(clients/check-server\.py)((?: (?!--only|--quick|--help)\S+)*)$")
@@ -118,7 +119,8 @@ class Session:
         if SUITE.match(text) and not self.whole:
             text = SUITE.sub(r"\1 --only known-exchange \2", text)
         if ELSEWHERE.match(text):
-            return self.known_to_make(text), ""
+            words = re.sub(r"\s#.*", "", text).split()
+            return (0 if markdown.known_to_make(words, self.folder) else 2), ""
         missing = [name for name in OPTIONAL if not shutil.which(name)
                    and re.search(rf"(?:^|[|;(] *)(?:\w+=\S* )*{name} ", text + " ")]
         if missing:
@@ -150,14 +152,6 @@ class Session:
             self.last = process.pid
         self.started.append((process, command, bool(background)))
         return None, process.output()
-
-    def known_to_make(self, text):
-        """0 if make knows the target, without running it."""
-        where, target = ELSEWHERE.match(text).groups()
-        rule = re.compile(rf"^[^:=\n#\t]*\b{target}\b[^:=\n]*:", re.MULTILINE)
-        files = [f"{where}/Makefile", "common/build-aux/step.mk"] if where else ["Makefile"]
-        text = "\n".join((self.folder / path).read_text("utf-8") for path in files)
-        return 0 if rule.search(text) else 2
 
     def wait(self, process, background, text):
         """Until it has ended, or listens as a server does: then True."""

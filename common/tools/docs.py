@@ -75,7 +75,11 @@ class Document:
         result = {"line": block.line, "kind": kind, "name": f"{kind}: {first[:60]}",
                   "status": OK, "reason": "", "lines": None}
         try:
+            shows = "not run" in block.markers or kind in ("transcript", "excerpt")
+            if shows and not self.update:
+                self.check_seal(block)
             if "not run" in block.markers:
+                result["lines"] = block.lines
                 raise Skipped("not run: " + (block.markers["not run"] or "without a reason"))
             if "long" in block.markers and not self.full:
                 raise Skipped("takes long: make check-full STAGE=docs")
@@ -197,10 +201,12 @@ class Document:
                 outputs.append("" if status is None and end == begin else output)
         for (command, begin, end), output in reversed(list(zip(parts, outputs))):
             lines[begin:end] = self.compared(block, block.lines[begin:end], output, False)
-        return self.sealed(block, lines)
+        return lines
 
     def excerpt(self, block):
         if ELSEWHERE.match(block.command()):
+            if self.update:
+                return block.lines
             raise Skipped(f"{block.command()} runs elsewhere")
         with self.commands_of(block) as session:
             status, output = session.run(block.command())
@@ -212,7 +218,7 @@ class Document:
                     self.judge(block, client, *session.run(client), True)
                 session.stop(session.started[-1:])
                 output = process.output()
-        return self.sealed(block, self.compared(block, block.lines, output, True))
+        return self.compared(block, block.lines, output, True)
 
     def compared(self, block, shown, output, excerpt):
         printed = reports.lines(output)
@@ -230,12 +236,12 @@ class Document:
             raise Wrong(f"{difference}\nAll that was printed:\n{output}") from None
         return shown
 
-    def sealed(self, block, lines):
-        if not self.update and self.has_figures(block) \
-                and block.markers.get("sealed") != compare.seal(block.lines):
-            raise Wrong("its figures were changed by hand, or come from no run: "
-                        f"common/tools/docs.py --update {self.path.name}")
-        return lines
+    def check_seal(self, block):
+        """Also of what is not run, or not now: nobody can change a figure unnoticed."""
+        if self.has_figures(block) and block.markers.get("sealed") != compare.seal(block.lines):
+            raise Wrong("its figures were changed by hand, or come from no run: common/tools/"
+                        f"docs.py --update {'--full ' * ('long' in block.markers)}"
+                        f"{self.path.relative_to(TREE)}")
 
 
 def write_back(path, results):

@@ -53,6 +53,7 @@ class Pattern:
 
     def __init__(self, line, figures=""):
         self.line, self.figures, self.chance = line, [], figures == "chance"
+        self.varies = False         # is anything in it not compared exactly?
         line = REMARK.sub("", line).rstrip()
         call = CALL.match(line)
         parts = [f"(?P<c{i}>{pattern})" for i, (pattern, _) in enumerate(CLASSES)]
@@ -75,6 +76,7 @@ class Pattern:
             return ".*"
         if kind == "space":
             return r"\s+"
+        self.varies = self.varies or kind != "figure"
         if kind == "fd":
             return r"\d+"
         if kind == "set":
@@ -83,10 +85,12 @@ class Pattern:
             return CLASSES[int(kind[1:])][1]
         text, unit = found["figure"], found["unit"] or ""
         if call and MAKES_DESCRIPTOR.search(found.string) and found.end() == len(found.string):
+            self.varies = True
             return r"\d+"
         if not figures and (call or not unit and "." not in text):
             return re.escape(text)
         self.figures.append(value(text))
+        self.varies = True
         return rf"({NUMBER}(?: ?{UNIT})?)"
 
     def matches(self, line):
@@ -116,11 +120,12 @@ def near(shown, other):
 
 
 def has_figures(lines, figures=""):
-    return any(Pattern(line, figures).figures for line in lines)
+    """Or addresses and the like, which are not compared exactly either."""
+    return any(Pattern(line, figures).varies for line in lines)
 
 
 def seal(lines):
-    """The seal of what is shown, without the remarks."""
+    """The seal for what is shown, without the remarks."""
     return seals.seal("\n".join(REMARK.sub("", line) for line in lines))
 
 

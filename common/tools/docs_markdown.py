@@ -5,7 +5,7 @@ A block is a fenced or indented part of the text. Its kind follows from what it 
     transcript  it has lines that begin with "$ ": commands, each with what it prints
     commands    its first line begins with a command word: commands that must succeed
     synopsis    a command with words such as HOST or [OPTIONS]: compared with --help
-    excerpt     parts of what a command prints. The command is the last one named in the text
+    excerpt     parts of the output of a command. The command is the last one named in the text
                 before it, if that ends with a colon
     code        fenced, in a programming language: C must stand in a source of the tree or
                 compile, Python and JSON must be correct
@@ -16,7 +16,7 @@ Comments before a block, which a reader of the page does not see, say what no ru
 
     <!-- not run: REASON -->    nothing of the block is run
     <!-- long -->               run by check-full only
-    <!-- from: COMMAND -->      an excerpt of what this command prints
+    <!-- from: COMMAND -->      an excerpt of the output of this command
     <!-- with: COMMAND -->      this server runs meanwhile
     <!-- client: COMMAND -->    runs while the server in `from` does
     <!-- file: NAME -->         the text of a file that later commands use

@@ -193,7 +193,8 @@ class RunTest(unittest.TestCase):
     def test_markers_that_start_a_server_or_give_the_command(self):
         self.run_docs("a <!-- with: ./server 8080 -->\n\n    $ ./client 8080\n    hello\n"
                       "\nb <!-- from: ./server 8081 --><!-- client: ./client 8081 -->\n\n"
-                      "    Listening on 127.0.0.1:1\n", 0)
+                      "    Listening on 127.0.0.1:1\n", 0, arguments=["--update"])
+        self.run_docs(None, 0)
 
     def test_whatever_is_left_running_is_a_failure(self):
         self.run_docs("a\n\n    (sleep 4711 & )\n", 1, "left running: sleep 4711")
@@ -231,6 +232,14 @@ class RunTest(unittest.TestCase):
         text = "a <!-- long -->\n\n    cat nonesuch-file\n"
         self.run_docs(text, 0, "SKIP takes long")
         self.run_docs(text, 1, "nonesuch-file", arguments=["--full"])
+
+    def test_a_changed_figure_is_noticed_also_where_nothing_is_run(self):
+        for marker, command in ("not run: why", "./show"), ("long", "./show"):
+            text = f"a <!-- {marker} -->\n\n    $ {command}\n    took 1.5 ms\n    7 clients\n"
+            self.run_docs(text, 1, "changed by hand, or come from no run")
+            self.run_docs(None, 0, "updated", arguments=["--update", "--full"])
+            self.run_docs(None, 0, "SKIP")
+            self.run_docs((self.tree / "a.md").read_text().replace("1.5", "1.6"), 1)
 
     def test_typing(self):
         (self.tree / "echo.py").write_text("print('said', input('say: '))\n")

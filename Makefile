@@ -4,6 +4,7 @@
 ## make demo           watch the servers of all steps serve the same five clients
 ##                       STEPS=1,2,6: only these steps; VARIANTS=1: their variants as well
 ##                       N=5: how many clients; SCALE=0.2: length of the pauses (1 for a class)
+##                       SVG=FILE: also draw this very run as a picture
 ## make run STEP=6     start one server; STEP=6/edge: a variant; ARGS='--quiet 8080'
 ## make trace STEP=6   the system calls of one server while it serves two clients (strace)
 ## make diff A=5 B=6   what changes from one server to another; B=6/edge: a variant
@@ -30,6 +31,9 @@
 ##                       ONLY=name: one claim, with its working; WRITE=1: write the page again
 ## make bench          measure what each server costs: five minutes
 ##                       QUICK=1: under one minute; PEERS=1: Redis too; STEPS=5,6: only these
+## make page           the course as a page with recorded runs, in build/page; needs node
+## make record         record the runs of that page again, in clients/replay/recordings (strace)
+##                       STEPS=5,6/edge: only these servers
 ##
 ## make compile_commands.json   for editors: how each file is compiled; needs bear
 ## make clean          remove everything that was built
@@ -54,14 +58,14 @@ STEP_LIST := $(subst $() ,$(comma),$(WANTED))
 CHOSEN := $(foreach n,$(WANTED),$(filter step$(n)_%,$(DIRECTORIES)))
 STAGES = $(shell sed -n "s/^stages='\(.*\)'/\1/p" common/tools/check-full.sh)
 
-.PHONY: all $(DIRECTORIES) clients tests demo run trace diff check test check-full docs bench \
-        bench-check claims coverage memcheck dockerfile-check fuzz matrix lint format \
-        format-check compile_commands.json clean help \
+.PHONY: all page record $(DIRECTORIES) clients common/lessons tests demo run trace diff check test \
+        check-full docs bench bench-check claims coverage memcheck dockerfile-check fuzz matrix \
+        lint format format-check compile_commands.json clean help \
         known-steps all-steps known-stages need-build setup-build setup-check
 
-all: $(DIRECTORIES) clients
+all: $(DIRECTORIES) clients common/lessons
 
-$(DIRECTORIES) clients: need-build
+$(DIRECTORIES) clients common/lessons: need-build
 	@$(MAKE) --no-print-directory -C $@
 
 known-steps:
@@ -89,10 +93,10 @@ demo: known-steps setup-build
 	@$(MAKE) --no-print-directory $(CHOSEN)
 	@clients/demo.py --clients $(or $(N),5) --scale $(or $(SCALE),0.2) \
 	    --steps $(STEP_LIST) \
-	    $(if $(VARIANTS),--variants)
+	    $(if $(VARIANTS),--variants) $(if $(SVG),--svg '$(SVG)')
 
 tests: known-steps $(CHOSEN) clients
-	@for part in common clients $(CHOSEN); do \
+	@for part in common common/lessons clients $(CHOSEN); do \
 	    $(MAKE) --no-print-directory -C $$part tests || exit 1; done
 
 check: known-steps setup-check
@@ -155,6 +159,13 @@ claims: all-steps setup-build
 	@$(MAKE) --no-print-directory all
 	@common/lessons/claims.py $(if $(filter-out 0,$(WRITE)),--write) $(ONLY)
 
+page:
+	@clients/replay/page.sh
+record: setup-check
+	@$(MAKE) --no-print-directory all
+	@clients/replay/record.py $(if $(ASKED),--only $(subst $() ,$(comma),$(ASKED)))
+	@clients/replay/pictures.py
+
 coverage: all-steps setup-check
 	@common/tools/coverage.py
 memcheck: all-steps setup-check
@@ -178,8 +189,8 @@ compile_commands.json: setup-check
 	@bear --output $@ -- $(MAKE) --no-print-directory -B all tests
 
 clean:
-	@for part in $(DIRECTORIES) common clients; do $(MAKE) -s -C $$part clean; done
-	rm -rf build common/lessons/build compile_commands.json
+	@for part in $(DIRECTORIES) common common/lessons clients; do $(MAKE) -s -C $$part clean; done
+	rm -rf build compile_commands.json
 
 help:
 	@sed -n 's/^## \{0,1\}//p' Makefile

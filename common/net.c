@@ -86,7 +86,7 @@ int net_listen(struct net_listener *listener, const char *host, const char *port
     return 0;
 }
 
-int net_listen_same(struct net_listener *another, const struct net_listener *first)
+int net_listen_dup(struct net_listener *another, const struct net_listener *first)
 {
     *another = *first;
     another->reserved = -1;
@@ -99,7 +99,7 @@ int net_listen_same(struct net_listener *another, const struct net_listener *fir
 
 /* The first socket was bound without SO_REUSEPORT, so that a second server cannot share the
  * port by mistake. From now on the user's own sockets can. */
-int net_listen_beside(struct net_listener *another, const struct net_listener *first)
+int net_listen_reuseport(struct net_listener *another, const struct net_listener *first)
 {
     struct sockaddr_storage bound;
     socklen_t size = sizeof bound;

@@ -1,4 +1,4 @@
-/* Sockets without their traps: what every step needs and no step teaches.
+/* Socket calls with the error handling that every step needs and no step teaches.
  *
  * Functions return -1 with errno set, and never print or exit: the program decides. */
 #ifndef NET_H
@@ -25,12 +25,12 @@ int net_listen(struct net_listener *listener, const char *host, const char *port
                const char **why);
 
 /* Gives another thread a listener of its own on the same address, with a reserved descriptor of
- * its own. net_listen_same is the same socket, with the same queue of clients, by another
- * descriptor (dup(2)). net_listen_beside is another socket, with a queue of its own, and the
+ * its own. net_listen_dup is the same socket, with the same queue of clients, by another
+ * descriptor (dup(2)). net_listen_reuseport is another socket, with a queue of its own, and the
  * kernel chooses the queue for each client (SO_REUSEPORT, socket(7)). Both return 0, or -1 with
  * errno. */
-int net_listen_same(struct net_listener *another, const struct net_listener *first);
-int net_listen_beside(struct net_listener *another, const struct net_listener *first);
+int net_listen_dup(struct net_listener *another, const struct net_listener *first);
+int net_listen_reuseport(struct net_listener *another, const struct net_listener *first);
 
 /* Lets no more clients connect, also where another process has the listener open. accept fails
  * from now on. Linux only; elsewhere it may do nothing. */

@@ -26,7 +26,7 @@ static atomic_bool report_asked;
 
 /* ---- Start ------------------------------------------------------------------------------- */
 
-/* Started with descriptor 1 closed, say, the listener would become standard output, and log
+/* If the server is started with descriptor 1 closed, the listener would get number 1, and log
  * lines would be sent to it. A socket stands in where there is no /dev/null. */
 static void open_standard_descriptors(void)
 {
@@ -66,7 +66,7 @@ void server_start(int argc, char **argv, const struct step_option *more)
     stop_catch(SIGUSR1, ask_for_report);
 }
 
-void server_cannot_listen(const char *why)
+_Noreturn static void cannot_listen(const char *why)
 {
     bool ipv6 = strchr(options->bind, ':') != NULL;
 
@@ -79,7 +79,7 @@ void server_listen(struct net_listener *listener)
     const char *why;
 
     if (net_listen(listener, options->bind, options->port, &why) == -1)
-        server_cannot_listen(why);
+        cannot_listen(why);
 }
 
 void server_ready(const struct address *address)
@@ -136,7 +136,7 @@ int server_share(void)
     return stats_share();
 }
 
-void server_turned_away(const struct address *peer, const char *why)
+void server_not_admitted(const struct address *peer, const char *why)
 {
     char what[200];
 
@@ -156,14 +156,14 @@ void server_turned_away(const struct address *peer, const char *why)
 void server_rejected(const struct address *peer, const char *why)
 {
     stats_client_end();
-    server_turned_away(peer, why);
+    server_not_admitted(peer, why);
 }
 
 bool server_admit(const struct address *peer)
 {
     if (stats_client_begin(options->max_clients))
         return true;
-    server_turned_away(peer, "--max-clients reached");
+    server_not_admitted(peer, "--max-clients reached");
     return false;
 }
 
@@ -173,7 +173,7 @@ int server_accept(struct net_listener *listener, struct address *peer)
     int fd = net_accept(listener, peer);
 
     if (fd == NET_REJECTED) {
-        server_turned_away(peer, strerror(errno));
+        server_not_admitted(peer, strerror(errno));
     } else if (fd == -1) {
         int error = errno;
         if (!net_is_again(error) && error != EINTR && error != ECONNABORTED &&

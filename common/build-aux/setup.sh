@@ -35,6 +35,9 @@ full         flake8        flake8                 python3-flake8      py3-flake8
 full         valgrind      valgrind,libc6-dbg     valgrind            valgrind           valgrind        -
 full         musl-gcc      musl-tools             musl-gcc            -                  musl            -
 full         gnuplot       gnuplot-nox            gnuplot             gnuplot            gnuplot         gnuplot
+full         node          nodejs                 nodejs              nodejs             nodejs          node
+full         npm           npm                    nodejs-npm          npm                npm             -
+full         chromium      chromium               chromium            chromium           chromium        -
 full         redis-server  redis-server           redis               redis              redis           redis
 full         libhiredis    libhiredis-dev         hiredis-devel       hiredis-dev        hiredis         hiredis
 full         liburing      liburing-dev           liburing-devel      liburing-dev       liburing        -

@@ -5,7 +5,7 @@ Each part is a program that writes TAP to its standard output:
 
     */tests/test_*.c    cmocka tests, built to build/tests/test_*
     */tests/fuzz_*.c    fuzz targets, which replay their corpus: build/tests/replay_*
-    */tests/test_*.py   unittest tests
+    */tests/test_*.py   unittest tests, also those of a folder in it: clients/load/tests
     */tests/check-*.py  checks of the tree itself
     clients/bench/check.py
                         what the course claims about cost; not if steps were chosen
@@ -186,7 +186,7 @@ def find_parts(root, steps, level):
     for area in ([] if steps else [root / "common", root / "clients"]) + step_areas:
         for folder in "tests", "load/tests":
             yield from unit_tests(area, folder)
-        for path in sorted([*area.glob("tests/test_*.py"), *area.glob("load/tests/test_*.py")]):
+        for path in sorted([*area.glob("tests/test_*.py"), *area.glob("*/tests/test_*.py")]):
             yield Part(area.name, path.name,
                        [sys.executable, str(HERE / "unittest_tap.py"), str(path)], 300,
                        expected=100 if path.name == "test_check_server.py" else 8)
@@ -425,6 +425,7 @@ def main(arguments=None):
             print(f"{part!s:<44} {reports.quote(part.command)}")
         return 0
     began = time.monotonic()
+    os.environ["CHECK_LEVEL"] = settings.level or ""    # for tests that run the suite
     run_all(parts, Runner(settings.tree, settings.slow), settings.jobs)
     failed = summarise(parts, time.monotonic() - began)
     if settings.junit:

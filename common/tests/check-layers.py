@@ -72,7 +72,8 @@ TIME_OF_DAY = re.compile(
     r"pthread_mutex_timedlock|mtx_timedlock|cnd_timedwait)\s*\(")
 ENGINE_MAY_INCLUDE = {"assert.h", "limits.h", "stdbool.h", "stddef.h", "stdint.h", "string.h"}
 LIBRARIES = [f"common/{name}.?" for name in
-             "address children clock conn cpus drain echo idle net stats stream threads".split()]
+             "address children clock conn cpus drain echo idle net stats stream threads"
+             .split()]
 LIBRARIES += ["step8_ae/ae*.?"]
 PRINTS_OR_EXITS = re.compile(
     r"(?<![\w.>])(v?f?printf|v?dprintf|f?puts|f?putc|putchar|fwrite|perror|psignal|v?syslog|"

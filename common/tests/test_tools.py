@@ -330,7 +330,7 @@ class MakefileTest(MakeTest):
         for target in ("demo", "run", "trace", "diff", "check", "test", "check-full", "docs",
                        "lint", "format", "format-check", "memcheck", "fuzz", "coverage",
                        "matrix", "dockerfile-check", "bench", "bench-check", "claims",
-                       "compile_commands.json", "clean"):
+                       "compile_commands.json", "page", "record", "clean"):
             self.assertIn("make " + target, out)
             self.assertEqual(self.make("-n", target, "STEP=1" if target in ("run", "trace") else
                                        "N=5")[0], 0, target)

@@ -8,7 +8,7 @@
 # failed, 2 there is no such stage.
 set -u
 CDPATH='' cd "$(dirname "$0")/../.." || exit 2
-stages='check docs bench-check claims lint format-check memcheck fuzz coverage matrix dockerfile-check'
+stages='check docs bench-check claims lint format-check memcheck fuzz coverage matrix page dockerfile-check'
 summary=''
 failed=0
 
@@ -36,6 +36,12 @@ dockerfile_check() {
     return "$verdict"
 }
 
+# The page at more moments, and every scene recorded again and compared with what is committed
+page_check() {
+    MOMENTS=1000 python3 common/tests/unittest_tap.py clients/replay/tests/test_page.py &&
+        clients/replay/record.py --compare
+}
+
 run() {
     case $1 in
     check) common/tests/check-all.py --full ;;
@@ -48,6 +54,7 @@ run() {
     fuzz) common/tools/fuzz.sh ;;
     coverage) common/tools/coverage.py ;;
     matrix) common/tools/matrix.sh ;;
+    page) page_check ;;
     dockerfile-check) dockerfile_check ;;
     esac
 }

@@ -199,6 +199,8 @@ class Document:
                 status, output = session.run(command, typed)
                 self.judge(block, command, status, output, number == len(parts) - 1)
                 outputs.append("" if status is None and end == begin else output)
+        if all(begin == end for _, begin, end in parts):
+            return None             # it shows only commands
         for (command, begin, end), output in reversed(list(zip(parts, outputs))):
             lines[begin:end] = self.compared(block, block.lines[begin:end], output, False)
         return lines
@@ -219,6 +221,26 @@ class Document:
                 session.stop(session.started[-1:])
                 output = process.output()
         return self.compared(block, block.lines, output, True)
+
+    def recorded(self, block):
+        """A lesson shows what record.py has recorded. The command still prints the like."""
+        sys.path.insert(0, str(TREE / "common/lessons"))
+        import record
+        name = block.markers["output"]
+        if record.shown(name).rstrip() != "\n".join(
+                f"    {line}".rstrip() for line in block.lines).rstrip():
+            raise Wrong("it was changed by hand: common/lessons/record.py --write " + name)
+        if not self.full:
+            raise Skipped("takes long: make check-full STAGE=docs")
+        command, _ = record.OUTPUTS[name]
+        command, _ = record.OUTPUTS.get(command, (command, None))
+        with self.commands_of(block) as session:
+            status, output = session.run(command)
+            self.judge(block, command, status, output, True)
+        try:
+            compare.align(block.lines, reports.lines(output), "chance", True)
+        except compare.Differs as difference:
+            raise Wrong(f"{difference}\nAll that was printed:\n{output}") from None
 
     def compared(self, block, shown, output, excerpt):
         printed = reports.lines(output)
@@ -378,7 +400,8 @@ def main(arguments=None):
     report, files = Report(), settings.files
     if settings.long:
         settings.full = True
-        files = [path for path in files if "<!-- long" in path.read_text("utf-8")]
+        files = [path for path in files
+                 if re.search("<!-- (?:long|output)", path.read_text("utf-8"))]
     instrumented = os.environ.get("SAN") or float(os.environ.get("CHECK_SLOW") or 1) != 1
     with tempfile.TemporaryDirectory(prefix="docs-") as folder, \
             concurrent.futures.ThreadPoolExecutor(max(1, settings.jobs)) as pool:

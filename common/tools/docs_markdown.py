@@ -23,6 +23,7 @@ Comments before a block, which a reader of the page does not see, say what no ru
     <!-- exit: N -->            the exit status of the last command, if it is not 0
     <!-- figures -->            all numbers are measured, not only those with a unit
     <!-- figures: chance -->    and chance decides them: only their places are compared
+    <!-- output: NAME -->       an excerpt that common/lessons/record.py has recorded
     <!-- sealed: HASH -->       written by `docs.py --update`: the figures are those of a run
 
 They stand at the end of the line before the block, or on a line of their own.
@@ -37,7 +38,7 @@ sys.path.insert(0, str(pathlib.Path(__file__).resolve().parents[2] / "clients"))
 
 from lib.seals import seal      # noqa: E402
 
-MARKER = re.compile(r"<!-- *(not run|long|from|with|client|file|exit|figures|sealed)\b"
+MARKER = re.compile(r"<!-- *(not run|long|from|with|client|file|exit|figures|sealed|output)\b"
                     r":? *(.*?) *-->")
 BENCH = re.compile(r"<!-- bench:(\S+) begin -->(.*?)<!-- bench:\1 end(?: (\w+))? -->",
                    re.DOTALL)
@@ -80,12 +81,15 @@ class Block:
             return self.markers["from"]
         paragraph = COMMENT.sub("", self.before).strip().rpartition("\n\n")[2]
         named = [span.replace("\n", " ") for _, span in CODE_SPAN.findall(paragraph)
-                 if COMMAND.match(span) and not PLACEHOLDER.search(span)]
+                 if COMMAND.match(span) and not PLACEHOLDER.search(span)
+                 and not re.search(r"\.(c|h|md|mk)$", span)]
         return named[-1] if named and paragraph.rstrip().endswith(":") else ""
 
     def kind(self):
         if "file" in self.markers:
             return "file"
+        if "output" in self.markers:
+            return "recorded"
         if self.language not in SHELL:
             return "code"
         if any(line.startswith("$ ") for line in self.lines):

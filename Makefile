@@ -6,6 +6,8 @@
 ##                       N=5: how many clients; SCALE=0.2: length of the pauses (1 for a class)
 ##                       SVG=FILE: also draw this very run as a picture
 ## make run STEP=6     start one server; STEP=6/edge: a variant; ARGS='--quiet 8080'
+## make fleet          run three servers behind HAProxy: kill one, restart all, slow one down
+##                       ARGS='--rate 300': see clients/fleet/fleet.py --help
 ## make trace STEP=6   the system calls of one server while it serves two clients (strace)
 ## make diff A=5 B=6   what changes from one server to another; B=6/edge: a variant
 ##                       A=1 B=4 is the turning point of the course
@@ -26,6 +28,7 @@
 ## make matrix         build and test with other compilers, flags, sanitizers and musl
 ##                       ROW="musl threads": only these rows
 ## make dockerfile-check   carry out common/build-aux/Dockerfile in a bare Debian; needs root
+## make container-check    build it with buildah, which is a container engine; needs root
 ## make bench-check    check what the course says about cost, as ratios
 ## make claims         measure what people say about servers: is it true?
 ##                       ONLY=name: one claim, with its working; WRITE=1: write the page again
@@ -58,9 +61,9 @@ STEP_LIST := $(subst $() ,$(comma),$(WANTED))
 CHOSEN := $(foreach n,$(WANTED),$(filter step$(n)_%,$(DIRECTORIES)))
 STAGES = $(shell sed -n "s/^stages='\(.*\)'/\1/p" common/tools/check-full.sh)
 
-.PHONY: all page record $(DIRECTORIES) clients common/lessons tests demo run trace diff check test \
-        check-full docs bench bench-check claims coverage memcheck dockerfile-check fuzz matrix \
-        lint format format-check compile_commands.json clean help \
+.PHONY: all page record $(DIRECTORIES) clients common/lessons tests demo fleet run trace diff check \
+        test check-full docs bench bench-check claims coverage memcheck dockerfile-check \
+        container-check fuzz matrix lint format format-check compile_commands.json clean help \
         known-steps all-steps known-stages need-build setup-build setup-check
 
 all: $(DIRECTORIES) clients common/lessons
@@ -95,6 +98,10 @@ demo: known-steps setup-build
 	    --steps $(STEP_LIST) \
 	    $(if $(VARIANTS),--variants) $(if $(SVG),--svg '$(SVG)')
 
+fleet: all-steps setup-build
+	@$(MAKE) --no-print-directory step4_nonblocking_poll step6_epoll
+	@clients/fleet/fleet.py $(ARGS)
+
 tests: known-steps $(CHOSEN) clients
 	@for part in common common/lessons clients $(CHOSEN); do \
 	    $(MAKE) --no-print-directory -C $$part tests || exit 1; done
@@ -103,10 +110,11 @@ check: known-steps setup-check
 	@$(MAKE) --no-print-directory tests
 	@common/tests/check-all.py $(if $(ASKED),--steps $(STEP_LIST))
 
-dockerfile-check:
-	@common/tools/check-full.sh dockerfile-check
+dockerfile-check container-check:
+	@common/tools/check-full.sh $@
 check-full: all-steps known-stages setup-check
 	@sh common/build-aux/setup.sh full
+	@sh common/build-aux/setup.sh cross
 	@$(MAKE) --no-print-directory tests
 	@common/tools/check-full.sh $(STAGE)
 

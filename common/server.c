@@ -1,4 +1,5 @@
 #include "server.h"
+#include "activation.h"
 #include "clock.h"
 #include "log.h"
 #include "stats.h"
@@ -10,6 +11,7 @@
 #include <signal.h>
 #include <stdatomic.h>
 #include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
 #include <sys/mman.h>
 #include <sys/resource.h>
@@ -77,8 +79,14 @@ _Noreturn static void cannot_listen(const char *why)
 void server_listen(struct net_listener *listener)
 {
     const char *why;
+    int passed = activation_socket(&why);
 
-    if (net_listen(listener, options->bind, options->port, &why) == -1)
+    if (passed == -1 && why != NULL)
+        log_die("cannot take a socket from the service manager: %s", why);
+    if (passed != -1) {
+        if (net_listen_passed(listener, passed, &why) == -1)
+            log_die("cannot listen on descriptor %d (LISTEN_FDS): %s", passed, why);
+    } else if (net_listen(listener, options->bind, options->port, &why) == -1)
         cannot_listen(why);
 }
 
@@ -95,6 +103,9 @@ void server_ready(const struct address *address)
     stop_gracefully();
     log_line("Listening on %s%s%s:%u", ipv6 ? "[" : "", host, ipv6 ? "]" : "",
              (unsigned)address->port);
+    if (activation_notify("READY=1") == -1)
+        log_warn("cannot notify '%s' (NOTIFY_SOCKET): %s", getenv("NOTIFY_SOCKET"),
+                 strerror(errno));
     server_report_if_asked();
 }
 

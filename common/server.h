@@ -13,10 +13,12 @@
  * report, SIGPIPE and SIGXFSZ are ignored. */
 void server_start(int argc, char **argv, const struct step_option *more);
 
-/* Listens as the options say. If that fails, says why and exits with status 1. */
+/* Listens as the options say, or on the socket that a service manager has passed
+ * (activation.h). If that fails, says why and exits with status 1. */
 void server_listen(struct net_listener *listener);
 
-/* Prints `Listening on ADDRESS:PORT`. Call it when all is ready: then nothing is fatal. */
+/* Prints `Listening on ADDRESS:PORT`, and tells the service manager, if there is one. Call it
+ * when all is ready: then nothing is fatal. */
 void server_ready(const struct address *address);
 
 /* Accepts a client: net_accept, then server_admit. Returns the descriptor; or -1 when there is

@@ -9,6 +9,8 @@ Each part is a program that writes TAP to its standard output:
     */tests/check-*.py  checks of the tree itself
     clients/bench/check.py
                         what the course claims about cost; not if steps were chosen
+    clients/fleet/check.py
+                        a server behind HAProxy; not if steps were chosen
     step*/server        through check-server.py, with the step's own cases in tests/lesson.py:
                         first the cases that only wait, then alone those that measure time
     build/variants/*    the same with tests/lesson_NAME.py, and --quick unless --full is given
@@ -199,6 +201,10 @@ def find_parts(root, steps, level):
     if claims.is_file() and not steps:
         yield Part("clients", "bench/check.py", [sys.executable, str(claims)], 120, alone=True,
                    expected=60)
+    behind = root / "clients/fleet/check.py"
+    if behind.is_file() and not steps:
+        yield Part("clients", "fleet/check.py", [sys.executable, str(behind)], 180,
+                   expected=15)
     for server in tree.servers(root, steps):
         yield from suites(root, server, level)
 
@@ -241,9 +247,10 @@ def suites(root, server, level):
     if (root / "common/tests/faults.c").is_file():
         faults = server.area / f"build/tests/faults_{name}"
         yield Part(server.area.name, faults.name, [str(faults), *arguments], 120, in_c=True)
-    yield Part(server.area.name, f"{name} under faults",
-               [sys.executable, str(root / "clients/tests/inject.py"), *tail], 120,
-               expected=15)
+    if (root / "clients/tests/inject.py").is_file():
+        yield Part(server.area.name, f"{name} under faults",
+                   [sys.executable, str(root / "clients/tests/inject.py"), *tail], 120,
+                   expected=15)
 
 
 def tell(part):

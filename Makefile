@@ -25,6 +25,9 @@
 ##                       STEPS=1,2: only these steps
 ## make check-full     run all checks below except bench, and check at length: over an hour
 ##                       STAGE="lint memcheck": only these targets
+## make docs           run every command that the documents show, and compare what it prints
+##                       FILE=README.md: only this; FULL=1: also what takes long; UPDATE=1: write
+##                       into the documents what the run printed
 ## make lint           run every analyser that is installed, and check the prose
 ## make format         lay out the C sources; make format-check: only report
 ## make memcheck       run servers under valgrind
@@ -67,7 +70,7 @@ CHOSEN := $(foreach n,$(WANTED),$(filter step$(n)_%,$(DIRECTORIES)))
 STAGES = $(shell sed -n "s/^stages='\(.*\)'/\1/p" common/tools/check-full.sh)
 
 .PHONY: all page record $(DIRECTORIES) clients common/lessons tests demo fleet run trace diff grade \
-        starter exercise gradescope.zip check test check-full bench bench-check claims coverage \
+        starter exercise gradescope.zip check test check-full docs bench bench-check claims coverage \
         memcheck dockerfile-check container-check fuzz matrix lint format format-check \
         compile_commands.json clean help \
         known-steps all-steps known-stages need-build setup-build setup-check
@@ -125,6 +128,12 @@ check-full: all-steps known-stages setup-check
 	@common/tools/check-full.sh $(STAGE)
 
 test: check
+
+# The whole tree, because the documents use all of it
+docs: all-steps setup-build
+	@$(MAKE) --no-print-directory all
+	@common/tools/docs.py $(if $(filter-out 0,$(FULL)),--full) $(if $(filter-out 0,$(UPDATE)),--update) \
+	    $(FILE)
 
 # STEP=6 or STEP=6/edge
 ONE_STEP := $(filter step$(firstword $(subst /, ,$(ASKED)))_%,$(DIRECTORIES))

@@ -199,7 +199,9 @@ def find_parts(root, steps, level):
                        alone=True, expected=900)
         for path in sorted(area.glob("tests/check-*.py")):
             if path.name != "check-all.py":     # this program
-                yield Part(area.name, path.name, [sys.executable, str(path)], 60)
+                documents = path.name == "check-docs.py"
+                yield Part(area.name, path.name, [sys.executable, str(path)],
+                           300 if documents else 60, expected=60 if documents else 2)
     claims = root / "clients/bench/check.py"
     if claims.is_file() and not steps:
         yield Part("clients", "bench/check.py", [sys.executable, str(claims)], 120, alone=True,

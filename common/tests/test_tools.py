@@ -31,7 +31,8 @@ import pathlib, subprocess, sys
 tree = pathlib.Path(__file__).resolve().parents[2]
 sys.exit(subprocess.call(str(tree / "common/build/program")) and 1)
 """
-STAGES = {"common/tests/check-all.py": "check", "clients/bench/check.py": "bench-check",
+STAGES = {"common/tests/check-all.py": "check", "common/tools/docs.py": "docs",
+          "clients/bench/check.py": "bench-check",
           "common/lessons/claims.py": "claims",
           "common/tools/lint.sh": "lint", "common/tools/memcheck.py": "memcheck",
           "common/tools/fuzz.sh": "fuzz", "common/tools/coverage.py": "coverage",
@@ -345,7 +346,7 @@ class MakefileTest(MakeTest):
         for target in ("demo", "fleet", "run", "trace", "diff", "grade", "starter", "exercise",
                        "gradescope.zip", "check", "test", "check-full", "lint", "format",
                        "format-check", "memcheck", "fuzz", "coverage", "matrix",
-                       "dockerfile-check", "container-check", "bench", "bench-check", "claims",
+                       "dockerfile-check", "container-check", "bench", "bench-check", "claims", "docs",
                        "compile_commands.json", "page", "record", "clean"):
             self.assertIn("make " + target, out)
             self.assertEqual(self.make("-n", target, "STEP=1" if target in ("run", "trace") else

@@ -8,7 +8,7 @@
 # failed, 2 there is no such stage.
 set -u
 CDPATH='' cd "$(dirname "$0")/../.." || exit 2
-stages='check bench-check claims lint format-check memcheck fuzz coverage matrix page dockerfile-check container-check'
+stages='check docs bench-check claims lint format-check memcheck fuzz coverage matrix page dockerfile-check container-check'
 summary=''
 failed=0
 
@@ -56,6 +56,7 @@ page_check() {
 run() {
     case $1 in
     check) common/tests/check-all.py --full ;;
+    docs) common/tools/docs.py --full --long ;;
     bench-check) clients/bench/check.py ;;
     claims) common/lessons/claims.py --check && common/lessons/claims.py --check --opposite ;;
     lint) common/tools/lint.sh ;;

@@ -346,7 +346,8 @@ class MakefileTest(MakeTest):
         for target in ("demo", "fleet", "run", "trace", "diff", "grade", "starter", "exercise",
                        "gradescope.zip", "check", "test", "check-full", "lint", "format",
                        "format-check", "memcheck", "fuzz", "coverage", "matrix",
-                       "dockerfile-check", "container-check", "bench", "bench-check", "claims", "docs",
+                       "dockerfile-check", "container-check", "bench", "bench-check",
+                       "claims", "docs",
                        "compile_commands.json", "page", "record", "clean"):
             self.assertIn("make " + target, out)
             self.assertEqual(self.make("-n", target, "STEP=1" if target in ("run", "trace") else

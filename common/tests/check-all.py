@@ -191,7 +191,7 @@ def find_parts(root, steps, level):
             yield from unit_tests(area, folder)
         for path in sorted([*area.glob("tests/test_*.py"), *area.glob("*/tests/test_*.py")]):
             yield Part(area.name, path.name,
-                       [sys.executable, str(HERE / "unittest_tap.py"), str(path)], 300,
+                       [sys.executable, str(HERE / "unittest_tap.py"), str(path)], 600,
                        expected=100 if path.name == "test_check_server.py" else 8)
         for path in sorted(area.glob("tests/long_*.py")) if level == "--full" else []:
             yield Part(area.name, path.name,

@@ -55,6 +55,7 @@ class Folders(unittest.TestCase):
     def setUp(self):
         self.temporary = tempfile.TemporaryDirectory()
         self.addCleanup(self.temporary.cleanup)
+        os.chmod(self.temporary.name, 0o755)    # some cases run the server as another user
         self.folder = pathlib.Path(self.temporary.name, "my folder")
 
 

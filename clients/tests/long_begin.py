@@ -8,7 +8,7 @@ import test_begin
 from grading_tools import STAGES, up_to
 from test_begin import exercise, grade
 
-# The last stage that a step passes: steps 1 and 3 serve one client at a time, and select ends at
+# The last stage that a step passes. Steps 1 and 3 serve one client at a time; select ends at
 # 1024 descriptors.
 LAST_STAGE = {"1": 5, "3": 5, "5": 9}
 

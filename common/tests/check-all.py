@@ -192,7 +192,7 @@ def find_parts(root, steps, level):
                        expected=100 if path.name == "test_check_server.py" else 8)
         for path in sorted(area.glob("tests/long_*.py")) if level == "--full" else []:
             yield Part(area.name, path.name,
-                       [sys.executable, str(HERE / "unittest_tap.py"), str(path)], 1200,
+                       [sys.executable, str(HERE / "unittest_tap.py"), str(path)], 1800,
                        alone=True, expected=200)
         for path in sorted(area.glob("tests/check-*.py")):
             if path.name != "check-all.py":     # this program

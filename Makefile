@@ -4,7 +4,10 @@
 ## make demo           watch the servers of all steps serve the same five clients
 ##                       STEPS=1,2,6: only these steps; VARIANTS=1: their variants as well
 ##                       N=5: how many clients; SCALE=0.2: length of the pauses (1 for a class)
+##                       SVG=FILE: also draw this very run as a picture
 ## make run STEP=6     start one server; STEP=6/edge: a variant; ARGS='--quiet 8080'
+## make fleet          run three servers behind HAProxy: kill one, restart all, slow one down
+##                       ARGS='--rate 300': see clients/fleet/fleet.py --help
 ## make trace STEP=6   the system calls of one server while it serves two clients (strace)
 ## make diff A=5 B=6   what changes from one server to another; B=6/edge: a variant
 ##                       A=1 B=4 is the turning point of the course
@@ -22,6 +25,9 @@
 ##                       STEPS=1,2: only these steps
 ## make check-full     run all checks below except bench, and check at length: over an hour
 ##                       STAGE="lint memcheck": only these targets
+## make docs           run every command that the documents show, and compare what it prints
+##                       FILE=README.md: only this; FULL=1: also what takes long; UPDATE=1: write
+##                       into the documents what the run printed
 ## make lint           run every analyser that is installed, and check the prose
 ## make format         lay out the C sources; make format-check: only report
 ## make memcheck       run servers under valgrind
@@ -30,11 +36,15 @@
 ## make matrix         build and test with other compilers, flags, sanitizers and musl
 ##                       ROW="musl threads": only these rows
 ## make dockerfile-check   carry out common/build-aux/Dockerfile in a bare Debian; needs root
+## make container-check    build it with buildah, which is a container engine; needs root
 ## make bench-check    check what the course says about cost, as ratios
 ## make claims         measure what people say about servers: is it true?
 ##                       ONLY=name: one claim, with its working; WRITE=1: write the page again
 ## make bench          measure what each server costs: five minutes
 ##                       QUICK=1: under one minute; PEERS=1: Redis too; STEPS=5,6: only these
+## make page           the course as a page with recorded runs, in build/page; needs node
+## make record         record the runs of that page again, in clients/replay/recordings (strace)
+##                       STEPS=5,6/edge: only these servers
 ##
 ## make compile_commands.json   for editors: how each file is compiled; needs bear
 ## make clean          remove everything that was built
@@ -59,9 +69,9 @@ STEP_LIST := $(subst $() ,$(comma),$(WANTED))
 CHOSEN := $(foreach n,$(WANTED),$(filter step$(n)_%,$(DIRECTORIES)))
 STAGES = $(shell sed -n "s/^stages='\(.*\)'/\1/p" common/tools/check-full.sh)
 
-.PHONY: all $(DIRECTORIES) clients common/lessons tests demo run trace diff grade starter \
-        exercise gradescope.zip check test check-full bench bench-check claims coverage \
-        memcheck dockerfile-check fuzz matrix lint format format-check \
+.PHONY: all page record $(DIRECTORIES) clients common/lessons tests demo fleet run trace diff grade \
+        starter exercise gradescope.zip check test check-full docs bench bench-check claims coverage \
+        memcheck dockerfile-check container-check fuzz matrix lint format format-check \
         compile_commands.json clean help \
         known-steps all-steps known-stages need-build setup-build setup-check
 
@@ -95,7 +105,11 @@ demo: known-steps setup-build
 	@$(MAKE) --no-print-directory $(CHOSEN)
 	@clients/demo.py --clients $(or $(N),5) --scale $(or $(SCALE),0.2) \
 	    --steps $(STEP_LIST) \
-	    $(if $(VARIANTS),--variants)
+	    $(if $(VARIANTS),--variants) $(if $(SVG),--svg '$(SVG)')
+
+fleet: all-steps setup-build
+	@$(MAKE) --no-print-directory step4_nonblocking_poll step6_epoll
+	@clients/fleet/fleet.py $(ARGS)
 
 tests: known-steps $(CHOSEN) clients
 	@for part in common common/lessons clients $(CHOSEN); do \
@@ -105,14 +119,21 @@ check: known-steps setup-check
 	@$(MAKE) --no-print-directory tests
 	@common/tests/check-all.py $(if $(ASKED),--steps $(STEP_LIST))
 
-dockerfile-check:
-	@common/tools/check-full.sh dockerfile-check
+dockerfile-check container-check:
+	@common/tools/check-full.sh $@
 check-full: all-steps known-stages setup-check
 	@sh common/build-aux/setup.sh full
+	@sh common/build-aux/setup.sh cross
 	@$(MAKE) --no-print-directory tests
 	@common/tools/check-full.sh $(STAGE)
 
 test: check
+
+# The whole tree, because the documents use all of it
+docs: all-steps setup-build
+	@$(MAKE) --no-print-directory all
+	@common/tools/docs.py $(if $(filter-out 0,$(FULL)),--full) $(if $(filter-out 0,$(UPDATE)),--update) \
+	    $(FILE)
 
 # STEP=6 or STEP=6/edge
 ONE_STEP := $(filter step$(firstword $(subst /, ,$(ASKED)))_%,$(DIRECTORIES))
@@ -174,6 +195,13 @@ bench-check: all-steps setup-build
 claims: all-steps setup-build
 	@$(MAKE) --no-print-directory all
 	@common/lessons/claims.py $(if $(filter-out 0,$(WRITE)),--write) $(ONLY)
+
+page:
+	@clients/replay/page.sh
+record: setup-check
+	@$(MAKE) --no-print-directory all
+	@clients/replay/record.py $(if $(ASKED),--only $(subst $() ,$(comma),$(ASKED)))
+	@clients/replay/pictures.py
 
 coverage: all-steps setup-check
 	@common/tools/coverage.py

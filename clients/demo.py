@@ -551,6 +551,7 @@ def parse_arguments(arguments):
     parser.add_argument("--no-color", action="store_true",
                         help="no colours (also without it if NO_COLOR is set, or in a file)")
     parser.add_argument("--json", metavar="FILE", help="write all figures and timestamps")
+    parser.add_argument("--svg", metavar="FILE", help="draw this run as a picture (SVG)")
     parser.add_argument("root", metavar="ROOT", nargs="?", default=os.path.dirname(HERE),
                         help="the folder of the step directories (default: beside clients/)")
     return parser.parse_args(arguments)
@@ -583,17 +584,27 @@ def summary(screen, runs):
         screen.print("  " + screen.alarm(f"{steps_named(failed)} FAILED: see above."))
 
 
-def write_json(file, options, runs):
-    report = {"clients": options.clients, "scale": options.scale, "steps": [
+def report_of(options, runs):
+    return {"clients": options.clients, "scale": options.scale, "steps": [
         {"step": run.step.label, "model": run.model, "motto": run.motto,
          "troubles": run.troubles, "last_words": run.last_words, "stats": run.stats,
          **({"elapsed": run.elapsed, "longest_wait": run.longest_wait, "at_once": run.at_once,
              "longest_answer": run.longest_answer} if run.connections else {}),
          "connections": [each.report() for each in run.connections]}
         for run in runs]}
+
+
+def write_json(file, report):
     with file:
         json.dump(report, file, indent=1)
         file.write("\n")
+
+
+def write_svg(file, report):
+    sys.path.insert(0, os.path.join(HERE, "replay"))
+    import pictures     # only here: the demo itself needs no more than two files
+    with file:
+        file.write(pictures.of_demo(report))
 
 
 def main(arguments=None):
@@ -610,10 +621,13 @@ def main(arguments=None):
         print(f"demo: no step {', '.join(map(str, sorted(missing)))} in {options.root}",
               file=sys.stderr)
         return 2
-    try:
-        report = open(options.json, "w") if options.json else None
-    except OSError as error:    # better now than after all steps
-        sys.exit(f"demo: cannot write {options.json}: {error.strerror}")
+    outputs = []
+    for path, write in (options.json, write_json), (options.svg, write_svg):
+        try:
+            if path:
+                outputs.append((open(path, "w", encoding="utf-8"), write))
+        except OSError as error:    # better now than after all steps
+            sys.exit(f"demo: cannot write {path}: {error.strerror}")
     screen = Screen(not options.no_color)
     screen.show_cursor(False)
     runs = []
@@ -627,11 +641,11 @@ def main(arguments=None):
         summary(screen, runs)
     finally:
         screen.show_cursor(True)
-    if report:
+    for file, write in outputs:
         try:
-            write_json(report, options, runs)
+            write(file, report_of(options, runs))
         except OSError as error:
-            sys.exit(f"demo: cannot write {options.json}: {error.strerror}")
+            sys.exit(f"demo: cannot write {file.name}: {error.strerror}")
     return 1 if any(run.troubles for run in runs) else 0
 
 

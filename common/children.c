@@ -44,7 +44,7 @@ static void worker_died(int number, pid_t pid, int status)
 static bool reap_child(int flags)
 {
     siginfo_t ended = {0};
-    int status, worker = -1;
+    int status, place = -1;
 
     while (waitid(P_ALL, 0, &ended, WEXITED | WNOWAIT | flags) == -1)
         if (errno != EINTR)
@@ -54,12 +54,14 @@ static bool reap_child(int flags)
     for (int i = 0; i < room; i++)
         if (children[i] == ended.si_pid) {
             children[i] = 0; /* first: once reaped, the number may be another process's */
-            worker = i < worker_count ? i : -1;
+            place = i;
         }
     while (waitpid(ended.si_pid, &status, 0) == -1 && errno == EINTR)
         ;
-    if (worker != -1)
-        worker_died(worker, ended.si_pid, status);
+    if (place == -1)
+        return true; /* not a child of ours: exec keeps those of the program before */
+    if (place < worker_count)
+        worker_died(place, ended.si_pid, status);
     else if (status != 0)
         stats_client_end(); /* the child was killed before it could count that */
     return true;
@@ -74,6 +76,14 @@ static void reap_children(int signal_number)
     while (reap_child(WNOHANG))
         ;
     errno = error;
+}
+
+static bool has_children(void)
+{
+    for (int i = 0; i < room; i++)
+        if (children[i] != 0)
+            return true;
+    return false;
 }
 
 static void signal_children(int signal_number)
@@ -229,7 +239,7 @@ void children_stop(void)
     if (worker_count == 0)                  /* children_keep has told the workers */
         signal_children(SIGTERM);
     signal_children(SIGCONT); /* in case one was suspended */
-    while (reap_child(0))
+    while (has_children() && reap_child(0))
         ;
     signal(SIGINT, SIG_IGN); /* there is no child left to kill */
     free(children);

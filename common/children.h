@@ -18,9 +18,9 @@ void children_init(int workers);
  * Returns as fork does: 0 in the child; in the parent the child's number, or -1 with errno. */
 pid_t children_fork(void);
 
-/* Keeps so many child processes as children_init was told, each of which runs work(argument)
- * and ends there (_exit(2)), until a stop is requested, which it passes on (SIGTERM). They are
- * the workers of stats.h. One that dies is replaced: at once if it has run for
+/* Keeps as many child processes running as children_init was told, until a stop is requested.
+ * Each one runs work(argument) and ends there with _exit(2). A stop is passed on as SIGTERM.
+ * They are the workers of stats.h. One that dies is replaced: at once if it has run for
  * CHILDREN_RESTART_MS, else when that time is over, so that a worker that always dies does not
  * keep the CPU busy. The log has a line for each death. On Linux the workers stop when their
  * parent dies. Otherwise they would accept clients for ever. Call it after server_ready. */

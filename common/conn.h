@@ -1,6 +1,6 @@
-/* A client as an object. Without a thread of its own a client has no stack, so what it has said
- * and what it is still to be sent must be kept somewhere: here. Steps 4, 5, 6 and 8 use this
- * unchanged. (The other way to hold a client is a call: stream.h.) */
+/* A client as an object. A client without a thread of its own has no stack. So its protocol
+ * state and its unsent output are kept in this struct. Steps 4, 5, 6 and 8 use it unchanged.
+ * (The other way to hold a client is a call: stream.h.) */
 #ifndef CONN_H
 #define CONN_H
 
@@ -23,7 +23,7 @@ struct conn {
     bool progress;      /* did it move a byte, or was it interrupted? Then there may be more */
 };
 
-/* Every client of a server, in the order of their last activity. */
+/* Every client, in the order of their last activity (without --idle-timeout: of arrival). */
 struct conn_list {
     struct idle_list idle;
     int count;
@@ -73,7 +73,7 @@ void conn_reject(struct conn_list *list, struct conn *c, const char *why);
  * output, however slowly, or has unread input. */
 void conn_close_idle(struct conn_list *list);
 
-/* For a caller with more to do than close them: returns one such client, or NULL. */
+/* For a caller that must do something before each close: returns one such client, or NULL. */
 struct conn *conn_expired(struct conn_list *list);
 
 /* Milliseconds until a client may have been idle for too long: rounded up, -1 = never. */

@@ -3,7 +3,7 @@
 #define CPUS_H
 
 /* Returns how many CPUs this process may use, at least 1: no more than its affinity allows
- * (sched_setaffinity(2)) and than its control groups pay for (a quota of 150 % is rounded up to
+ * (sched_setaffinity(2)) and than its control groups allow (a quota of 150 % is rounded up to
  * 2). Containers set either. */
 int cpus_allowed(void);
 

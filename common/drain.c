@@ -3,23 +3,14 @@
 #include "stop.h"
 
 #include <poll.h>
-#include <stdlib.h>
 
-/* The analyzer does not see that conn_close takes the client out of the list that is walked. */
-/* NOLINTBEGIN(clang-analyzer-unix.Malloc) */
-static void wait_for_any(const struct conn_list *list, struct pollfd *fds)
+enum { LOOK_MS = 5 }; /* between two looks at all clients, if none of them was ready */
+
+static bool is_ready(const struct conn *c)
 {
-    nfds_t n = 0;
+    struct pollfd fd = {.fd = c->fd, .events = c->want == WANT_WRITE ? POLLOUT : POLLIN};
 
-    for (const struct conn *c = conn_first(list); c != NULL; c = conn_next(c))
-        fds[n++] = (struct pollfd){
-            .fd = c->fd,
-            .events = (short)((c->want & WANT_READ ? POLLIN : 0) |
-                              (c->want & WANT_WRITE ? POLLOUT : 0)),
-        };
-    if (net_poll(fds, n, STOP_LINGER_MS) == -1)
-        for (nfds_t i = 0; i < n; i++)
-            fds[i].revents = 0; /* EINTR: ask again */
+    return net_poll(&fd, 1, 0) == 1;
 }
 
 static bool has_finished(struct conn_list *list, struct conn *c, bool ready)
@@ -30,29 +21,30 @@ static bool has_finished(struct conn_list *list, struct conn *c, bool ready)
     return conn_pump(list, c) == 0;
 }
 
-void drain_clients(struct conn_list *list)
+/* Gives each client a turn. Returns how many of them were ready. */
+static int drain_once(struct conn_list *list)
 {
-    struct pollfd *fds = calloc((size_t)list->count + 1, sizeof *fds);
-    const int64_t start = clock_ms();
+    int ready = 0;
     struct conn *next;
 
-    list->idle.limit_ms =
-        0; /* the order must not change any more: we set last_active ourselves */
-    for (struct conn *c = conn_first(list); c != NULL; c = conn_next(c))
-        c->idle.last_active = (uint32_t)start;
-    while (fds != NULL && list->count > 0 && clock_ms() - start < STOP_GRACE_MS) {
-        wait_for_any(list, fds);
-        const struct pollfd *fd = fds;
-        for (struct conn *c = conn_first(list); c != NULL; c = next, fd++) {
-            next = conn_next(c);
-            if (has_finished(list, c, fd->revents != 0))
-                conn_close(list, c);
-        }
-    }
-    free(fds);
     for (struct conn *c = conn_first(list); c != NULL; c = next) {
         next = conn_next(c);
-        conn_close(list, c);
+        bool now = is_ready(c);
+        ready += now;
+        if (has_finished(list, c, now))
+            conn_close(list, c);
     }
+    return ready;
 }
-/* NOLINTEND(clang-analyzer-unix.Malloc) */
+
+void drain_clients(struct conn_list *list)
+{
+    const int64_t start = clock_ms();
+
+    idle_restart(&list->idle, 0);
+    while (list->count > 0 && !stop_deadline_passed() && clock_ms() - start < STOP_GRACE_MS)
+        if (drain_once(list) == 0)
+            poll(NULL, 0, LOOK_MS);
+    while (list->count > 0)
+        conn_close(list, conn_first(list));
+}

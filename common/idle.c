@@ -45,6 +45,13 @@ void idle_touch(struct idle_list *list, struct idle_node *node)
     }
 }
 
+void idle_restart(struct idle_list *list, int limit_ms)
+{
+    list->limit_ms = limit_ms;
+    for (struct idle_node *node = list->first; node != NULL; node = node->next)
+        node->last_active = now();
+}
+
 uint32_t idle_ms(const struct idle_node *node)
 {
     return now() - node->last_active; /* right even when the clock has wrapped */

@@ -1,7 +1,8 @@
-/* Who has been idle for longest: a list of clients in the order of their last activity. A
- * client that was active moves to the end, so the first one is the only one to look at. All
- * functions take O(1). A node is embedded in the client's own struct, as its first member, so
- * that a pointer to one is a pointer to the other. */
+/* Which client has been idle for longest? A list of clients in the order of their last activity
+ * (if there is no limit: of their arrival). A client that was active moves to the end, so the
+ * first one is the only one to look at. All functions but idle_restart take O(1). A node is
+ * embedded in the client's own struct, as its first member, so that a pointer to one is a
+ * pointer to the other. */
 #ifndef IDLE_H
 #define IDLE_H
 
@@ -34,6 +35,9 @@ struct idle_node *idle_expired(const struct idle_list *list);
 
 /* Milliseconds until idle_expired returns a client, rounded up; -1 = never. */
 int idle_expiry_ms(const struct idle_list *list);
+
+/* Every client counts as active now, and limit_ms is the new limit. For a stop. */
+void idle_restart(struct idle_list *list, int limit_ms);
 
 /* How long the client has been idle, in milliseconds. Right for 49 days. */
 uint32_t idle_ms(const struct idle_node *node);

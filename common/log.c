@@ -79,7 +79,10 @@ bool log_write(int fd, const char *text, size_t n, int ms)
     while (n > 0 && written > 0) {
         const size_t part = whole_lines(text, n);
         errno = EAGAIN;
-        if (poll(&out, 1, ms) != 1)
+        const int ready = poll(&out, 1, ms);
+        if (ready == -1 && errno == EINTR)
+            continue;
+        if (ready != 1)
             break;
         written = is_socket[fd] ? send(fd, text, part, MSG_DONTWAIT) : write(fd, text, part);
         if (written > 0) {

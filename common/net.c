@@ -48,29 +48,12 @@ static int listen_on(const struct sockaddr *address, socklen_t size, bool beside
     return fd;
 }
 
-int net_listen(struct net_listener *listener, const char *host, const char *port,
-               const char **why)
+/* The rest of a listener whose socket is open; or -1 and errno is why it is not. */
+static int complete(struct net_listener *listener, const char **why)
 {
-    const struct addrinfo hints = {
-        .ai_family = AF_UNSPEC,
-        .ai_socktype = SOCK_STREAM,
-        .ai_flags = AI_PASSIVE | AI_NUMERICSERV,
-    };
     struct sockaddr_storage bound;
     socklen_t size = sizeof bound;
-    struct addrinfo *addresses;
 
-    int error = getaddrinfo(host, port, &hints, &addresses);
-    if (error != 0) {
-        *why = error == EAI_SYSTEM ? strerror(errno) : gai_strerror(error);
-        return -1;
-    }
-    listener->fd = -1;
-    for (struct addrinfo *a = addresses; a != NULL && listener->fd == -1; a = a->ai_next)
-        listener->fd = listen_on(a->ai_addr, a->ai_addrlen, false);
-    error = errno;
-    freeaddrinfo(addresses);
-    errno = error;
     if (listener->fd == -1) {
         *why = strerror(errno);
         return -1;
@@ -86,7 +69,57 @@ int net_listen(struct net_listener *listener, const char *host, const char *port
     return 0;
 }
 
-int net_listen_same(struct net_listener *another, const struct net_listener *first)
+int net_listen(struct net_listener *listener, const char *host, const char *port,
+               const char **why)
+{
+    const struct addrinfo hints = {
+        .ai_family = AF_UNSPEC,
+        .ai_socktype = SOCK_STREAM,
+        .ai_flags = AI_PASSIVE | AI_NUMERICSERV,
+    };
+    struct addrinfo *addresses;
+
+    int error = getaddrinfo(host, port, &hints, &addresses);
+    if (error != 0) {
+        *why = error == EAI_SYSTEM ? strerror(errno) : gai_strerror(error);
+        return -1;
+    }
+    *listener = (struct net_listener){.fd = -1, .reserved = -1};
+    for (struct addrinfo *a = addresses; a != NULL && listener->fd == -1; a = a->ai_next)
+        listener->fd = listen_on(a->ai_addr, a->ai_addrlen, false);
+    error = errno;
+    freeaddrinfo(addresses);
+    errno = error;
+    return complete(listener, why);
+}
+
+int net_listen_passed(struct net_listener *listener, int fd, const char **why)
+{
+    int type = 0, listens = 0;
+    struct sockaddr_storage bound = {0};
+    socklen_t size = sizeof bound;
+    int flags = fcntl(fd, F_GETFL);
+
+    *listener = (struct net_listener){.fd = -1, .reserved = -1, .passed = true};
+    if (flags == -1 || getsockname(fd, (struct sockaddr *)&bound, &size) == -1)
+        *why = strerror(errno);
+    else if (bound.ss_family != AF_INET && bound.ss_family != AF_INET6)
+        *why = "not an internet socket";
+    else if (getsockopt(fd, SOL_SOCKET, SO_TYPE, &type, &(socklen_t){sizeof type}) == -1 ||
+             type != SOCK_STREAM ||
+             getsockopt(fd, SOL_SOCKET, SO_ACCEPTCONN, &listens,
+                        &(socklen_t){sizeof listens}) == -1 ||
+             !listens)
+        *why = "not a listening TCP socket";
+    else if (fcntl(fd, F_SETFD, FD_CLOEXEC) == -1 ||
+             fcntl(fd, F_SETFL, flags & ~O_NONBLOCK) == -1)
+        *why = strerror(errno);
+    else
+        listener->fd = fd;
+    return listener->fd == -1 ? -1 : complete(listener, why);
+}
+
+int net_listen_dup(struct net_listener *another, const struct net_listener *first)
 {
     *another = *first;
     another->reserved = -1;
@@ -99,7 +132,7 @@ int net_listen_same(struct net_listener *another, const struct net_listener *fir
 
 /* The first socket was bound without SO_REUSEPORT, so that a second server cannot share the
  * port by mistake. From now on the user's own sockets can. */
-int net_listen_beside(struct net_listener *another, const struct net_listener *first)
+int net_listen_reuseport(struct net_listener *another, const struct net_listener *first)
 {
     struct sockaddr_storage bound;
     socklen_t size = sizeof bound;
@@ -119,7 +152,8 @@ int net_listen_beside(struct net_listener *another, const struct net_listener *f
 
 void net_shut(const struct net_listener *listener)
 {
-    shutdown(listener->fd, SHUT_RDWR);
+    if (!listener->passed)
+        shutdown(listener->fd, SHUT_RDWR);
 }
 
 void net_unlisten(struct net_listener *listener)

@@ -1,4 +1,4 @@
-/* Sockets without their traps: what every step needs and no step teaches.
+/* Socket calls with the error handling that every step needs and no step teaches.
  *
  * Functions return -1 with errno set, and never print or exit: the program decides. */
 #ifndef NET_H
@@ -14,6 +14,7 @@
 struct net_listener {
     int fd;
     int reserved;           /* a spare descriptor, for rejecting a client: see net_accept */
+    bool passed;            /* by another process, which keeps it: see net_listen_passed */
     struct address address; /* what fd is bound to; its port is real even if 0 was asked for */
 };
 
@@ -24,16 +25,22 @@ struct net_listener {
 int net_listen(struct net_listener *listener, const char *host, const char *port,
                const char **why);
 
+/* The same with a socket that another process has opened and passed to this one. It must be a
+ * TCP socket that listens. Sets FD_CLOEXEC. Clears O_NONBLOCK, which the server before this one
+ * may have set: the processes share that flag. */
+int net_listen_passed(struct net_listener *listener, int fd, const char **why);
+
 /* Gives another thread a listener of its own on the same address, with a reserved descriptor of
- * its own. net_listen_same is the same socket, with the same queue of clients, by another
- * descriptor (dup(2)). net_listen_beside is another socket, with a queue of its own, and the
+ * its own. net_listen_dup is the same socket, with the same queue of clients, by another
+ * descriptor (dup(2)). net_listen_reuseport is another socket, with a queue of its own, and the
  * kernel chooses the queue for each client (SO_REUSEPORT, socket(7)). Both return 0, or -1 with
  * errno. */
-int net_listen_same(struct net_listener *another, const struct net_listener *first);
-int net_listen_beside(struct net_listener *another, const struct net_listener *first);
+int net_listen_dup(struct net_listener *another, const struct net_listener *first);
+int net_listen_reuseport(struct net_listener *another, const struct net_listener *first);
 
 /* Lets no more clients connect, also where another process has the listener open. accept fails
- * from now on. Linux only; elsewhere it may do nothing. */
+ * from now on. Does nothing to a socket that was passed: the next server gets the clients that
+ * connect now. Linux only; elsewhere it may do nothing. */
 void net_shut(const struct net_listener *listener);
 
 /* Closes the listener and its reserved descriptor. */

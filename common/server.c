@@ -1,4 +1,5 @@
 #include "server.h"
+#include "activation.h"
 #include "clock.h"
 #include "log.h"
 #include "stats.h"
@@ -10,6 +11,7 @@
 #include <signal.h>
 #include <stdatomic.h>
 #include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
 #include <sys/mman.h>
 #include <sys/resource.h>
@@ -26,7 +28,7 @@ static atomic_bool report_asked;
 
 /* ---- Start ------------------------------------------------------------------------------- */
 
-/* Started with descriptor 1 closed, say, the listener would become standard output, and log
+/* If the server is started with descriptor 1 closed, the listener would get number 1, and log
  * lines would be sent to it. A socket stands in where there is no /dev/null. */
 static void open_standard_descriptors(void)
 {
@@ -66,7 +68,7 @@ void server_start(int argc, char **argv, const struct step_option *more)
     stop_catch(SIGUSR1, ask_for_report);
 }
 
-void server_cannot_listen(const char *why)
+_Noreturn static void cannot_listen(const char *why)
 {
     bool ipv6 = strchr(options->bind, ':') != NULL;
 
@@ -77,9 +79,15 @@ void server_cannot_listen(const char *why)
 void server_listen(struct net_listener *listener)
 {
     const char *why;
+    int passed = activation_socket(&why);
 
-    if (net_listen(listener, options->bind, options->port, &why) == -1)
-        server_cannot_listen(why);
+    if (passed == -1 && why != NULL)
+        log_die("cannot take a socket from the service manager: %s", why);
+    if (passed != -1) {
+        if (net_listen_passed(listener, passed, &why) == -1)
+            log_die("cannot listen on descriptor %d (LISTEN_FDS): %s", passed, why);
+    } else if (net_listen(listener, options->bind, options->port, &why) == -1)
+        cannot_listen(why);
 }
 
 void server_ready(const struct address *address)
@@ -95,6 +103,9 @@ void server_ready(const struct address *address)
     stop_gracefully();
     log_line("Listening on %s%s%s:%u", ipv6 ? "[" : "", host, ipv6 ? "]" : "",
              (unsigned)address->port);
+    if (activation_notify("READY=1") == -1)
+        log_warn("cannot notify '%s' (NOTIFY_SOCKET): %s", getenv("NOTIFY_SOCKET"),
+                 strerror(errno));
     server_report_if_asked();
 }
 
@@ -136,7 +147,7 @@ int server_share(void)
     return stats_share();
 }
 
-void server_turned_away(const struct address *peer, const char *why)
+void server_not_admitted(const struct address *peer, const char *why)
 {
     char what[200];
 
@@ -156,14 +167,14 @@ void server_turned_away(const struct address *peer, const char *why)
 void server_rejected(const struct address *peer, const char *why)
 {
     stats_client_end();
-    server_turned_away(peer, why);
+    server_not_admitted(peer, why);
 }
 
 bool server_admit(const struct address *peer)
 {
     if (stats_client_begin(options->max_clients))
         return true;
-    server_turned_away(peer, "--max-clients reached");
+    server_not_admitted(peer, "--max-clients reached");
     return false;
 }
 
@@ -173,7 +184,7 @@ int server_accept(struct net_listener *listener, struct address *peer)
     int fd = net_accept(listener, peer);
 
     if (fd == NET_REJECTED) {
-        server_turned_away(peer, strerror(errno));
+        server_not_admitted(peer, strerror(errno));
     } else if (fd == -1) {
         int error = errno;
         if (!net_is_again(error) && error != EINTR && error != ECONNABORTED &&

@@ -13,12 +13,12 @@
  * report, SIGPIPE and SIGXFSZ are ignored. */
 void server_start(int argc, char **argv, const struct step_option *more);
 
-/* Listens as the options say. If that fails, says why and exits with status 1. */
+/* Listens as the options say, or on the socket that a service manager has passed
+ * (activation.h). If that fails, says why and exits with status 1. */
 void server_listen(struct net_listener *listener);
-_Noreturn void server_cannot_listen(const char *why); /* for a step that does not use net.h */
 
-/* Prints `Listening on ADDRESS:PORT`. Call it when all is ready: from here on nothing is fatal.
- */
+/* Prints `Listening on ADDRESS:PORT`, and tells the service manager, if there is one. Call it
+ * when all is ready: then nothing is fatal. */
 void server_ready(const struct address *address);
 
 /* Accepts a client: net_accept, then server_admit. Returns the descriptor; or -1 when there is
@@ -42,13 +42,13 @@ void server_disconnected(const struct address *peer);
 /* A client that was counted in cannot be served. Logged at most once a second. */
 void server_rejected(const struct address *peer, const char *why);
 
-/* The same for a client that was never counted in. Both are for the thread that accepts. */
-void server_turned_away(const struct address *peer, const char *why);
+/* The same for a client that was never counted in. */
+void server_not_admitted(const struct address *peer, const char *why);
 
-/* Call it after each wait (select, epoll_wait, nanosleep): counts the wait, the ready
- * descriptors that it reported and the descriptors looked at to find them, and writes the
- * report that SIGUSR1 may have asked for. The second does only that. Both are for the first
- * thread. */
+/* Call it after each wait (select, epoll_wait; step 4: each iteration): counts the wait, the
+ * ready descriptors that it reported and the descriptors looked at to find them, and writes the
+ * report that SIGUSR1 may have asked for. The second does only that. Any thread may call them,
+ * but only the first thread writes the report. */
 void server_waited(int events, int scanned);
 void server_report_if_asked(void);
 

@@ -10,21 +10,21 @@
 #include <stdint.h>
 
 /* The counters in the order of the report. All are totals since the start. */
-#define STATS_COUNTERS(X)                                                                     \
-    X(accept_calls)                                                                           \
-    X(recv_calls)                                                                             \
-    X(recv_again) /* ... that returned EAGAIN: nothing to read */                             \
-    X(send_calls)                                                                             \
-    X(send_short)          /* ... that took only a part */                                    \
-    X(send_again)          /* ... that took nothing: EAGAIN */                                \
-    X(wait_calls)          /* select, poll, epoll_wait, a loop's iterations, step 4's naps */ \
-    X(wait_events)         /* ready descriptors that those waits reported */                  \
-    X(descriptors_scanned) /* descriptors looked at to find the ready ones */                 \
-    X(interest_changes)    /* epoll_ctl or its like */                                        \
-    X(threads_created)                                                                        \
-    X(clients_served)   /* so far, connected now or not */                                    \
-    X(clients_rejected) /* closed unserved, for lack of room */                               \
-    X(bytes_in)                                                                               \
+#define STATS_COUNTERS(X)                                                                  \
+    X(accept_calls)                                                                        \
+    X(recv_calls)                                                                          \
+    X(recv_again) /* ... that returned EAGAIN: nothing to read */                          \
+    X(send_calls)                                                                          \
+    X(send_short)          /* ... that took only a part */                                 \
+    X(send_again)          /* ... that took nothing: EAGAIN */                             \
+    X(wait_calls)          /* select, poll, epoll_wait, a loop's or step 4's iterations */ \
+    X(wait_events)         /* ready descriptors that those waits reported */               \
+    X(descriptors_scanned) /* descriptors looked at to find the ready ones */              \
+    X(interest_changes)    /* epoll_ctl or its like */                                     \
+    X(threads_created)                                                                     \
+    X(clients_served)   /* so far, connected now or not */                                 \
+    X(clients_rejected) /* closed unserved, for lack of room */                            \
+    X(bytes_in)                                                                            \
     X(bytes_out)
 
 struct stats {
@@ -63,7 +63,8 @@ void stats_thread_end(void);
  * which makes memory that its children can write to (returns -1 with errno if it cannot). A
  * child calls stats_child_begin to drop what was counted before, which the parent counts, too.
  * stats_child_report then adds what the child has counted since to the parent's totals. Call
- * it before a client can see the end of its connection. It does nothing in another process. */
+ * it before a client can see the end of its connection. In a process that has not called
+ * stats_child_begin it does nothing. */
 int stats_share(void);
 void stats_child_begin(void);
 void stats_child_report(void);

@@ -11,7 +11,9 @@
 #include <unistd.h>
 
 /* Lock-free atomics may be used in handlers (C11, 7.14.1.1), and threads share these. */
-_Static_assert(ATOMIC_BOOL_LOCK_FREE == 2, "a handler must not wait for a lock");
+_Static_assert(ATOMIC_BOOL_LOCK_FREE == 2 && ATOMIC_POINTER_LOCK_FREE == 2,
+               "a handler must not wait for a lock");
+_Static_assert(STOP_GRACE_MS >= 1000 && STOP_GRACE_MS % 1000 == 0, "alarm takes seconds");
 static atomic_bool requested, deadline_passed, graceful;
 static void (*_Atomic second_interrupt)(int) = stop_die;
 static void (*_Atomic on_wake)(void);
@@ -33,8 +35,9 @@ void stop_wake(void)
 {
     int error = errno; /* the code that the handler interrupts may need it */
 
-    if (on_wake != NULL)
-        on_wake();
+    void (*wake)(void) = on_wake; /* once: it may change meanwhile */
+    if (wake != NULL)
+        wake();
     ssize_t ignored = wakeup[1] == -1 ? 0 : write(wakeup[1], "", 1);
     (void)ignored; /* a full pipe wakes the reader just as well */
     errno = error;

@@ -1,11 +1,11 @@
 /* How a server stops. SIGINT or SIGTERM asks for it. The server then accepts no client, serves
  * each client that it has until nothing has come from it for STOP_LINGER_MS, and closes the
  * rest after STOP_GRACE_MS. (Closing at once would reset a client that is still sending, and a
- * reset destroys answers on their way.) A second SIGINT ends the server at once.
+ * reset destroys answers on their way.) After that, a SIGINT ends the server at once.
  *
  * A call that sleeps returns with EINTR when a signal comes, so a loop asks stop_requested
- * before each sleep. A signal that slips in between the two is not lost: SIGALRM follows after
- * STOP_GRACE_MS, and again. A loop that sleeps in one call for many descriptors watches
+ * before each sleep. If the signal comes between the two, a SIGALRM every STOP_GRACE_MS
+ * interrupts the sleep. A loop that sleeps in one call for many descriptors watches
  * stop_wakeup_fd as well, and misses nothing. */
 #ifndef STOP_H
 #define STOP_H
@@ -26,8 +26,9 @@ bool stop_requested(void);
 bool stop_deadline_passed(void);
 void stop_give_up(void);
 
-/* A descriptor that becomes readable when a signal comes: for select, epoll and the like. Made
- * at the first call; dies if that fails, so call it first at start. */
+/* The wake-up descriptor: readable when a signal has come, for select, epoll and the like. (Its
+ * other end is written by the signal handler: the "self-pipe trick".) It is made at the first
+ * call, which exits with status 1 if that fails: so call it first at start. */
 int stop_wakeup_fd(void);
 
 /* Makes that descriptor readable. For signal handlers. */

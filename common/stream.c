@@ -12,8 +12,8 @@ int stream_accept(struct net_listener *listener, struct address *peer)
     int fd = -1;
 
     while (fd == -1 && !stop_requested()) {
+        server_report_if_asked(); /* SIGUSR1 may have come since the last call */
         fd = server_accept(listener, peer);
-        server_report_if_asked();
     }
     if (fd != -1 && options->idle_timeout_ms > 0)
         net_set_timeout(fd, options->idle_timeout_ms);

@@ -1,5 +1,6 @@
-/* A client as a call: the calling thread (or process) serves this client and no other, and the
- * client's state is its local variables. (The other way to hold a client is an object: conn.h.)
+/* A client as a call: one running call of serve_client serves this client and no other. The
+ * client's state is the local variables of that call. (The other way to hold a client is an
+ * object: conn.h.)
  *
  * The calls sleep, in accept(2), recv(2) and send(2). What a server must do besides stands
  * here, once: it goes on after a signal, keeps --idle-timeout, and ends at a stop (stop.h). */
@@ -19,8 +20,8 @@ int stream_accept(struct net_listener *listener, struct address *peer);
 ssize_t stream_recv(int fd, void *bytes, size_t n);
 
 /* Sends all n bytes. Returns 0; or -1 with an errno as above, and some bytes may be sent.
- * EAGAIN means that the client has taken nothing for --idle-timeout; if it takes a little, for
- * up to twice that. */
+ * EAGAIN means that the client has taken nothing for --idle-timeout; a client
+ * that has taken some bytes may be kept for twice that time. */
 int stream_send(int fd, const void *bytes, size_t n);
 
 #endif

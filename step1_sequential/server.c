@@ -4,8 +4,8 @@
  *                 client A, from its first byte to its last          then client B
  *
  * One client at a time, from greeting to goodbye. The kernel connects the other clients, up to
- * the backlog, but the server does not look at them. The client's state is the local variables
- * of serve_client: a client is a call.
+ * a limit, the backlog (listen(2)), but the server does not look at them. The client's state is
+ * the local variables of serve_client: a client is one running call of serve_client.
  *
  *   Wait happens in   accept, then recv: always exactly one call
  *                     (and in send, for a client that does not read)

@@ -23,7 +23,7 @@
 #include <string.h>
 #include <time.h>
 
-enum { ACCEPTS_MAX = 64 }; /* per iteration, so that many new clients do not delay the others */
+enum { ACCEPTS_MAX = 64 }; /* per iteration, which asks all clients: too dear for one accept */
 
 static int interval_ms = 200; /* --interval-ms */
 

@@ -15,10 +15,10 @@
  *   unsent output     is libuv's from uv_write until output_sent
  *
  *   Wait happens in   uv_run
- *   Breaks when       a callback computes for long: the loop is not ours, but it is one thread
+ *   Breaks when       a callback computes for long: the loop has one thread, so all clients
+ * wait
  */
 #include "server.h"
-#include "clock.h"
 #include "echo.h"
 #include "idle.h"
 #include "stop.h"
@@ -187,9 +187,7 @@ static void close_idle(uv_timer_t *handle)
 /* From now on the time-out is STOP_LINGER_MS. uv_run returns when all clients are closed. */
 static void stop_server(void)
 {
-    clients.limit_ms = STOP_LINGER_MS;
-    for (struct idle_node *node = clients.first; node != NULL; node = node->next)
-        node->last_active = (uint32_t)clock_ms();
+    idle_restart(&clients, STOP_LINGER_MS);
     close_idle(&timer);
 }
 

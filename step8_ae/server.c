@@ -12,7 +12,8 @@
  * already.
  *
  *   Wait happens in   aeMain, in the back-end's one call
- *   Breaks when       a callback computes for long: still one thread, and now you own the loop
+ *   Breaks when       a callback computes for long: the loop has one thread, so all clients
+ * wait
  */
 #include "server.h"
 #include "ae.h"

@@ -3,9 +3,10 @@
 
     <!-- bench:NAME begin -->
     ... replaced ...
-    <!-- bench:NAME end -->
+    <!-- bench:NAME end HASH -->
 
-or in one line, with nothing but the text between the two. NAME is one of: machine (where and
+HASH is a seal: common/tools/docs.py notices a figure that was changed by hand. The markers may
+stand in one line, with nothing but the text between the two. NAME is one of: machine (where and
 when the figures were taken), comparison (a row per step), variants (a row per variant), idle
 (cost against idle connections), calls (cost against what a system call costs), and cost-SERVER
 (a sentence on one server: cost-step6, cost-step5/poll).
@@ -19,9 +20,11 @@ import sys
 
 import lab
 import tables
+from lib.seals import seal
 from tables import duration, size, three, two
 
-MARKED = re.compile(r"(<!-- bench:(\S+) begin -->(\n?))(.*?)(<!-- bench:\2 end -->)", re.DOTALL)
+MARKED = re.compile(r"(<!-- bench:(\S+) begin -->(\n?))(.*?)<!-- bench:\2 end(?: (\w+))? -->",
+                    re.DOTALL)
 BEGIN = re.compile(r"<!-- bench:\S+ begin -->")
 
 
@@ -162,8 +165,11 @@ def block(name, results):
 def fill(text, results):
     if len(BEGIN.findall(text)) != len(MARKED.findall(text)):
         raise Unknown("a marker has no end, or the wrong one")
-    return MARKED.sub(lambda found: found[1] + block(found[2], results) + found[3] + found[5],
-                      text)
+
+    def filled(found):
+        inside = block(found[2], results) + found[3]
+        return f"{found[1]}{inside}<!-- bench:{found[2]} end {seal(inside)} -->"
+    return MARKED.sub(filled, text)
 
 
 def parse(arguments):

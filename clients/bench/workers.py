@@ -22,8 +22,9 @@ def run(subject, arguments, server_cpus, load_cpus, duration=0.5):
                         prepare=on_cpus(server_cpus)) as server:
         client = capture(
             [str(lab.LOAD_CLIENT), "--connections", str(CONNECTIONS),
-             "--duration", str(duration), "--warmup", "0.1", "--threads", str(len(load_cpus)), "--server-pid",
-             str(server.pid), "--json", "-", "127.0.0.1", str(server.port)],
+             "--duration", str(duration), "--warmup", "0.1",
+             "--threads", str(len(load_cpus)), "--server-pid", str(server.pid),
+             "--json", "-", "127.0.0.1", str(server.port)],
             lab.MINUTE, prepare=on_cpus(load_cpus))
     if client.trouble or not client.stdout:
         raise lab.Trouble(f"{subject.name}: {client.trouble or client.stderr.strip()}")

@@ -125,7 +125,7 @@ class Server:
         """Wait for its `Listening on` line; failing that, until it accepts."""
         began = time.monotonic()
         deadline, probing = began + 2 * self.patience, began + 0.3 * self.slow
-        connecting = began + (self.patience if figures.AVAILABLE else 0)
+        last_resort = deadline - 0.2 * self.patience    # a process of others may listen for it
         looking, elsewhere_since = began + 0.5 * self.slow, None
         while True:
             now = time.monotonic()
@@ -138,7 +138,7 @@ class Server:
                 raise NeverListens(f"ended at its start: {self.describe()}")
             if not self.ephemeral and (self.silent or not Server.prints_listening
                                        or now > probing):
-                if self.listens() or (now > connecting and self.accepts()):
+                if self.listens() or (now > last_resort and self.accepts()):
                     if not self.silent:
                         Server.prints_listening = False
                     return
@@ -170,11 +170,12 @@ class Server:
         return f"listens on {where}, not on {self.host} port {self.port} as it was told{hint}"
 
     def listens(self):
-        """Whether /proc shows that it listens where it was told to. A connection would show it,
-        too, but be a client that leaves at once, which is not what most cases are about."""
-        return figures.AVAILABLE and any(
-            port == self.port and address in (self.host, "0.0.0.0", "::")
-            for address, port in figures.listens_at(self.process.members()))
+        """Whether it listens where it was told to. A connection would show it, too, but be a
+        client that leaves at once, which is not what most cases are about."""
+        if not (figures.AVAILABLE and os.access(f"/proc/{self.pid}/fd", os.R_OK)):
+            return self.accepts()
+        return any(port == self.port and address in (self.host, "0.0.0.0", "::")
+                   for address, port in figures.listens_at(self.process.members()))
 
     def accepts(self):
         """Whether a connection succeeds now, be it only in the kernel's backlog."""

@@ -97,6 +97,12 @@ class Trial:
                 self.skip(f"run by root, and others may not enter {path}")
         return 20000 + os.getpid() % 40000  # an id without processes
 
+    def not_emulated(self):
+        """Skip the case where qemu-user runs the server: the process is the emulator, which
+        needs descriptors and files of its own."""
+        if os.environ.get("CHECK_EMULATED"):
+            self.skip("an emulator runs the server")
+
     def check(self, condition, message, client=None):
         """Fail with the message unless the condition holds."""
         if not condition:

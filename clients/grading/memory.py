@@ -13,13 +13,14 @@ from .run import FAILED, PASSED
 
 class Memory:
     def __init__(self, server, path=None):
-        self.path = path or os.environ.get("GRADE_MEMORY") or str(
-            ROOT / "clients" / "build" / "grade.json")
+        usual = str(ROOT / "clients" / "build" / "grade.json")
+        self.path = os.environ.get("GRADE_MEMORY", usual) if path is None else path
         self.server = server
         self.all = {}
-        with contextlib.suppress(OSError, ValueError, RecursionError):
-            with open(self.path, encoding="utf-8") as file:
-                self.all = json.load(file)
+        if self.is_ours():
+            with contextlib.suppress(OSError, ValueError, RecursionError):
+                with open(self.path, encoding="utf-8") as file:
+                    self.all = json.load(file)
         if not isinstance(self.all, dict):
             self.all = {}
         mine = self.all.get(server)
@@ -48,8 +49,16 @@ class Memory:
         return " ".join([f"New: {', '.join(gained)}."] * bool(gained)
                         + [f"Passed before, but not now: {', '.join(lost)}."] * bool(lost))
 
+    def is_ours(self):
+        """Whether it may be read and replaced: a file, or nothing yet. Root could replace even
+        a device, such as /dev/null."""
+        return bool(self.path) and (not os.path.lexists(self.path) or (
+            os.path.isfile(self.path) and not os.path.islink(self.path)))
+
     def save(self):
         self.all[self.server] = {"passed": self.before, "hints": self.shown}
+        if not self.is_ours():
+            return
         with contextlib.suppress(OSError):
             os.makedirs(os.path.dirname(os.path.abspath(self.path)), exist_ok=True)
             new = f"{self.path}.{os.getpid()}"

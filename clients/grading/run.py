@@ -8,7 +8,7 @@ from check_server.runner import STALL, Alarm, Seen, StallWatch, run_case
 from check_server.server import Server
 from lib import reports
 
-PATIENCE = 3.0      # seconds that a case waits for anything
+PATIENCE = 2.5      # seconds that a case waits for anything
 SECOND_PATIENCE = 5.0   # in a second try, because the machine was busy in the first
 
 PASSED, FAILED, NOT_JUDGED, LEFT_OUT = "passed", "failed", "not judged", "left out"
@@ -76,7 +76,7 @@ def _judge(graded, passed, settings):
     if not passed.get(graded.parent, True):
         passed[graded.case.name] = False
         return Outcome(graded, NOT_JUDGED, f"it needs {graded.parent}", None, None)
-    result = _try(graded.case, settings)
+    result = _try(graded.case, settings, SECOND_PATIENCE if any(passed.values()) else PATIENCE)
     if result.status == reports.SKIP:
         return Outcome(graded, LEFT_OUT, result.reason, result, None)
     passed[graded.case.name] = result.status == reports.OK
@@ -85,15 +85,16 @@ def _judge(graded, passed, settings):
     return Outcome(graded, FAILED, result.reason, result, find_hint(graded, result))
 
 
-def _try(case, settings):
-    """The case's result; after a second, more patient try if the machine was busy."""
+def _try(case, settings, second_patience):
+    """The case's result; after a second try if the machine was busy. That one is more patient,
+    unless nothing has passed so far: a hopeless server is to be done soon."""
     settings.patience, settings.level = PATIENCE, case.level
     with StallWatch() as watch:
         result, _ = run_case(case, settings)
     if result.status != reports.FAIL or result.final or watch.longest <= STALL or (
             isinstance(result.error, NeverListens) and not Server.has_listened):
         return result
-    settings.patience = SECOND_PATIENCE
+    settings.patience = second_patience
     began = time.monotonic()
     result, _ = run_case(case, settings)
     return result._replace(seconds=time.monotonic() - began)

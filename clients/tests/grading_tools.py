@@ -24,7 +24,7 @@ HINTS = [(case["case"], hint) for stage in STAGES for case in stage["cases"]
          for hint in case.get("hints", [])]
 
 
-def grade(*arguments, memory=os.devnull, timeout=300, env=None):
+def grade(*arguments, memory="", timeout=300, env=None):
     """Run grade.py; the finished process, with its JSON as `data` (None if it wrote none)."""
     with tempfile.TemporaryDirectory() as folder:
         path = os.path.join(folder, "results.json")

@@ -4,21 +4,27 @@
 import unittest
 from concurrent.futures import ThreadPoolExecutor
 
-from grading_tools import (REFERENCE, ROOT, THREADS, grade, grade_broken, hints_for, hints_of,
-                           most, outcome, points)
+from grading_tools import (REFERENCE, ROOT, STAGES, THREADS, grade, grade_broken, hints_for,
+                           hints_of, most, outcome, points, up_to)
 
 import broken   # noqa: E402
 from lib import tree    # noqa: E402
 
-REPEATS, OF_GOOD_ONES = 20, 2   # what earns nearly everything takes half a minute
+REPEATS, OF_LATE_ONES, LATE = 20, 2, 7  # from this stage on a run takes half a minute
+GRADED = {case["case"] for stage in STAGES for case in stage["cases"]}
 
 
 class BrokenServers(unittest.TestCase):
     def runs(self, bug):
-        """What it earned in each of many runs, the hints of all, and the first report."""
-        first = grade_broken(bug)
-        soon = first.data["next"] is not None and first.data["next"] < 7
-        again = [grade_broken(bug) for _ in range((REPEATS if soon else OF_GOOD_ONES) - 1)]
+        """What it earned in each of many runs, the hints of all, and the first report. A bug
+        that the course has no case for is run once, up to the stage with many clients."""
+        if not GRADED & set(broken.BUGS[bug].caught_by):
+            first = grade_broken(bug, *(f"--stage={number}" for number in range(1, LATE)))
+            again = []
+        else:
+            first = grade_broken(bug)
+            soon = (first.data["next"] or LATE) < LATE
+            again = [grade_broken(bug) for _ in range((REPEATS if soon else OF_LATE_ONES) - 1)]
         return ([outcome(done.data) for done in (first, *again)],
                 set().union(*(hints_of(done.data) for done in (first, *again))), first.stdout)
 
@@ -34,7 +40,7 @@ class BrokenServers(unittest.TestCase):
 
 class GoodServers(unittest.TestCase):
     def earns(self, main, hardened, *arguments):
-        for _ in range(OF_GOOD_ONES):
+        for _ in range(OF_LATE_ONES):
             done = grade(*arguments)
             with self.subTest(arguments):
                 self.assertEqual(points(done.data)["main"], main, done.stdout)
@@ -46,6 +52,13 @@ class GoodServers(unittest.TestCase):
 
     def test_a_thread_per_client_in_python_earns_the_main_part_and_no_more(self):
         self.earns(most("main"), range(most("hardened")), THREADS)
+
+    def test_the_steps_that_serve_one_at_a_time_reach_the_end_of_stage_5(self):
+        for program in tree.servers(ROOT, (1, 3)):
+            for _ in range(OF_LATE_ONES):
+                done = grade(str(program.path))
+                self.assertEqual(points(done.data), {"main": up_to(5), "hardened": 0},
+                                 done.stdout)
 
     def test_the_steps_that_serve_many_earn_everything(self):
         for program in tree.servers(ROOT, (2, 4, 5, 6, 7, 8)):

@@ -20,6 +20,7 @@ import plots        # noqa: E402
 import tables       # noqa: E402
 import timers       # noqa: E402
 import workers      # noqa: E402
+from lib.seals import seal  # noqa: E402
 
 
 def load_run(cost, **more):
@@ -160,7 +161,8 @@ class Readme(unittest.TestCase):
         return insert.fill(text, tables.Results(results or a_result()))
 
     def marked(self, name, content=""):
-        return f"a\n<!-- bench:{name} begin -->\n{content}<!-- bench:{name} end -->\nz\n"
+        end = f"end {seal(content)}" if content else "end"
+        return f"a\n<!-- bench:{name} begin -->\n{content}<!-- bench:{name} {end} -->\nz\n"
 
     def test_replaced_between_the_markers_only(self):
         filled = self.fill(self.marked("machine", "old\n"))
@@ -176,8 +178,9 @@ class Readme(unittest.TestCase):
 
     def test_in_one_line(self):
         filled = self.fill("a <!-- bench:machine begin -->old<!-- bench:machine end --> z\n")
-        self.assertEqual(filled, "a <!-- bench:machine begin -->Measured on 2025-01-31, a "
-                         "machine: medians of 3 rounds.<!-- bench:machine end --> z\n")
+        text = "Measured on 2025-01-31, a machine: medians of 3 rounds."
+        self.assertEqual(filled, f"a <!-- bench:machine begin -->{text}"
+                         f"<!-- bench:machine end {seal(text)} --> z\n")
 
     def test_comparison(self):
         filled = self.fill(self.marked("comparison"))

@@ -6,6 +6,8 @@
 #   setup.sh check [STEP...]   to test them as well: cmocka
 #   setup.sh watch             to try what the READMEs suggest: strace, nc
 #   setup.sh full              every optional tool: analysers, sanitizers, a second libc, ...
+#   setup.sh cross             to build the servers for arm64 and i686, and run them
+#                              (on Debian only, whose packages for arm64 it adds)
 #
 # Prints nothing when all is there. Otherwise it says what is missing and which command installs
 # it, and runs that command. With NO_INSTALL=1 it does not run it, and fails. CC is respected.
@@ -35,8 +37,19 @@ full         flake8        flake8                 python3-flake8      py3-flake8
 full         valgrind      valgrind,libc6-dbg     valgrind            valgrind           valgrind        -
 full         musl-gcc      musl-tools             musl-gcc            -                  musl            -
 full         gnuplot       gnuplot-nox            gnuplot             gnuplot            gnuplot         gnuplot
+full         node          nodejs                 nodejs              nodejs             nodejs          node
+full         npm           npm                    nodejs-npm          npm                npm             -
+full         chromium      chromium               chromium            chromium           chromium        -
 full         redis-server  redis-server           redis               redis              redis           redis
+full         haproxy       haproxy                haproxy             haproxy            haproxy         haproxy
+full         ip            iproute2               iproute             iproute2           iproute2        -
 full         libhiredis    libhiredis-dev         hiredis-devel       hiredis-dev        hiredis         hiredis
+full         debootstrap   debootstrap            debootstrap         debootstrap        debootstrap     -
+full         buildah       buildah                buildah             buildah            buildah         -
+cross        i686-linux-gnu-gcc gcc-i686-linux-gnu,libc6-dev-i386-cross - - - -
+cross        qemu-aarch64  qemu-user              -                   -                  -               -
+cross        aarch64-linux-gnu-gcc gcc-aarch64-linux-gnu - - - -
+cross        arm64-libs    libc6-dev:arm64,libcmocka-dev:arm64,libuv1-dev:arm64,liburing-dev:arm64 - - - -
 full         liburing      liburing-dev           liburing-devel      liburing-dev       liburing        -
 '
 
@@ -50,8 +63,11 @@ have() {
     cc) echo '#include <stdio.h>' | ${CC:-cc} -E - >/dev/null 2>&1 ;; # a compiler may lack libc
     libcmocka) ${PKG_CONFIG:-pkg-config} --exists cmocka 2>/dev/null ;;
     libhiredis) ${PKG_CONFIG:-pkg-config} --exists hiredis 2>/dev/null ;;
+    arm64-libs) PKG_CONFIG_LIBDIR=/usr/lib/aarch64-linux-gnu/pkgconfig \
+        ${PKG_CONFIG:-pkg-config} --exists cmocka libuv 2>/dev/null ;;
     lib*) ${PKG_CONFIG:-pkg-config} --exists "$1" 2>/dev/null ;;
     pkg-config) command -v "${PKG_CONFIG:-pkg-config}" >/dev/null ;;
+    haproxy | ip | debootstrap) PATH=$PATH:/usr/sbin:/sbin command -v "$1" >/dev/null ;; # users may lack these
     make) command -v make >/dev/null || command -v gmake >/dev/null ;;
     python3) python3 -c 'import sys; sys.exit(sys.version_info < (3, 8))' 2>/dev/null ;;
     *) command -v "$1" >/dev/null ;;
@@ -96,7 +112,7 @@ $TOOLS
 END
 }
 
-usage='usage: common/build-aux/setup.sh build|check [STEP...], or watch, or full'
+usage='usage: common/build-aux/setup.sh build|check [STEP...], or watch, full or cross'
 group=${1-}
 [ $# = 0 ] || shift
 case $group in
@@ -104,11 +120,12 @@ build) groups='build' ;;
 check) groups='build check' ;;
 watch) groups='build step7 watch' ;;
 full) groups='build step7 check watch full' ;;
+cross) groups='build step7 cross' ;;
 *) die "$usage" 2 ;;
 esac
 case $group:$# in
 build:0 | check:0) groups="$groups step7" ;;
-watch:0 | full:0) ;;
+watch:0 | full:0 | cross:0) ;;
 build:* | check:*)
     for step in "$@"; do
         case $step in *[!0-9]* | '') die "$usage" 2 ;; esac
@@ -117,6 +134,11 @@ build:* | check:*)
     ;;
 *) die "$usage" 2 ;;
 esac
+
+if [ "$group" = cross ] && ! grep -qs '^ID=debian' "${OS_RELEASE:-/etc/os-release}"; then
+    echo 'setup: cross is for Debian only' >&2
+    exit 0
+fi
 
 manager=''
 for candidate in apt-get dnf apk pacman brew; do
@@ -147,7 +169,9 @@ sudo=''
 case $manager in
 apt-get)
     apt="${sudo}env DEBIAN_FRONTEND=noninteractive apt-get -qq"
-    install="$apt update && $apt install -y --no-install-recommends$packages"
+    foreign=''
+    case $packages in *:arm64*) foreign="${sudo}dpkg --add-architecture arm64 && " ;; esac
+    install="$foreign$apt update && $apt install -y --no-install-recommends$packages"
     ;;
 dnf) install="${sudo}dnf install -q -y$packages" ;;
 apk) install="${sudo}apk add -q$packages" ;;

@@ -25,7 +25,8 @@ LAYERS = [
     ("common/log.?", "log"),
     ("common/options.?", "options log"),
     ("common/stop.?", "stop log net"),
-    ("common/server.?", PROGRAM),
+    ("common/activation.?", "activation net"),
+    ("common/server.?", "activation " + PROGRAM),
     ("common/stream.?", "stream " + PROGRAM),
     ("common/conn.?", "conn echo idle " + PROGRAM),
     ("common/drain.?", "drain conn clock stop"),
@@ -72,7 +73,8 @@ TIME_OF_DAY = re.compile(
     r"pthread_mutex_timedlock|mtx_timedlock|cnd_timedwait)\s*\(")
 ENGINE_MAY_INCLUDE = {"assert.h", "limits.h", "stdbool.h", "stddef.h", "stdint.h", "string.h"}
 LIBRARIES = [f"common/{name}.?" for name in
-             "address children clock conn cpus drain echo idle net stats stream threads".split()]
+             "activation address children clock conn cpus drain echo idle net stats stream "
+             "threads".split()]
 LIBRARIES += ["step8_ae/ae*.?"]
 PRINTS_OR_EXITS = re.compile(
     r"(?<![\w.>])(v?f?printf|v?dprintf|f?puts|f?putc|putchar|fwrite|perror|psignal|v?syslog|"

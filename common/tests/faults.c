@@ -644,18 +644,18 @@ static void exchange(int i)
         disconnect(c);
 }
 
-static long now_ms(void)
+static int64_t now_ms(void)
 {
     struct timespec t;
 
     clock_gettime(CLOCK_MONOTONIC, &t);
-    return (long)t.tv_sec * 1000 + t.tv_nsec / 1000000;
+    return (int64_t)t.tv_sec * 1000 + t.tv_nsec / 1000000;
 }
 
 /* Serves clients until all are disconnected. Returns how many did not receive everything. */
 static int exchange_all(int first, int last)
 {
-    const long limit = now_ms() + wait_ms;
+    const int64_t limit = now_ms() + wait_ms;
     int lost = 0, left;
 
     do {

@@ -604,7 +604,7 @@ static void threads_share_a_listener(void **state)
 
     (void)state;
     assert_int_equal(net_listen(&first, "127.0.0.1", "0", &why), 0);
-    assert_int_equal(net_listen_same(&same, &first), 0);
+    assert_int_equal(net_listen_dup(&same, &first), 0);
     assert_int_not_equal(same.fd, first.fd);
     assert_int_not_equal(same.reserved, first.reserved);
     connect_many(&first, MANY, clients);
@@ -624,7 +624,7 @@ static void threads_listen_side_by_side(void **state)
 
     (void)state;
     assert_int_equal(net_listen(&first, "127.0.0.1", "0", &why), 0);
-    assert_int_equal(net_listen_beside(&beside, &first), 0);
+    assert_int_equal(net_listen_reuseport(&beside, &first), 0);
     assert_int_equal(beside.address.port, first.address.port);
     snprintf(port, sizeof port, "%d", first.address.port);
     assert_int_equal(net_listen(&stranger, "127.0.0.1", port, &why), -1); /* not by mistake */
@@ -649,7 +649,7 @@ static void a_shut_listener_admits_nobody(void **state)
     skip();
 #endif
     assert_int_equal(net_listen(&first, "127.0.0.1", "0", &why), 0);
-    assert_int_equal(net_listen_same(&same, &first), 0);
+    assert_int_equal(net_listen_dup(&same, &first), 0);
     net_shut(&first);
     assert_int_equal(net_accept(&same, &peer), -1);
     assert_int_equal(errno, EINVAL);

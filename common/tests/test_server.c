@@ -480,7 +480,7 @@ static void admit_clients(void)
     CHECK(server_admit(&peer));
     server_connected(&peer);
     CHECK(!server_admit(&peer) && stats_clients() == 2);
-    server_turned_away(&peer, "no memory");
+    server_not_admitted(&peer, "no memory");
     CHECK(stats_clients() == 2);
     server_finish();
 }
@@ -509,7 +509,7 @@ static void serve_quietly(void)
     CHECK(server_admit(&peer));
     server_connected(&peer);
     server_disconnected(&peer);
-    server_turned_away(&peer, "no room"); /* this is logged all the same */
+    server_not_admitted(&peer, "no room"); /* this is logged all the same */
 }
 
 static void quiet_logs_rejections_only(void **state)
@@ -523,13 +523,13 @@ static void reject_many(void)
 {
     fake_ms = 1000;
     for (int i = 0; i < 5; i++)
-        server_turned_away(&peer, "first second");
+        server_not_admitted(&peer, "first second");
     fake_ms += 999;
-    server_turned_away(&peer, "still the first second");
+    server_not_admitted(&peer, "still the first second");
     fake_ms += 1;
-    server_turned_away(&peer, "second second");
+    server_not_admitted(&peer, "second second");
     fake_ms += 1000;
-    server_turned_away(&peer, "third second");
+    server_not_admitted(&peer, "third second");
 }
 
 /* One line a second at most, and it tells how many are not logged. */

@@ -211,6 +211,17 @@ class SetupTest(unittest.TestCase):
         (self.machine.bin / "cc").unlink()
         self.assertEqual(self.machine.run("build", CC="clang"), (0, ""))
 
+    def test_libraries_of_another_processor(self):
+        self.all_but_cmocka()
+        self.machine.manager("apt-get")
+        for system, words in (("ID=debian", "dpkg --add-architecture arm64 && "),
+                              ("ID=ubuntu", "setup: cross is for Debian only")):
+            with tempfile.NamedTemporaryFile("w") as release:
+                release.write(system + "\n")
+                release.flush()
+                said = self.machine.run("cross", NO_INSTALL="1", OS_RELEASE=release.name)[1]
+                self.assertIn(words, said)
+
     def test_usage(self):
         for wrong in "", "everything", "full 1", "watch 1", "build one":
             self.assertEqual(self.machine.run(wrong)[0], 2, wrong)

@@ -174,6 +174,11 @@ static void process_1_ends_too(void **state)
         print_message("skipped: valgrind itself must be ended by the signal\n");
         skip();
     }
+    const char *emulator = getenv("CHECK_EMULATED");
+    if (emulator != NULL && *emulator != '\0') {
+        print_message("skipped: process 1 would be the emulator\n");
+        skip();
+    }
     int status = run_program(process_1_before_it_is_ready);
     if (status == NOT_PERMITTED) {
         print_message("skipped: making a PID namespace is not permitted\n");

@@ -31,7 +31,8 @@ import pathlib, subprocess, sys
 tree = pathlib.Path(__file__).resolve().parents[2]
 sys.exit(subprocess.call(str(tree / "common/build/program")) and 1)
 """
-STAGES = {"common/tests/check-all.py": "check", "clients/bench/check.py": "bench-check",
+STAGES = {"common/tests/check-all.py": "check", "common/tools/docs.py": "docs",
+          "clients/bench/check.py": "bench-check",
           "common/lessons/claims.py": "claims",
           "common/tools/lint.sh": "lint", "common/tools/memcheck.py": "memcheck",
           "common/tools/fuzz.sh": "fuzz", "common/tools/coverage.py": "coverage",
@@ -221,6 +222,22 @@ class CheckFullTest(ToolTest):
                      "#!/bin/sh\ntest -d $2 && echo on $1; exit %d\n" % status)
             self.expect(status, "on chroot", word, **here)
 
+    def test_without_a_container_engine(self):
+        here = {"command": ["common/tools/check-full.sh", "container-check"],
+                "path": ("sh", "dirname", "date", "id")}
+        self.expect(0, "skip  container-check: needs root, buildah and debootstrap", **here)
+        self.expect(1, "FAIL  container-check", REQUIRE_ALL="1", **here)
+
+    @unittest.skipUnless(os.getuid() == 0, "only root may make a machine")
+    def test_a_container_engine(self):
+        for tool in "debootstrap", "buildah":
+            self.put(f"bin/{tool}", "#!/bin/sh\n")
+        here = {"command": ["common/tools/check-full.sh", "container-check"],
+                "PATH": "%s:%s" % (self.tree / "bin", os.environ["PATH"])}
+        for status, word in (0, "ok    container-check"), (1, "FAIL  container-check"):
+            self.put("common/tools/container-check.sh", "#!/bin/sh\nexit %d\n" % status)
+            self.expect(status, word, **here)
+
 
 class ScriptsTest(unittest.TestCase):
     SCRIPTS = [*sorted(TREE.glob("common/**/*.sh")), TREE / ".ci/run"]
@@ -326,11 +343,11 @@ class MakefileTest(MakeTest):
 
     def test_everything_has_a_target_that_help_names(self):
         _, out, _ = self.make("help")
-        for target in ("demo", "run", "trace", "diff", "grade", "starter", "exercise",
-                       "gradescope.zip", "check", "test", "check-full", "lint",
-                       "format", "format-check", "memcheck", "fuzz", "coverage", "matrix",
-                       "dockerfile-check", "bench", "bench-check", "claims",
-                       "compile_commands.json", "clean"):
+        for target in ("demo", "fleet", "run", "trace", "diff", "grade", "starter", "exercise",
+                       "gradescope.zip", "check", "test", "check-full", "lint", "format",
+                       "format-check", "memcheck", "fuzz", "coverage", "matrix",
+                       "dockerfile-check", "container-check", "bench", "bench-check", "claims", "docs",
+                       "compile_commands.json", "page", "record", "clean"):
             self.assertIn("make " + target, out)
             self.assertEqual(self.make("-n", target, "STEP=1" if target in ("run", "trace") else
                                        "N=5")[0], 0, target)

@@ -8,7 +8,7 @@
 # failed, 2 there is no such stage.
 set -u
 CDPATH='' cd "$(dirname "$0")/../.." || exit 2
-stages='check bench-check claims lint format-check memcheck fuzz coverage matrix dockerfile-check'
+stages='check docs bench-check claims lint format-check memcheck fuzz coverage matrix page dockerfile-check container-check'
 summary=''
 failed=0
 
@@ -36,9 +36,27 @@ dockerfile_check() {
     return "$verdict"
 }
 
+container_check() {
+    for tool in buildah debootstrap; do
+        if [ "$(id -u)" != 0 ] || ! command -v $tool >/dev/null; then
+            echo "skip  container-check: needs root, buildah and debootstrap"
+            [ "${REQUIRE_ALL:-0}" = 0 ]
+            return
+        fi
+    done
+    common/tools/container-check.sh
+}
+
+# The page at more moments, and every scene recorded again and compared with what is committed
+page_check() {
+    MOMENTS=1000 python3 common/tests/unittest_tap.py clients/replay/tests/test_page.py &&
+        clients/replay/record.py --compare
+}
+
 run() {
     case $1 in
     check) common/tests/check-all.py --full ;;
+    docs) common/tools/docs.py --full --long ;;
     bench-check) clients/bench/check.py ;;
     claims) common/lessons/claims.py --check && common/lessons/claims.py --check --opposite ;;
     lint) common/tools/lint.sh ;;
@@ -47,7 +65,9 @@ run() {
     fuzz) common/tools/fuzz.sh ;;
     coverage) common/tools/coverage.py ;;
     matrix) common/tools/matrix.sh ;;
+    page) page_check ;;
     dockerfile-check) dockerfile_check ;;
+    container-check) container_check ;;
     esac
 }
 
@@ -57,7 +77,7 @@ for name in "$@"; do
     printf '\n==== %s\n' "$name"
     began=$(date +%s)
     if run "$name"; then verdict='ok  '; else verdict=FAIL failed=1; fi
-    summary="$summary$(printf '%s  %-12s %5d s' "$verdict" "$name" $(($(date +%s) - began)))
+    summary="$summary$(printf '%s  %-16s %5d s' "$verdict" "$name" $(($(date +%s) - began)))
 "
 done
 printf '\n%s' "$summary"

@@ -69,8 +69,8 @@ PATTERNS = [
     Pattern(r"\blaps?\b", "iteration",
             "Once a lap.", "Once an iteration, which may overlap."),
     Pattern(r"\bnap(?:s|ped|ping)?\b", "sleep interval",
-            "It naps for a second.", "In step 4 the nap has a length.", r"^(?!step[45]_|README)",
-            r"step ?4"),
+            "It naps for a second.", "In step 4 the nap has a length.",
+            r"^(?!step[45]_|README)", r"step ?4"),
     Pattern([rf"\b(?:{CLIENT}|who|(?:some|every|no)body) (?:(?:that|who|which) )?"
              rf"(?:{HAVE} )?(?:been |already |long |all )?gone\b",
              r"\bas soon as (?:it|he|she) is gone\b",

@@ -52,6 +52,7 @@ CALLS = {
     "6/kqueue": POLL,       # on Linux a stand-in for kqueue, made of poll
     "7": EPOLL + " read write",
     "8": " ".join((EPOLL, SELECT, POLL)),
+    "8/fiber": EPOLL + " rt_sigprocmask",
 }
 
 

@@ -19,6 +19,7 @@ def the_next_one_waits(t):
 @case("it never has more threads than its workers and one, and keeps them for later clients",
       needs="linux", clients=40)
 def threads_are_bounded(t):
+    t.not_emulated()
     with t.server("--workers", "5") as s:
         if s.sanitized():
             t.skip("a sanitizer has threads of its own")

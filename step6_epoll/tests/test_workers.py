@@ -20,6 +20,7 @@ SUITE = [sys.executable, ROOT / "clients/check-server.py", "--contract", "full",
 INJECT = [sys.executable, ROOT / "clients/tests/inject.py"]
 WAYS = "accept", "listener", "exclusive", "reuseport"
 SECONDS = 280
+FULL = os.environ.get("CHECK_LEVEL") == "--full"
 
 
 @unittest.skipUnless(os.access(WORKERS, os.X_OK), "build/variants/workers is not built")
@@ -40,8 +41,10 @@ class WorkersTest(unittest.TestCase):
 
     def test_suite(self):
         """Those cases that do not measure time, as the four runs disturb each other."""
-        self.each_way_passes([*SUITE, "--not-timed", "--skip", "one-turn-each", "--skip",
-                              "out-of-descriptors-12", WORKERS], ["--", "--workers", "4"])
+        level = [] if FULL else ["--quick"]
+        self.each_way_passes([*SUITE, *level, "--not-timed", "--skip", "one-turn-each",
+                              "--skip", "out-of-descriptors-12", WORKERS],
+                             ["--", "--workers", "4"])
 
     def test_cases_for_one_worker(self):
         self.each_way_passes([*SUITE, "--only", "one-turn-each", "--only",
@@ -50,6 +53,7 @@ class WorkersTest(unittest.TestCase):
     def test_calls_that_fail(self):
         self.each_way_passes([FAULTS], ["--workers", "4"])
 
+    @unittest.skipUnless(FULL, "not with --quick: make check tries one way of sharing")
     def test_injected_faults(self):
         self.each_way_passes([*INJECT, WORKERS], ["--", "--workers", "4"])
 

@@ -19,7 +19,6 @@
  *   Wait happens in   io_uring_enter, for all clients at once; the kernel waits for each
  *   Breaks when       one answer takes long to compute; or the kernel does not allow io_uring
  */
-#include "clock.h"
 #include "echo.h"
 #include "idle.h"
 #include "log.h"
@@ -359,9 +358,7 @@ static void drain_clients(struct net_listener *listener)
     io_uring_prep_cancel_fd(new_request(NULL), listener->fd, IORING_ASYNC_CANCEL_ALL);
     io_uring_submit(&ring);
     net_unlisten(listener);
-    clients.limit_ms = STOP_LINGER_MS;
-    for (node = clients.first; node != NULL; node = node->next)
-        node->last_active = (uint32_t)clock_ms();
+    idle_restart(&clients, STOP_LINGER_MS);
     do {
         run_iteration(listener);
         end_idle();

@@ -107,7 +107,7 @@ static void accept_client(struct worker *w)
     if (c != NULL && watch(w->epoll, EPOLL_CTL_ADD, c->fd, WANT_READ, c) == -1)
         conn_reject(&w->clients, c, strerror(errno));
     else if (c != NULL && conn_greet(c) != WANT_READ)
-        watch(w->epoll, EPOLL_CTL_MOD, c->fd, c->want, c);
+        watch(w->epoll, EPOLL_CTL_MOD, c->fd, c->want, c); /* needs no memory: it cannot fail */
 }
 
 static void pump_client(struct conn_list *clients, struct conn *c, int epoll)
@@ -158,9 +158,9 @@ static int share_listener(struct worker *w, struct net_listener *listener)
         return net_set_nonblocking(w->pipe_in); /* a worker that hangs blocks nobody else */
     }
     if (share == REUSEPORT && w->number > 0)
-        return net_listen_beside(&w->listener, listener);
+        return net_listen_reuseport(&w->listener, listener);
     if (w->number > 0)
-        return net_listen_same(&w->listener, listener);
+        return net_listen_dup(&w->listener, listener);
     w->listener = *listener;
     return 0;
 }

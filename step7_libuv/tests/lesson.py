@@ -25,6 +25,7 @@ def answers_while_a_timer_runs(t):
 @case("with too few descriptors for libuv it ends with one clear line; libuv would abort",
       needs="linux")
 def too_few_descriptors(t):
+    t.not_emulated()
     with t.server() as s:
         if s.sanitized():
             t.skip("a sanitizer opens files of its own at the end")

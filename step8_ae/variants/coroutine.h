@@ -1,6 +1,6 @@
 /* coroutine.h - a function with a stack of its own. It can stop in the middle and go on later.
  *
- * Made of ucontext(3). POSIX removed it in 2008, but glibc, macOS and FreeBSD have it, so there
+ * It uses ucontext(3). POSIX removed it in 2008, but glibc, macOS and FreeBSD have it, so there
  * is nothing to install and no assembly here. The price is one system call for each switch,
  * which saves the signal mask. The sanitizers must know which stack is in use, so each switch
  * is reported to them. */

@@ -14,7 +14,6 @@
  *   Breaks when       a fiber computes for long, or calls what really blocks: no other runs
  */
 #include "ae.h"
-#include "clock.h"
 #include "coroutine.h"
 #include "count.h"
 #include "echo.h"
@@ -231,9 +230,7 @@ static void stop_server(aeEventLoop *l, int fd, void *data, int mask)
 /* What stop.h promises to clients: from now on the limit of idleness is STOP_LINGER_MS. */
 static void drain_fibers(void)
 {
-    fibers.limit_ms = STOP_LINGER_MS;
-    for (struct idle_node *node = fibers.first; node != NULL; node = node->next)
-        node->last_active = (uint32_t)clock_ms();
+    idle_restart(&fibers, STOP_LINGER_MS);
     if (aeCreateTimeEvent(loop, STOP_LINGER_MS, close_idle, NULL, NULL) == AE_ERR)
         stop_give_up(); /* nothing would end the wait */
     while (fibers.first != NULL && !stop_deadline_passed())

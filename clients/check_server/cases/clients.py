@@ -97,6 +97,7 @@ def never_reading_trickle(t):
 @contextmanager
 def costs_little(t, s):
     """Inside, the server takes no more than a few hundred KiB of memory."""
+    t.not_emulated()
     if not figures.AVAILABLE or s.sanitized():
         yield
         return

@@ -138,6 +138,7 @@ def needs_namespaces(t, *options):
 @case("as process 1 of a container it ends on SIGTERM, also one from before it listens",
       needs=("ours", "linux"))
 def stop_as_process_1(t):
+    t.not_emulated()
     needs_namespaces(t, "--pid", "--fork")
     server = [t.settings.server, *t.settings.server_args, "0"]
     in_namespace = ["unshare", "--pid", "--fork", "--kill-child"]
@@ -172,6 +173,7 @@ def terminate_children(pid):
 
 @case("without /dev/null it serves, or names what it misses", needs=("ours", "linux"))
 def no_dev_null(t):
+    t.not_emulated()
     needs_namespaces(t, "--mount")
     without = ["unshare", "--mount", "sh", "-c", 'mount -t tmpfs none /dev && exec "$@"', "sh"]
     if capture([*without, "true"], t.patience).status != 0:

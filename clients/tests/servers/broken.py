@@ -337,15 +337,16 @@ class GoesBeyondSelect(Server):
 @bug("fairness", "served-amid-floods", "one-turn-each")
 class StarvesOthers(Server):
     def pump(self, conn, mask):
-        """Serve this one for as long as it has anything to say."""
+        """Serve this one for as long as it has anything to say, and once it has said much wait
+        for more."""
         super().pump(conn, mask)
-        if conn not in self.conns:
-            return
-        more = select.poll()
-        more.register(conn.sock, select.POLLIN)
-        patience = time.monotonic() + 5     # it must be possible to end it
-        while (conn in self.conns and not conn.unsent and more.poll(5)
-               and time.monotonic() < patience):
+        end = time.monotonic() + 5      # it must be possible to stop it
+        more, before = select.poll(), self.counters["bytes_in"]
+        while conn in self.conns and time.monotonic() < end:
+            more.register(conn.sock, select.POLLOUT if conn.unsent else select.POLLIN)
+            much = self.counters["bytes_in"] - before > 16 * CHUNK
+            if not more.poll(200 if much else 5):
+                return
             super().pump(conn, selectors.EVENT_READ | selectors.EVENT_WRITE)
 
 
@@ -370,7 +371,7 @@ class TakesAnInterruptForTheEnd(Server):
 class ClosesTheWrongClient(Server):
     def lost(self, conn, error):
         self.drop(conn)
-        if self.conns:
+        if len(self.conns) > 1:
             self.drop(next(iter(self.conns)))
 
 

@@ -1,0 +1,317 @@
+/* What a recording says about a moment. No drawing here: this file knows no document.
+ *
+ * A recording is the JSON that record.py writes (recording.py describes its fields). A time is
+ * a number of microseconds since the clients began. */
+(function (root) {
+    "use strict";
+
+    const [TASK, START, END, NAME, TEXT, RESULT, CLIENT, PLACE, LIBRARY] = [0, 1, 2, 3, 4, 5, 6, 7, 8];
+    const RECEIVE = ["recvfrom", "recvmsg", "read", "readv"];
+    const SEND = ["sendto", "sendmsg", "write", "writev"];
+    const SLEEP = 1000;     // a call that takes longer has slept
+
+    // The arguments that the kernel fills in are not known before a call returns.
+    const FILLED = {
+        recvfrom: 1, read: 1, readv: 1, recvmsg: 1, accept: 1, accept4: 1, epoll_wait: 1,
+        epoll_pwait: 1, epoll_pwait2: 1, wait4: 1,
+    };
+
+    function amount(call) {
+        const found = /^-?\d+/.exec(call[RESULT] || "");
+        return found ? Number(found[0]) : null;
+    }
+
+    function isAccept(call) { return call[NAME] === "accept" || call[NAME] === "accept4"; }
+
+    function isOver(call, at) { return call[END] !== null && call[END] <= at; }
+
+    class Model {
+        constructor(recording) {
+            this.recording = recording;
+            this.calls = recording.calls;
+            this.clients = recording.clients;
+            this.accepted = new Map();      // client: [descriptor, time]
+            this.unreadChanges = this.clients.map(client => client.sends.map(s => [s[0], s[1]]));
+            this.unreceivedChanges = this.clients.map(client => [
+                ...client.receives.map(r => [r[0], -r[1]]),
+                ...(client.greeting === null ? [] : [[client.greeting, -this.greetingSize()]])]);
+            for (const call of this.calls) {
+                const count = amount(call), number = call[CLIENT];
+                if (number < 0 || count === null || call[END] === null) continue;
+                if (isAccept(call) && count >= 0) this.accepted.set(number, [count, call[END]]);
+                if (count <= 0) continue;
+                if (RECEIVE.includes(call[NAME])) this.unreadChanges[number].push([call[END], -count]);
+                if (SEND.includes(call[NAME])) this.unreceivedChanges[number].push([call[START], count]);
+            }
+            this.names = taskNames(recording.tasks);
+            this.moments = this.findMoments();
+            this.start = this.moments[0];
+            this.end = this.moments[this.moments.length - 1];
+        }
+
+        greetingSize() { return this.recording.server.includes("slow_command") ? 6 : 1; }
+
+        /** False for io_uring: its bytes move without a system call for each client. */
+        followsBytes() { return !this.calls.some(call => call[NAME] === "io_uring_enter"); }
+
+        /** All times at which something happens, each once. */
+        findMoments() {
+            const times = new Set();
+            for (const call of this.calls) {
+                times.add(call[START]);
+                if (call[END] !== null) times.add(call[END]);
+            }
+            for (const client of this.clients) {
+                for (const key of ["connecting", "connect", "greeting", "disconnect", "close"])
+                    if (client[key] !== null) times.add(client[key]);
+                for (const event of [...client.sends, ...client.receives]) times.add(event[0]);
+            }
+            return [...times].sort((a, b) => a - b);
+        }
+
+        /** The times at which a call begins or returns. */
+        steps() {
+            const times = new Set();
+            for (const call of this.calls) {
+                times.add(call[START]);
+                if (call[END] !== null) times.add(call[END]);
+            }
+            return [...times].sort((a, b) => a - b);
+        }
+
+        // Clients.
+
+        clientState(number, at) {
+            const client = this.clients[number];
+            const passed = time => time !== null && time !== undefined && time <= at;
+            if (passed(client.close)) return client.failure ? "failed" : "closed";
+            if (!passed(client.connecting)) return "not started";
+            if (!passed(client.connect)) return "connecting";
+            if (client.greeting !== null && !passed(client.greeting) || client.greeting === null &&
+                this.expectsGreeting()) return "waiting for the greeting";
+            if (this.expected(number, at) > this.received(number, at)) return "waiting for an answer";
+            return passed(client.disconnect) ? "waiting for the close" : "idle";
+        }
+
+        expectsGreeting() { return this.clients.some(client => client.greeting !== null); }
+
+        expected(number, at) {
+            let most = 0;
+            for (const send of this.clients[number].sends) if (send[0] <= at) most = send[3];
+            return most;
+        }
+
+        received(number, at) {
+            return this.clients[number].receives.reduce((sum, r) => sum + (r[0] <= at ? r[1] : 0), 0);
+        }
+
+        // The kernel.
+
+        level(changes, at) {
+            return changes.reduce((sum, [when, change]) => sum + (when <= at ? change : 0), 0);
+        }
+
+        unread(number, at) { return this.level(this.unreadChanges[number], at); }
+        unreceived(number, at) { return this.level(this.unreceivedChanges[number], at); }
+
+        /** The clients that are connected and not yet accepted, the longest wait first. */
+        acceptQueue(at) {
+            if (!this.followsBytes()) return [];
+            const waiting = [];
+            this.clients.forEach((client, number) => {
+                const accepted = this.accepted.get(number);
+                if (!accepted || client.connect === null) return;
+                const since = Math.min(client.connect, accepted[1]);
+                if (since <= at && at < accepted[1]) waiting.push([since, client.name]);
+            });
+            return waiting.sort((a, b) => a[0] - b[0]).map(([, name]) => name);
+        }
+
+        /** Which client has which descriptor: {descriptor: name}. */
+        descriptors(at) {
+            const names = new Map();
+            if (this.recording.listener !== null) names.set(this.recording.listener, "listener");
+            for (const [number, [descriptor, when]] of [...this.accepted].sort((a, b) => a[1][1] - b[1][1])) {
+                if (when <= at) names.set(descriptor, this.clients[number].name);
+            }
+            return names;
+        }
+
+        /** epoll's interest list: {descriptor: events}; null without epoll. */
+        interest(at) {
+            const list = new Map();
+            let seen = false;
+            for (const call of this.calls) {
+                if (!isOver(call, at) || call[RESULT] !== "0") continue;
+                const found = /^epoll_ctl\(\d+, EPOLL_CTL_(\w+), (\d+), (?:\{events=([\w|]+))?/.exec(call[TEXT]);
+                if (found) {
+                    seen = true;
+                    if (found[1] === "DEL") list.delete(Number(found[2]));
+                    else list.set(Number(found[2]), (found[3] || "").replaceAll("EPOLL", ""));
+                } else if (call[NAME] === "close") {
+                    list.delete(Number(/\d+/.exec(call[TEXT])[0]));
+                }
+            }
+            return seen ? list : null;
+        }
+
+        /** Those of the interest list that have something to read. */
+        ready(at) {
+            const interest = this.interest(at), names = this.descriptors(at), found = [];
+            if (!interest) return null;
+            for (const descriptor of interest.keys()) {
+                const name = names.get(descriptor);
+                if (name === "listener" ? this.acceptQueue(at).length : this.hasInput(name, at))
+                    found.push(descriptor);
+            }
+            return found;
+        }
+
+        hasInput(name, at) {
+            const number = this.clients.findIndex(client => client.name === name);
+            if (number < 0) return false;
+            const left = this.clients[number].disconnect;
+            return this.unread(number, at) > 0 || left !== null && left <= at;
+        }
+
+        /** The sets of select or poll in the latest such call: {call, read, write, ready}; the
+         * last is null until the call returns. */
+        sets(at) {
+            let latest = null;
+            for (const call of this.calls)
+                if (call[START] <= at && /^(pselect6|select|ppoll|poll)$/.test(call[NAME])) latest = call;
+            if (!latest) return null;
+            const numbers = text => (text || "").match(/\d+/g)?.map(Number) || [];
+            const over = isOver(latest, at), result = latest[RESULT] || "";
+            if (latest[NAME].endsWith("poll")) {
+                const wanted = event => [...latest[TEXT].matchAll(/\{fd=(\d+), events=([\w|]+)/g)]
+                    .filter(entry => entry[2].includes(event)).map(entry => Number(entry[1]));
+                return {
+                    name: latest[NAME], read: wanted("POLLIN"), write: wanted("POLLOUT"),
+                    ready: over ? [...result.matchAll(/\{fd=(\d+), revents/g)].map(e => Number(e[1])) : null,
+                };
+            }
+            const found = /^\w+\(\d+, (\[[\d ]*\]|NULL), (\[[\d ]*\]|NULL)/.exec(latest[TEXT]) || [];
+            return {
+                name: latest[NAME], read: numbers(found[1]), write: numbers(found[2]),
+                ready: over ? [...result.matchAll(/(?:in|out) \[([\d ]*)\]/g)].flatMap(e => numbers(e[1])) : null,
+            };
+        }
+
+        // The server's threads and processes.
+
+        /** The latest call of a task that has begun: its index, or -1. */
+        callOf(task, at) {
+            for (let index = this.firstAfter(at) - 1; index >= 0; index--)
+                if (this.calls[index][TASK] === task) return index;
+            return -1;
+        }
+
+        /** The latest call of all that has begun: its index, or -1. */
+        latestCall(at) { return this.firstAfter(at) - 1; }
+
+        firstAfter(at) {
+            let low = 0, high = this.calls.length;
+            while (low < high) {
+                const middle = (low + high) >> 1;
+                if (this.calls[middle][START] <= at) low = middle + 1; else high = middle;
+            }
+            return low;
+        }
+
+        taskState(task, at) {
+            const [, , start, end] = this.recording.tasks[task];
+            if (start > at) return "not started";
+            if (end !== null && end <= at) return "ended";
+            const index = this.callOf(task, at);
+            if (index < 0 || isOver(this.calls[index], at)) return "running";
+            const call = this.calls[index];
+            const slept = call[END] === null || call[END] - call[START] >= SLEEP;
+            return `${slept ? "asleep in" : "in"} ${call[NAME]}`;
+        }
+
+        /** The call as strace writes it: its result only once it has returned. */
+        callText(index, at) {
+            const call = this.calls[index];
+            if (isOver(call, at)) return `${call[TEXT]} = ${call[RESULT]}`;
+            const cut = FILLED[call[NAME]] ? call[TEXT].indexOf(",") : -1;
+            const known = cut < 0 ? call[TEXT].replace(/\)$/, "") : call[TEXT].slice(0, cut) + ", ";
+            return `${known} <unfinished ...>`.replace("  ", " ");
+        }
+
+        place(index) {
+            const call = this.calls[index];
+            return call && call[PLACE] >= 0 ? this.recording.places[call[PLACE]] : null;
+        }
+
+        library(index) {
+            const call = this.calls[index];
+            return call && call[LIBRARY] >= 0 ? this.recording.places[call[LIBRARY]] : null;
+        }
+    }
+
+    function taskNames(tasks) {
+        const counts = {};
+        return tasks.map(([kind]) => {
+            if (kind === "main") return "main";
+            counts[kind] = (counts[kind] || 0) + 1;
+            return `${kind} ${counts[kind]}`;
+        });
+    }
+
+    /* A time axis turns a time into a position from 0 to 1 and back. By the clock the position
+     * is the time; by the call each moment is as far from the next as every other. */
+    class ClockAxis {
+        constructor(models) {
+            const first = Math.max(-50000, Math.min(...models.map(model => model.start)));
+            this.start = first;
+            this.end = Math.max(...models.map(model => model.end), first + 1);
+        }
+
+        position(time) {
+            return Math.min(1, Math.max(0, (time - this.start) / (this.end - this.start)));
+        }
+
+        time(position) { return this.start + position * (this.end - this.start); }
+    }
+
+    class CallAxis {
+        constructor(models) {
+            this.times = [...new Set(models.flatMap(model => model.moments))].sort((a, b) => a - b);
+            this.start = this.times[0];
+            this.end = this.times[this.times.length - 1];
+        }
+
+        position(time) {
+            const { times } = this, last = times.length - 1;
+            if (time <= times[0]) return 0;
+            if (time >= times[last]) return 1;
+            let low = 0, high = last;
+            while (high - low > 1) {
+                const middle = (low + high) >> 1;
+                if (times[middle] <= time) low = middle; else high = middle;
+            }
+            return (low + (time - times[low]) / (times[high] - times[low])) / last;
+        }
+
+        time(position) {
+            const { times } = this, last = times.length - 1;
+            const exact = Math.min(1, Math.max(0, position)) * last, low = Math.floor(exact);
+            if (low >= last) return times[last];
+            return times[low] + (exact - low) * (times[low + 1] - times[low]);
+        }
+    }
+
+    function nextStep(times, at) { return times.find(time => time > at) ?? times[times.length - 1]; }
+
+    function previousStep(times, at) {
+        let found = times[0];
+        for (const time of times) if (time < at) found = time;
+        return found;
+    }
+
+    root.Replay = Object.assign(root.Replay || {}, {
+        Model, ClockAxis, CallAxis, nextStep, previousStep, amount,
+        TASK, START, END, NAME, TEXT, RESULT, CLIENT, PLACE, LIBRARY, SLEEP,
+    });
+})(globalThis);

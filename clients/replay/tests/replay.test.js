@@ -1,0 +1,104 @@
+/* Tests of the page's scripts that need no document: node --test. */
+"use strict";
+
+const assert = require("node:assert");
+const fs = require("node:fs");
+const path = require("node:path");
+const test = require("node:test");
+require("../page/model.js");
+require("../page/search.js");
+
+const { Model, ClockAxis, CallAxis, nextStep, previousStep } = globalThis.Replay;
+const FOLDER = path.join(__dirname, "../recordings");
+const load = id => JSON.parse(fs.readFileSync(path.join(FOLDER, `${id}.json`), "utf8"));
+const ids = fs.readdirSync(FOLDER).map(name => name.replace(".json", ""));
+
+test("a call shows its result only once it has returned", () => {
+    const model = new Model(load("6-five"));
+    const index = model.calls.findIndex(call => call[3] === "recvfrom" && call[5] === "14");
+    const [, start, end, , text] = model.calls[index];
+    assert.equal(model.callText(index, end), `${text} = 14`);
+    assert.match(model.callText(index, start), /^recvfrom\(\d+, <unfinished \.\.\.>$/);
+});
+
+test("the axes turn a time into a position and back", () => {
+    for (const Axis of [ClockAxis, CallAxis]) {
+        const axis = new Axis([new Model(load("1-five")), new Model(load("2-five"))]);
+        let before = -1;
+        for (let i = 0; i <= 200; i++) {
+            const time = axis.start + (axis.end - axis.start) * i / 200;
+            const position = axis.position(time);
+            assert.ok(position >= before && position <= 1);
+            assert.ok(Math.abs(axis.time(position) - time) < 1);
+            before = position;
+        }
+    }
+});
+
+test("on the axis by calls every moment has the same room", () => {
+    const axis = new CallAxis([new Model(load("6-five"))]);
+    axis.times.forEach((time, index) =>
+        assert.ok(Math.abs(axis.position(time) - index / (axis.times.length - 1)) < 1e-9));
+});
+
+test("steps go forth and back, and stay within the run", () => {
+    const times = [1, 5, 9];
+    assert.equal(nextStep(times, 0), 1);
+    assert.equal(nextStep(times, 1), 5);
+    assert.equal(nextStep(times, 9), 9);
+    assert.equal(previousStep(times, 9), 5);
+    assert.equal(previousStep(times, 6), 5);
+    assert.equal(previousStep(times, 1), 1);
+});
+
+test("no queue is ever negative, in any recording", () => {
+    for (const id of ids) {
+        const model = new Model(load(id));
+        if (!model.followsBytes()) continue;
+        for (const time of model.moments)
+            model.clients.forEach((client, number) => {
+                assert.ok(model.unread(number, time) >= 0, `${id} ${client.name} ${time}`);
+                assert.ok(model.unreceived(number, time) >= 0, `${id} ${client.name} ${time}`);
+            });
+    }
+});
+
+test("in step 1 at most one client is served, the others wait in the accept queue", () => {
+    const model = new Model(load("1-five"));
+    const most = Math.max(...model.moments.map(time => model.acceptQueue(time).length));
+    assert.ok(most >= 4, `${most}`);
+    for (const time of model.moments) {
+        const served = model.clients.filter((_, number) =>
+            ["idle", "waiting for an answer"].includes(model.clientState(number, time)));
+        assert.ok(served.length <= 1);
+    }
+});
+
+test("a client that sends before its greeting has bytes in the kernel", () => {
+    const model = new Model(load("1-early"));
+    assert.ok(model.moments.some(time => model.acceptQueue(time).length > 0 &&
+        model.clients.some((_, number) => model.unread(number, time) === 5)));
+});
+
+test("the slow reader makes the server ask for EPOLLOUT, and drop it", () => {
+    const model = new Model(load("6-slow-reader"));
+    const asked = model.moments.map(time => [...(model.interest(time) || new Map()).values()].some(e => e.includes("OUT")));
+    assert.ok(asked.includes(true));
+    assert.equal(asked[asked.length - 1], false);
+});
+
+test("select's sets: what was asked about, and what is left of it", () => {
+    const model = new Model(load("5-five"));
+    const call = model.calls.find(each => each[3] === "pselect6" && each[5].startsWith("1 "));
+    assert.equal(model.sets(call[1]).ready, null);
+    const { read, ready } = model.sets(call[2]);
+    assert.equal(ready.length, 1);
+    assert.ok(read.includes(ready[0]));
+});
+
+test("the search finds headings first, and only where all words are", () => {
+    const index = [{ page: "A", title: "Other", text: "select and epoll" }, { page: "B", title: "select", text: "" }];
+    assert.deepEqual(globalThis.Search.find(index, "select").map(e => e.page), ["B", "A"]);
+    assert.deepEqual(globalThis.Search.find(index, "select epoll").map(e => e.page), ["A"]);
+    assert.deepEqual(globalThis.Search.find(index, " "), []);
+});

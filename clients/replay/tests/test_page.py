@@ -1,0 +1,296 @@
+"""The page says what the recordings say, and anybody can use it.
+
+Builds the page into a temporary folder and opens it in headless Chromium. SCREENSHOTS=FOLDER
+keeps a picture of each step there. MOMENTS=N are compared (50), which SEED=N chooses again.
+"""
+
+import json
+import os
+import pathlib
+import random
+import re
+import shutil
+import subprocess
+import sys
+import tempfile
+import unittest
+
+REQUIRED = os.environ.get("REQUIRE_ALL", "0") not in ("", "0")
+HERE = pathlib.Path(__file__).resolve().parent
+REPLAY, ROOT = HERE.parent, HERE.parents[2]
+sys.path.insert(0, str(ROOT / "clients/tests"))
+
+import test_bench       # noqa: E402  (it has results as the benchmark writes them)
+
+CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser")
+MOMENTS = int(os.environ.get("MOMENTS") or 50)
+SEED = int(os.environ.get("SEED") or random.randrange(1 << 30))
+
+
+def absent():
+    for program, found in (("node", shutil.which("node")), ("npm", shutil.which("npm")),
+                           ("chromium", CHROMIUM)):
+        if not found:
+            return f"{program} is not installed"
+    return ""
+
+
+class Reading:
+    """What a recording says of a moment, read without the page's scripts."""
+
+    def __init__(self, made, at):
+        self.made, self.at, self.clients = made, at, made["clients"]
+        self.begun = [call for call in made["calls"] if call[1] <= at]
+
+    def returned(self, call):
+        return call[2] is not None and call[2] <= self.at
+
+    def count(self, call):
+        found = re.match(r"-?\d+", call[5] or "")
+        return int(found[0]) if found else -1
+
+    def over(self, number, names):
+        return [self.count(call) for call in self.made["calls"] if call[6] == number
+                and call[3] in names and self.returned(call) and self.count(call) > 0]
+
+    def unread(self, number):
+        sent = sum(send[1] for send in self.clients[number]["sends"] if send[0] <= self.at)
+        return sent - sum(self.over(number, ("recvfrom", "read")))
+
+    def to_client(self, number):
+        client = self.clients[number]
+        sent = sum(self.count(call) for call in self.begun if call[6] == number
+                   and call[3] in ("sendto", "write") and self.count(call) > 0)
+        got = sum(each[1] for each in client["receives"] if each[0] <= self.at)
+        if client["greeting"] is not None and client["greeting"] <= self.at:
+            got += 6 if "slow_command" in self.made["server"] else 1
+        return sent - got
+
+    def client(self, number):
+        client, at = self.clients[number], self.at
+
+        def was(key):
+            return client[key] is not None and client[key] <= at
+
+        greets = any(each["greeting"] is not None for each in self.clients)
+        if was("close"):
+            return "failed" if client["failure"] else "closed"
+        if not was("connect"):
+            return "connecting" if was("connecting") else "not started"
+        if greets and not was("greeting"):
+            return "waiting for the greeting"
+        expected = max([send[3] for send in client["sends"] if send[0] <= at], default=0)
+        got = sum(each[1] for each in client["receives"] if each[0] <= at)
+        if got < expected:
+            return "waiting for an answer"
+        return "waiting for the close" if was("disconnect") else "idle"
+
+    def queue(self):
+        waiting = []
+        for number, client in enumerate(self.clients):
+            accepts = [call[2] for call in self.made["calls"] if call[3].startswith("accept")
+                       and call[6] == number and self.count(call) >= 0 and call[2] is not None]
+            if accepts and client["connect"] is not None:
+                since = min(client["connect"], accepts[0])
+                if since <= self.at < accepts[0]:
+                    waiting.append((since, client["name"]))
+        names = [name for _, name in sorted(waiting, key=lambda entry: entry[0])]
+        return f"{len(names)}: {', '.join(names)}" if names else "empty"
+
+    def task(self, number):
+        _, _, start, end = self.made["tasks"][number]
+        if start > self.at:
+            return "not started"
+        if end is not None and end <= self.at:
+            return "ended"
+        calls = [call for call in self.begun if call[0] == number]
+        if not calls or self.returned(calls[-1]):
+            return "running"
+        call = calls[-1]
+        slept = call[2] is None or call[2] - call[1] >= 1000
+        return f"{'asleep in' if slept else 'in'} {call[3]}"
+
+    def interest(self):
+        held = {}
+        for call in self.made["calls"]:
+            if not self.returned(call) or call[5] != "0":
+                continue
+            found = re.match(r"epoll_ctl\(\d+, EPOLL_CTL_(\w+), (\d+)(?:, \{events=([^,]*))?",
+                             call[4])
+            if found and found[1] == "DEL":
+                held.pop(int(found[2]), None)
+            elif found:
+                held[int(found[2])] = found[3].replace("EPOLL", "")
+            elif call[3] == "close":
+                held.pop(int(re.search(r"\d+", call[4])[0]), None)
+        return held
+
+    def sets(self):
+        """What select or poll was asked about, and what it returned; None before the first."""
+        calls = [call for call in self.begun if call[3] in ("pselect6", "poll")]
+        if not calls:
+            return None
+        _, _, _, name, text, result, *_ = calls[-1]
+        if name == "poll":
+            asked = re.findall(r"fd=(\d+), events=POLLIN", text)
+            asked += [f"{fd} to write" for fd in re.findall(r"fd=(\d+), events=POLLOUT", text)]
+            ready = re.findall(r"fd=(\d+), revents", result or "")
+        else:
+            sets = re.findall(r"\[([\d ]*)\]|NULL", text)
+            asked = sets[0].split() + [f"{fd} to write" for fd in sets[1].split()]
+            ready = " ".join(re.findall(r"\[([\d ]*)\]", result or "")).split()
+        words = " ".join(ready) or "nothing"
+        return (f"{name}: {' '.join(asked) or 'nothing'}",
+                words if self.returned(calls[-1]) else "not yet")
+
+    def call(self):
+        if not self.begun:
+            return "no call yet"
+        call = self.begun[-1]
+        if self.returned(call):
+            return f"{call[4]} = {call[5]}"
+        return None     # checked by a pattern
+
+
+@unittest.skipIf(absent() and not REQUIRED, absent())
+class Page(unittest.TestCase):
+    @classmethod
+    def setUpClass(cls):
+        if absent():
+            raise AssertionError(absent())
+        cls.folder = tempfile.mkdtemp()
+        cls.addClassCleanup(shutil.rmtree, cls.folder, ignore_errors=True)
+        cls.page = pathlib.Path(cls.folder, "page")
+        results = pathlib.Path(cls.folder, "results.json")
+        results.write_text(json.dumps(test_bench.a_result()), encoding="utf-8")
+        subprocess.run([str(REPLAY / "page.sh"), str(cls.page)], check=True,
+                       stdout=subprocess.DEVNULL, env={**os.environ, "RESULTS": str(results)})
+        cls.made = {file.stem: json.loads(file.read_text(encoding="utf-8"))
+                    for file in sorted((REPLAY / "recordings").glob("*.json"))}
+        choose = random.Random(SEED)
+        cls.moments = []
+        for _ in range(MOMENTS):
+            name = choose.choice(list(cls.made))
+            calls = cls.made[name]["calls"]
+            cls.moments.append((name, choose.randint(calls[0][1], calls[-1][1])))
+        shots = os.environ.get("SCREENSHOTS")
+        if shots:
+            pathlib.Path(shots).mkdir(parents=True, exist_ok=True)
+        done = subprocess.run(
+            ["node", str(HERE / "browser.js"), CHROMIUM, str(cls.page),
+             cls.folder + "/profile"],
+            input=json.dumps({"moments": cls.moments, "screenshots": shots}),
+            stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, check=False, timeout=300)
+        if done.returncode:
+            raise AssertionError(done.stderr[-2000:])
+        cls.answer = json.loads(done.stdout)
+
+    def test_at_random_moments_the_page_says_what_the_recording_says(self):
+        for (name, at), shown in zip(self.moments, self.answer["moments"]):
+            with self.subTest(recording=name, at=at, seed=SEED):
+                self.compare(Reading(self.made[name], at), shown)
+
+    def compare(self, reading, shown):
+        made, clients = reading.made, range(len(reading.clients))
+        followed = not any(call[3] == "io_uring_enter" for call in made["calls"])
+        for number in clients:
+            words = reading.client(number)
+            if followed and reading.unread(number):
+                words += f", {reading.unread(number):,} B unread"
+            if followed and reading.to_client(number):
+                words += f", {reading.to_client(number):,} B sent to it"
+            self.assertEqual(shown["clients"][reading.clients[number]["name"]], words)
+        if followed:
+            self.assertEqual(shown["kernel"]["accept queue"], reading.queue())
+            self.assertEqual(shown["kernel"]["unread"],
+                             f"{sum(map(reading.unread, clients)):,} B")
+            self.assertEqual(shown["kernel"]["to clients"],
+                             f"{sum(map(reading.to_client, clients)):,} B")
+        if "interest list" in shown["kernel"]:
+            listed = shown["kernel"]["interest list"]
+            listed = [] if listed == "empty" else listed.split("; ")
+            self.assertEqual({int(entry.split()[0]): entry.split()[-1] for entry in listed},
+                             reading.interest())
+        if "asked about" in shown["kernel"]:
+            self.assertEqual((shown["kernel"]["asked about"], shown["kernel"]["returned"]),
+                             reading.sets() or ("nothing yet", "nothing yet"))
+        self.assertEqual(list(shown["tasks"].values()),
+                         [reading.task(number) for number in range(len(made["tasks"]))])
+        if reading.call() is not None:
+            self.assertEqual(shown["call"], reading.call())
+        else:
+            self.assertTrue(shown["call"].endswith("<unfinished ...>"), shown["call"])
+            self.assertTrue(shown["call"].startswith(reading.begun[-1][3] + "("))
+        if reading.begun and reading.begun[-1][7] >= 0:
+            _, _, _, text = made["places"][reading.begun[-1][7]]
+            self.assertEqual(shown["line"][1], text)
+
+    def test_the_keyboard_is_enough(self):
+        keys, steps = self.answer["keys"], self.answer["keys"]["steps"]
+        self.assertEqual(self.answer["skip"], "skip")
+        self.assertGreaterEqual(keys["five"], steps[4])
+        self.assertLess(keys["four"], keys["five"])
+        self.assertTrue(keys["axis"])
+        self.assertEqual(keys["speed"], 2)
+        self.assertGreater(keys["played"], keys["four"])
+        self.assertTrue(keys["paused"])
+        self.assertEqual(keys["end"], keys["last"])
+
+    def test_the_lanes_can_be_dragged(self):
+        self.assertLess(self.answer["dragged"], self.answer["keys"]["end"])
+
+    def test_the_search_finds_sections(self):
+        self.assertGreater(self.answer["found"], 1)
+
+    def test_two_servers_stand_side_by_side(self):
+        self.assertEqual(self.answer["two"], "5-five 6-five")
+
+    def test_the_charts_are_those_of_the_benchmark(self):
+        drawn = (self.page / "charts/throughput-1.svg").read_text(encoding="utf-8")
+        self.assertIn("CPU of the server per message", drawn)
+        self.assertIn(">5 select<", drawn)
+        self.assertIn("Measured on 2025-01-31, a machine.", drawn)
+        self.assertIn("charts/throughput-1.svg",
+                      (self.page / "charts.html").read_text(encoding="utf-8"))
+
+    def test_axe_finds_nothing(self):
+        for name, violations in self.answer["axe"].items():
+            self.assertEqual(violations, [], name)
+
+    def test_no_request_leaves_the_file_and_no_script_fails(self):
+        self.assertEqual(self.answer["requests"], [])
+        self.assertEqual(self.answer["errors"], [])
+
+    def test_nothing_moves_for_those_who_want_no_motion(self):
+        self.assertTrue(self.answer["still"])
+        self.assertTrue(self.answer["jumps"])
+
+    def test_it_fits_a_telephone_and_a_projector(self):
+        for name, width in self.answer["widths"].items():
+            self.assertLessEqual(width, int(name.split()[0]), name)
+
+    def test_every_link_within_the_page_leads_somewhere(self):
+        for file in self.page.rglob("*.html"):
+            text = file.read_text(encoding="utf-8")
+            for link in re.findall(r'(?:href|src)="([^"#:]+)(?:#[^"]*)?"', text):
+                self.assertTrue((file.parent / link).exists(),
+                                f"{file.relative_to(self.page)}: {link}")
+
+
+@unittest.skipIf(not shutil.which("node") and not REQUIRED,
+                 "node is not installed")
+class Scripts(unittest.TestCase):
+    def test_the_scripts(self):
+        done = subprocess.run(["node", "--test", str(HERE / "replay.test.js")],
+                              stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True,
+                              check=False)
+        self.assertEqual(done.returncode, 0, done.stdout[-3000:])
+
+
+class LockFile(unittest.TestCase):
+    def test_it_names_no_registry(self):
+        self.assertNotIn("resolved", (REPLAY / "package-lock.json").read_text(encoding="utf-8"))
+
+
+if __name__ == "__main__":
+    sys.exit(unittest.main())

@@ -1,0 +1,168 @@
+"""Started by socket activation, the servers take the socket that is passed. So every connection
+succeeds while one server replaces another. And the unit files are in order."""
+
+import os
+import pathlib
+import shutil
+import socket
+import sys
+import tempfile
+import threading
+import time
+import unittest
+
+ROOT = pathlib.Path(__file__).resolve().parents[2]
+UNITS = ROOT / "clients/fleet"
+sys.path.insert(0, str(ROOT / "clients"))
+
+from lib import processes, servers, tree    # noqa: E402
+
+# What systemd does between fork and exec. The socket is descriptor 3.
+ACTIVATE = ["sh", "-c", 'LISTEN_PID=$$ LISTEN_FDS=1; export LISTEN_PID LISTEN_FDS; exec "$@"',
+            "sh"]
+
+
+class Activated(servers.Server):
+    """A server that gets a socket in place of a port."""
+
+    def __init__(self, program, listener, **options):
+        def prepare():
+            os.dup2(listener.fileno(), 3)   # without close-on-exec
+
+        super().__init__([*ACTIVATE, program, "--quiet"], prepare=prepare, **options)
+
+
+def exchange(address, seconds=20):
+    """One client: it sends before it is greeted, so the server has its message when it accepts
+    it. Returns what came until the end."""
+    with socket.create_connection(address, seconds) as client:
+        client.sendall(b"^abc$")
+        client.shutdown(socket.SHUT_WR)
+        came = b""
+        while True:
+            piece = client.recv(100)
+            if not piece:
+                return came
+            came += piece
+
+
+class Restart(threading.Thread):
+    """Clients, one after another, until told to stop."""
+
+    def __init__(self, address):
+        super().__init__(daemon=True)
+        self.address, self.over = address, threading.Event()
+        self.served, self.trouble = 0, []
+        self.start()
+
+    def run(self):
+        while not self.over.is_set() and len(self.trouble) < 5:
+            try:
+                came = exchange(self.address)
+                self.served += came == b"*bcd"
+                if came != b"*bcd":
+                    self.trouble.append(came)
+            except OSError as error:
+                self.trouble.append(error)
+
+    def await_clients(self, count, seconds=20):
+        deadline = time.monotonic() + seconds
+        target = self.served + count
+        while self.served < target and not self.trouble and time.monotonic() < deadline:
+            time.sleep(0.01)
+
+    def end(self):
+        self.over.set()
+        self.join(30)
+
+
+class SocketActivation(unittest.TestCase):
+    def test_each_server_takes_the_socket(self):
+        for program in tree.servers():
+            if not tree.is_program(program.path):
+                continue    # some variants cannot be built everywhere
+            with self.subTest(program=str(program.path)), \
+                    socket.create_server(("127.0.0.1", 0)) as listener:
+                listener.setblocking(False)     # as the server before may have left it
+                address = listener.getsockname()
+                try:
+                    server = Activated(program.path, listener)
+                except processes.Trouble as trouble:
+                    self.assertIn("this kernel does not allow io_uring", str(trouble))
+                    continue
+                with server:
+                    self.assertEqual(server.address, address)
+                    self.assertEqual(exchange(address), b"*bcd")
+                    self.assertEqual(server.stop(), 0)
+
+    def test_every_connection_succeeds_during_a_restart(self):
+        """A server stops, then the next one starts; the last one is another model."""
+        prefork = "step2_thread_per_client/build/variants/prefork"
+        for names in (["step1_sequential/server"] * 2, [prefork] * 2,
+                      ["step6_epoll/server", "step8_ae/server", "step1_sequential/server"]):
+            with self.subTest(names), socket.create_server(("127.0.0.1", 0)) as listener:
+                clients = Restart(listener.getsockname())
+                for name in names:
+                    with Activated(ROOT / name, listener) as server:
+                        clients.await_clients(20)
+                        self.assertEqual(server.stop(), 0)
+                with Activated(ROOT / "step6_epoll/server", listener):
+                    clients.await_clients(20)
+                    clients.end()
+                self.assertEqual(clients.trouble, [])
+                self.assertGreater(clients.served, 20 * len(names))
+
+    def test_systemds_own_tool(self):
+        tool = shutil.which("systemd-socket-activate") or self.skipTest(
+            "systemd-socket-activate is not installed")
+        port = servers.free_port()
+        command = [tool, f"--listen=127.0.0.1:{port}", ROOT / "step6_epoll/server", "--quiet"]
+        with processes.Process(list(map(str, command))) as server:
+            deadline = time.monotonic() + 20
+            while "Listening on" not in server.output() and time.monotonic() < deadline:
+                time.sleep(0.01)
+            self.assertEqual(exchange(("127.0.0.1", port)), b"*bcd")    # starts the server
+            self.assertIn(f"\nListening on 127.0.0.1:{port}\n", "\n" + server.output())
+            self.assertEqual(server.end(10), 0)
+
+    def test_wrong_sockets_are_reported(self):
+        with socket.socket() as bound, tempfile.TemporaryFile() as file:
+            for passed, reason in ((bound, "not a listening TCP socket"),
+                                   (file, "Socket operation on non-socket")):
+                with self.assertRaisesRegex(processes.Trouble, reason):
+                    Activated(ROOT / "step6_epoll/server", passed)
+
+
+class Units(unittest.TestCase):
+    """systemd's own analysis; the program is ours, where it was built."""
+
+    def setUp(self):
+        if not shutil.which("systemd-analyze"):
+            self.skipTest("systemd-analyze is not installed")
+        self.folder = tempfile.TemporaryDirectory()
+        self.addCleanup(self.folder.cleanup)
+        for path in UNITS.glob("echo@.*"):
+            text = path.read_text(encoding="utf-8").replace("/opt/echo/", f"{ROOT}/")
+            name = path.name.replace("@", "@step6_epoll")
+            pathlib.Path(self.folder.name, name).write_text(text, encoding="utf-8")
+
+    def analyze(self, *arguments):
+        done = processes.capture(["systemd-analyze", *arguments], 60, cwd=self.folder.name)
+        self.assertEqual(done.status, 0, done.stdout + done.stderr)
+        return done
+
+    def test_they_are_valid(self):
+        names = ["./echo@step6_epoll.service", "./echo@step6_epoll.socket"]
+        done = self.analyze("verify", "--man=no", *names)
+        about_us = [line for line in done.stderr.splitlines() if "echo@" in line]
+        self.assertEqual(about_us, [])
+
+    def test_the_service_is_hardened(self):
+        """systemd rates the exposure of a service from 0 to 10; below 2 is its "OK"."""
+        done = self.analyze("security", "--offline=yes", "--threshold=15", "--no-pager",
+                            "./echo@step6_epoll.service")
+        self.assertIn("Overall exposure level", done.stdout)
+
+
+if __name__ == "__main__":
+    unittest.main()

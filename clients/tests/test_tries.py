@@ -27,7 +27,7 @@ class Answers(unittest.TestCase):
             with self.subTest(folder.name):
                 readme = (folder / "README.md").read_text(encoding="utf-8")
                 heading, questions = re.search(
-                    r"(?ms)^## (\w+) things to try \(\[answers\]\(tries/README\.md\)\)\n(.*)",
+                    r"(?ms)^## (\w+) things to try\n(.*)^\[Answers\]\(tries/README\.md\)\.",
                     readme).groups()
                 asked = re.findall(r"(?m)^(\d)\. ", questions)
                 self.assertEqual(asked, [str(n + 1) for n in range(COUNT[heading])])

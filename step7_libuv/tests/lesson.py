@@ -3,9 +3,9 @@
 import os
 import pathlib
 import re
-import resource
 
 from check_server import case
+from lib.processes import capture
 
 TABLE_SIZE = 8190       # libuv's table of descriptors grows when a higher one comes
 
@@ -30,10 +30,8 @@ def too_few_descriptors(t):
         if s.sanitized():
             t.skip("a sanitizer opens files of its own at the end")
     for count in range(4, 12):
-        def limit_descriptors():
-            resource.setrlimit(resource.RLIMIT_NOFILE, (count, count))
-
-        done = t.run("0", prepare=limit_descriptors)
+        done = capture(["sh", "-c", f'ulimit -n {count}; exec "$0" 0', t.settings.server],
+                       t.patience)
         t.check(done.status == 1 and done.stderr.count("\n") == 1 and
                 "oo many open files" in done.stderr,
                 f"with {count}: {done.status}, {done.stderr!r}")

@@ -3,6 +3,7 @@
 import os
 import pathlib
 import re
+import resource
 
 from check_server import case
 from lib.processes import capture
@@ -29,7 +30,7 @@ def too_few_descriptors(t):
     with t.server() as s:
         if s.sanitized():
             t.skip("a sanitizer opens files of its own at the end")
-    for count in range(4, 12):
+    for count in range(4, 11):
         done = capture(["sh", "-c", f'ulimit -n {count}; exec "$0" 0', t.settings.server],
                        t.patience)
         t.check(done.status == 1 and done.stderr.count("\n") == 1 and

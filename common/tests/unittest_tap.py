@@ -7,6 +7,7 @@ The plan comes last, so a run that dies early has none and counts as failed."""
 import importlib.util
 import os
 import pathlib
+import signal
 import sys
 import unittest
 
@@ -85,4 +86,7 @@ def main():
 
 
 if __name__ == "__main__":
+    for number in signal.SIGHUP, signal.SIGINT, signal.SIGQUIT:
+        if signal.getsignal(number) == signal.SIG_IGN:  # nohup, or a shell's "&": the programs
+            signal.signal(number, signal.SIG_DFL)       # under test would inherit that
     program(main)

@@ -22,6 +22,7 @@ watches the size of the files, and ends a program that prints too much. Every wa
 import contextlib
 import ctypes
 import errno
+import itertools
 import os
 import signal
 import subprocess
@@ -47,7 +48,7 @@ Captured = namedtuple("Captured", "status stdout stderr trouble")
 
 _running = {}       # process id: Process, for all that were started and not yet ended
 _watcher = None
-_count = 0
+_numbers = itertools.count(1)      # next() is one step, also among threads
 _stopping = False   # a signal told us to end: nothing more is started
 
 
@@ -63,17 +64,16 @@ class Process:
 
     def __init__(self, command, output=None, limit=OUTPUT_LIMIT, prepare=None, env=None,
                  stdin=subprocess.DEVNULL, stdout=None, stderr=None, cwd=None):
-        global _count
         if _stopping:
             raise OSError(errno.ECANCELED, "nothing is started any more")
-        _count += 1
+        number = next(_numbers)
         adopt_orphans()
         self.command, self.limit, self.flooded = command, limit, False
-        self.mark = f"{_mark_name()}={_count}"
+        self.mark = f"{_mark_name()}={number}"
         self.output_file = output or tempfile.TemporaryFile()
         self.files = [self.output_file] + ([stderr] if hasattr(stderr, "fileno") else [])
         environment = dict(os.environ if env is None else env)
-        environment[_mark_name()] = str(_count)
+        environment[_mark_name()] = str(number)
         self.popen = subprocess.Popen(
             command, env=environment, stdin=stdin, stdout=stdout or self.output_file,
             stderr=stderr or self.output_file, cwd=cwd, preexec_fn=prepare,

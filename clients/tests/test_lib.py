@@ -1,6 +1,7 @@
 #!/usr/bin/env python3
 """clients/lib: nothing that was started survives, nothing hangs, all that grows is bounded."""
 
+import concurrent.futures
 import os
 import pathlib
 import signal
@@ -38,6 +39,19 @@ def shell(script):
 
 
 class Starting(unittest.TestCase):
+    def test_marks_differ_also_among_threads(self):
+        """Two programs with one mark would be taken for each other's, and ended."""
+        def start(_):
+            with processes.Process(["true"]) as process:
+                return process.mark
+
+        before = sys.getswitchinterval()
+        self.addCleanup(sys.setswitchinterval, before)
+        sys.setswitchinterval(1e-6)
+        with concurrent.futures.ThreadPoolExecutor(8) as pool:
+            marks = list(pool.map(start, range(100)))
+        self.assertEqual(len(set(marks)), len(marks))
+
     def pid_written_to(self, path):
         deadline = time.monotonic() + 5
         while time.monotonic() < deadline:

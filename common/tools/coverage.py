@@ -15,6 +15,7 @@ import fnmatch
 import json
 import os
 import pathlib
+import shlex
 import shutil
 import subprocess
 import sys
@@ -66,8 +67,9 @@ def copy_tree():
 def build():
     """Returns whether that went well."""
     (COPY / "exit.c").write_text(EXIT)
-    # In the environment, where the Makefiles can add to them; each links one folder deeper.
-    environment = {**os.environ, "LDFLAGS": "-Wl,--wrap=_exit", "LDLIBS": "../exit.o"}
+    # In the environment, where the Makefiles can add to them.
+    environment = {**os.environ, "LDFLAGS": "-Wl,--wrap=_exit",
+                   "LDLIBS": shlex.quote(str(COPY / "exit.o"))}
     make = ["make", "-s", "-j2", "CC=gcc", "CFLAGS=" + FLAGS]
     return all(subprocess.run(command, cwd=str(COPY), env=environment,
                               stdout=subprocess.DEVNULL).returncode == 0

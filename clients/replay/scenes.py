@@ -41,7 +41,7 @@ THIRD = ("send", b"25$^ab0000$abab", 8), ("answers",)
 HELLO = ("connect",), ("greeting", 1)
 
 
-def talker(begin):
+def active_client(begin):
     return [("wait", begin), *HELLO, *TALK, ("pause", 0.2), *SECOND, ("pause", 0.2), *THIRD,
             ("end",)]
 
@@ -63,12 +63,13 @@ EDGE = b"^" + b"a" * 9999
 SCENES = {scene.name: scene for scene in (
     Scene("five", "five clients", SIMPLE),
     Scene("idle", "one idle client among five",
-          [IDLE] + [talker(0.02 * i) for i in range(1, 5)]),
+          [IDLE] + [active_client(0.02 * i) for i in range(1, 5)]),
     Scene("early", "clients that send before they are greeted",
           [early(0.02 * i) for i in range(3)]),
     Scene("slow-reader", "a client that sends without reading, beside two others",
           [[("wait", 0.0), ("connect", 4096), ("greeting", 1),
-            ("flood", FLOOD, len(FLOOD) - 1, 0.8), ("end",)], talker(0.05), talker(0.1)]),
+            ("flood", FLOOD, len(FLOOD) - 1, 0.8), ("end",)],
+           active_client(0.05), active_client(0.1)]),
     Scene("slow-command", "one command that computes for 0.3 s",
           [ask(0.1, b"SLOW 300\n", 5, greeting=6),
            ask(0.0, b"hi\n", 3, 20, greeting=6),
@@ -79,9 +80,9 @@ SCENES = {scene.name: scene for scene in (
           [[("wait", 0.0), *HELLO, ("send", EDGE, len(EDGE) - 1), ("some", 0.3),
             ("send", b"a", 1), ("some", 0.3), ("vanish",)]]),
     Scene("descriptors", "five clients, and descriptors for three",
-          [talker(0.05 * i) for i in range(5)], descriptors=3),
+          [active_client(0.05 * i) for i in range(5)], descriptors=3),
     Scene("stop", "told to stop while five clients talk",
-          [talker(0.02 * i) for i in range(5)], stop_after=0.3),
+          [active_client(0.02 * i) for i in range(5)], stop_after=0.3),
 )}
 
 # Which servers play which scene. A server is named as by make: 6, or 6/edge for a variant, or

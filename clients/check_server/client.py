@@ -225,11 +225,31 @@ class Client:
         self.close()
         return self
 
-    def is_reset(self):
-        """Whether a reset comes, found out without reading."""
+    def flood_until_reset(self, data):
+        """Send what the server takes and read nothing, until a reset comes. Return when bytes
+        last moved in either direction (time.monotonic()), or None if no reset comes in time."""
         ready = select.poll()
-        ready.register(self.sock, 0)    # errors are always reported
-        return bool(ready.poll(1000 * self.patience))
+        rest, unread, moved = memoryview(data), -1, time.monotonic()
+        deadline = moved + self.patience
+        self.sock.setblocking(False)
+        while time.monotonic() < deadline:
+            counted = struct.unpack("i", fcntl.ioctl(self.sock, termios.FIONREAD, bytes(4)))[0]
+            ready.register(self.sock, select.POLLOUT if rest else 0)    # and errors, always
+            events = ready.poll(10)
+            if events and events[0][1] & (select.POLLERR | select.POLLHUP):
+                return moved
+            sent = 0
+            if events:
+                try:
+                    sent = self.sock.send(rest[:CHUNK])
+                except BlockingIOError:
+                    pass
+                except ConnectionError:
+                    return moved
+                rest = rest[sent:]
+            if sent or counted != unread:
+                unread, moved = counted, time.monotonic()
+        return None
 
     # Leaving.
 

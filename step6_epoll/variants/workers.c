@@ -35,7 +35,7 @@
 enum { EVENTS_MAX = 256 }; /* per epoll_wait; further ones are reported by the next */
 
 enum share { ACCEPT, LISTENER, EXCLUSIVE, REUSEPORT };
-static int workers, share, pin; /* the options */
+static int workers, share, pin; /* the options; workers is 0 if it was not given */
 
 struct worker {
     int number, epoll;
@@ -233,8 +233,9 @@ int main(int argc, char **argv)
     };
     struct net_listener listener;
 
-    workers = cpus_allowed();
     server_start(argc, argv, more);
+    if (workers == 0)
+        workers = cpus_allowed();
     server_listen(&listener);
     run_server(&listener);
     return server_finish();

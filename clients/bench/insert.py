@@ -8,8 +8,9 @@
 HASH is a seal: common/tools/docs.py notices a figure that was changed by hand. The markers may
 stand in one line, with nothing but the text between the two. NAME is one of: machine (where and
 when the figures were taken), comparison (a row per step), variants (a row per variant), idle
-(cost against idle connections), calls (cost against what a system call costs), and cost-SERVER
-(a sentence on one server: cost-step6, cost-step5/poll).
+(cost against idle connections), calls (cost against what a system call costs), workers (cost by
+the number of workers, and of the load client's threads), and cost-SERVER (a sentence on one
+server: cost-step6, cost-step5/poll).
 """
 
 import argparse
@@ -20,6 +21,7 @@ import sys
 
 import lab
 import tables
+import workers
 from lib.seals import seal
 from tables import duration, size, three, two
 
@@ -118,6 +120,16 @@ def calls(results):
     return markdown(rows)
 
 
+def scaling(results):
+    """Workers, and the load client's threads."""
+    figures = results.raw.get("workers")
+    if not isinstance(figures, dict):
+        raise Unknown("no results for workers")
+    return (f"{markdown([workers.WORKERS, *workers.rows(figures, 'workers')])}\n\n"
+            f"{workers.per_worker(figures)}\n\n"
+            f"{markdown([workers.THREADS, *workers.rows(figures, 'threads')])}")
+
+
 def sentence(results, name):
     """What one server costs."""
     if name not in {server["name"] for server in results.servers}:
@@ -151,6 +163,7 @@ def server_takes_one(results, name):
 
 
 BLOCKS = {"machine": machine, "comparison": comparison, "idle": idle, "calls": calls,
+          "workers": scaling,
           "variants": lambda results: comparison(results, True)}
 
 

@@ -1,4 +1,5 @@
-"""How workers on one port scale: message rate, CPU per message and memory, by their number."""
+"""How workers on one port scale, and the load client's threads: message rate and CPU per
+message by their number; and the memory of a worker."""
 
 import json
 import os
@@ -13,9 +14,14 @@ NAME, ALONE = "step6/workers", "step6"      # the workers, and one loop
 CPUS_NEEDED = 4         # half of them are for the load
 CONNECTIONS = 100
 ROUNDS = 3
+MANY = 16               # workers, to see what memory one takes
 
 
-def run(subject, arguments, server_cpus, load_cpus, duration=0.5):
+class Undecided(lab.Trouble):
+    """This machine does too much else to tell whether a claim holds."""
+
+
+def run(subject, arguments, server_cpus, load_cpus, duration=0.5, threads=None):
     """The load client's report of a server on some CPUs."""
     command = [*subject.command, *arguments]
     with servers.Server(command, patience=lab.PATIENCE,
@@ -23,7 +29,7 @@ def run(subject, arguments, server_cpus, load_cpus, duration=0.5):
         client = capture(
             [str(lab.LOAD_CLIENT), "--connections", str(CONNECTIONS),
              "--duration", str(duration), "--warmup", "0.1",
-             "--threads", str(len(load_cpus)), "--server-pid", str(server.pid),
+             "--threads", str(threads or len(load_cpus)), "--server-pid", str(server.pid),
              "--json", "-", "127.0.0.1", str(server.port)],
             lab.MINUTE, prepare=on_cpus(load_cpus))
     if client.trouble or not client.stdout:
@@ -58,57 +64,88 @@ def counts():
     return range(1, max(len(split()[0]), 2) + 1)
 
 
-def cost_ratio(workers, single, count):
+def cost_ratio(workers, single, count, limit):
     """CPU time of a message with so many workers, against that of one loop. Each is the least
-    of some runs, in turn, because other programs can only make a message dearer."""
+    of some runs, because other programs can only make a message dearer. One loop is measured
+    twice, before and after the workers. If it differs from itself by more than the limit, a
+    ratio above the limit means nothing."""
     server_cpus, load_cpus = split()
     costs = [[run(subject, arguments, server_cpus, load_cpus, 0.25)["server"]
               ["cpu_us_per_message"] for subject, arguments in
-              ((workers, ("--workers", str(count))), (single, ()))] for _ in range(ROUNDS)]
-    with_workers, alone = map(min, zip(*costs))
-    return with_workers / alone
+              ((single, ()), (workers, ("--workers", str(count))), (single, ()))]
+             for _ in range(ROUNDS)]
+    before, with_workers, after = map(min, zip(*costs))
+    ratio, noise = with_workers / min(before, after), max(before, after) / min(before, after)
+    if ratio > limit and noise > limit:
+        raise Undecided(f"one loop costs {noise:.2f} times as much as itself")
+    return ratio
 
 
 def measure(subjects):
-    """A row for one loop and for each number of workers; none where they are not chosen."""
+    """Figures for one loop and for each number of workers; for each number of the load client's
+    threads; and the memory of a worker. None where the servers were not chosen."""
     by_name = {subject.name: subject for subject in subjects}
     if NAME not in by_name or ALONE not in by_name:
-        return []
+        return None
     server_cpus, load_cpus = split()
-    runs = {0: []}
+    runs = {}
+
+    def take(key, name, *how, **more):
+        runs.setdefault(key, []).append(run(by_name[name], *how, **more))
+
     for _ in range(ROUNDS):
-        runs[0].append(run(by_name[ALONE], (), server_cpus[:1], load_cpus))
+        take(("workers", 0), ALONE, (), server_cpus[:1], load_cpus)
+        for count in (*counts(), MANY):
+            take(("workers", count), NAME, ("--workers", str(count)), server_cpus[-count:],
+                 load_cpus)
         for count in counts():
-            runs.setdefault(count, []).append(run(
-                by_name[NAME], ("--workers", str(count)), server_cpus[-count:], load_cpus))
+            take(("threads", count), NAME, ("--workers", str(len(server_cpus))), server_cpus,
+                 load_cpus[:count], threads=count)
 
-    def median(count, value):
-        return statistics.median(map(value, runs[count]))
+    def median(key, value):
+        return statistics.median(map(value, runs[key]))
 
-    return [{
-        "workers": count,       # 0: one loop, without workers
-        "rate": (median(count, lambda report: report["messages_per_second"])
-                 if enough_cpus() else None),
-        "cpu_us": median(count, lambda report: report["server"]["cpu_us_per_message"]),
-        "resident": median(count, lambda report: report["server"]["resident_connected"]),
-    } for count in runs]
+    def row(kind, count, side):
+        return {kind: count,
+                "rate": (median((kind, count), lambda report: report["messages_per_second"])
+                         if enough_cpus() else None),
+                "cpu_us": median((kind, count), lambda report: report[side]
+                                 ["cpu_us_per_message"])}
+
+    def resident(count):
+        return median(("workers", count), lambda report: report["server"]["resident_connected"])
+
+    return {"workers": [{**row("workers", count, "server"), "resident": resident(count)}
+                        for count in (0, *counts())],       # 0: one loop, without workers
+            "threads": [row("threads", count, "client") for count in counts()],
+            "per_worker": (resident(MANY) - resident(1)) / (MANY - 1)}
 
 
-def table(rows):
-    """The table for the terminal."""
-    if not rows:
+def rows(figures, kind):
+    """The cells of a table: one of workers, or one of the load client's threads."""
+    first = figures[kind][0]
+    return [[str(row[kind]) if row[kind] else "none (server)",
+             f"{row['rate']:,.0f} ({row['rate'] / first['rate']:.2f}x)" if row["rate"]
+             else "not measured here",
+             f"{tables.three(row['cpu_us'])} µs ({row['cpu_us'] / first['cpu_us']:.2f}x)",
+             *([tables.size(row["resident"])] if "resident" in row else [])]
+            for row in figures[kind]]
+
+
+WORKERS = "workers", "messages a second", "CPU per message", "resident"
+THREADS = "load client's threads", "messages a second", "the load client's CPU per message"
+
+
+def per_worker(figures):
+    return f"A further worker takes {tables.size(max(figures['per_worker'], 0))} of memory."
+
+
+def table(figures):
+    """The tables for the terminal."""
+    if not figures:
         return "Workers were not measured: step6 and its variant workers were not both chosen."
-    alone = rows[0]
-    cells = [["workers", "messages a second", "CPU per message", "resident", "per worker"]]
-    for row in rows:
-        count = row["workers"]
-        more = (row["resident"] - alone["resident"]) / 1024
-        cells.append([
-            str(count) if count else "none (server)",
-            f"{row['rate']:,.0f} ({row['rate'] / alone['rate']:.2f}x)" if row["rate"]
-            else "not measured here",
-            f"{tables.three(row['cpu_us'])} µs ({row['cpu_us'] / alone['cpu_us']:.2f}x)",
-            f"{row['resident'] / 1024:,.0f} KiB",
-            f"{more / count:,.0f} KiB" if count else "-"])
     return (f"Workers on one port, {CONNECTIONS} connections. Messages a second need at least "
-            f"{CPUS_NEEDED} CPUs:\nhalf of them are for the load\n\n" + tables.align(cells))
+            f"{CPUS_NEEDED} CPUs:\nhalf of them are for the load\n\n"
+            + tables.align([WORKERS, *rows(figures, "workers")])
+            + f"\n\n{per_worker(figures)}\n\n"
+            + tables.align([THREADS, *rows(figures, "threads")]))

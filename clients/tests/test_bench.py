@@ -14,6 +14,7 @@ BENCH = os.path.join(os.path.dirname(os.path.abspath(__file__)), "..", "bench")
 sys.path.insert(0, BENCH)
 
 import bench        # noqa: E402 (found only now)
+import check        # noqa: E402
 import insert       # noqa: E402
 import lab          # noqa: E402
 import plots        # noqa: E402
@@ -293,23 +294,83 @@ class Timers(unittest.TestCase):
 
 
 class WorkersTest(unittest.TestCase):
-    ROWS = [{"workers": 0, "rate": None, "cpu_us": 4.0, "resident": 1 << 20},
-            {"workers": 1, "rate": None, "cpu_us": 4.0, "resident": 1126400},
-            {"workers": 2, "rate": None, "cpu_us": 4.4, "resident": 1228800}]
+    FIGURES = {
+        "workers": [{"workers": 0, "rate": None, "cpu_us": 4.0, "resident": 1 << 20},
+                    {"workers": 1, "rate": None, "cpu_us": 4.0, "resident": 1126400},
+                    {"workers": 2, "rate": None, "cpu_us": 4.4, "resident": 1228800}],
+        "threads": [{"threads": 1, "rate": None, "cpu_us": 5.0},
+                    {"threads": 2, "rate": None, "cpu_us": 5.1}],
+        "per_worker": 71680.0}
 
     def test_too_few_cpus_for_the_rate(self):
-        lines = workers.table(self.ROWS).splitlines()
-        self.assertTrue(all("not measured here" in line for line in lines[-3:]), lines)
-        self.assertIn("(1.10x)", lines[-1])
-        self.assertTrue(lines[-1].endswith("88 KiB"), lines[-1])
+        text = workers.table(self.FIGURES)
+        self.assertEqual(text.count("not measured here"), 5)
+        self.assertRegex(text, r"\n2 +not measured here +4\.40 µs \(1\.10x\) +1\.17 MiB\n")
+        self.assertIn("A further worker takes 70.0 KiB of memory.", text)
+        self.assertRegex(text, r"\n2 +not measured here +5\.10 µs \(1\.02x\)$")
 
-    def test_the_rate_against_one_loop(self):
-        rows = [dict(row, rate=1000.0 * max(row["workers"], 1)) for row in self.ROWS]
-        self.assertIn("2,000 (2.00x)", workers.table(rows).splitlines()[-1])
+    def test_the_rates_against_one_loop_and_one_thread(self):
+        figures = {**self.FIGURES, **{
+            kind: [dict(row, rate=1000.0 * max(row[kind], 1)) for row in self.FIGURES[kind]]
+            for kind in ("workers", "threads")}}
+        self.assertEqual(workers.table(figures).count("2,000 (2.00x)"), 2)
+
+    def test_in_a_readme(self):
+        results = tables.Results({**a_result(), "workers": self.FIGURES})
+        text = insert.block("workers", results)
+        self.assertIn("| 2 | not measured here | 4.40 µs (1.10x) | 1.17 MiB |", text)
+        self.assertIn("| 2 | not measured here | 5.10 µs (1.02x) |", text)
+        with self.assertRaises(insert.Unknown):
+            insert.block("workers", tables.Results(a_result()))
 
     def test_servers_that_were_not_chosen(self):
-        self.assertEqual(workers.measure([]), [])
-        self.assertIn("not measured", workers.table([]))
+        self.assertIsNone(workers.measure([]))
+        self.assertIn("not measured", workers.table(None))
+
+    def test_each_side_is_measured_with_each_number(self):
+        """Here the server costs 10 for each worker, the load client 1 for each thread."""
+        def run(_subject, arguments, _server_cpus, _load_cpus, **more):
+            count = int(arguments[-1]) if arguments else 1
+            return {"messages_per_second": 1, "server": {"cpu_us_per_message": 10.0 * count,
+                                                         "resident_connected": 1000 * count},
+                    "client": {"cpu_us_per_message": 1.0 * more.get("threads", 99)}}
+
+        subjects = [lab.Subject(name, [], "") for name in (workers.ALONE, workers.NAME)]
+        with unittest.mock.patch.object(workers, "run", run), \
+                unittest.mock.patch.object(workers, "all_cpus", lambda: [0, 1]):
+            found = workers.measure(subjects)
+        self.assertEqual([(row["workers"], row["cpu_us"]) for row in found["workers"]],
+                         [(0, 10), (1, 10), (2, 20)])
+        self.assertEqual([(row["threads"], row["cpu_us"], row["rate"])
+                          for row in found["threads"]], [(1, 1, None), (2, 2, None)])
+        self.assertEqual(found["per_worker"], 1000)
+
+    def ratio(self, *costs):
+        """What three runs in each of the rounds give: one loop, the workers, one loop again."""
+        reports = iter([{"server": {"cpu_us_per_message": cost}}
+                        for cost in costs * workers.ROUNDS])
+        with unittest.mock.patch.object(workers, "run", lambda *_: next(reports)):
+            return workers.cost_ratio(None, None, 1, limit=1.05)
+
+    def test_noise_above_the_limit_decides_nothing(self):
+        self.assertEqual(self.ratio(4.0, 4.0, 4.0), 1)
+        self.assertEqual(self.ratio(4.0, 6.0, 4.0), 1.5)    # the loop agrees with itself
+        self.assertEqual(self.ratio(4.0, 4.0, 5.0), 1)      # noise, but cheap enough
+        with self.assertRaises(workers.Undecided):
+            self.ratio(4.0, 6.0, 5.0)
+
+    def test_a_claim_that_is_not_decided(self):
+        def noisy(_):
+            raise workers.Undecided("noise")
+
+        self.assertEqual(check.Claim("", (), None, 1.05, noisy).test(None)[0], None)
+        self.assertEqual(check.Claim("", (), None, 1.05, lambda _: 2).test(None)[0], False)
+        outcomes = iter([None, 1, 1])
+
+        def noisy_at_first(_):
+            return next(outcomes) or noisy(_)
+
+        self.assertEqual(check.Claim("", (), None, 1.05, noisy_at_first).test(None)[0], True)
 
     def test_each_side_has_cpus_of_its_own(self):
         for count in 1, 2, 3, 4, 9:

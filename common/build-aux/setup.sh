@@ -44,7 +44,7 @@ full         redis-server  redis-server           redis               redis     
 full         haproxy       haproxy                haproxy             haproxy            haproxy         haproxy
 full         ip            iproute2               iproute             iproute2           iproute2        -
 full         libhiredis    libhiredis-dev         hiredis-devel       hiredis-dev        hiredis         hiredis
-full         debootstrap   debootstrap            debootstrap         debootstrap        debootstrap     -
+full         debootstrap   debootstrap,debian-archive-keyring debootstrap         debootstrap        debootstrap     -
 full         buildah       buildah                buildah             buildah            buildah         -
 cross        i686-linux-gnu-gcc gcc-i686-linux-gnu,libc6-dev-i386-cross - - - -
 cross        qemu-aarch64  qemu-user              -                   -                  -               -

@@ -88,11 +88,12 @@ class DockerEntry(unittest.TestCase):
             (self.tree / program).write_text('#!/bin/sh\necho "$0 $$ $*"\n')
             (self.tree / program).chmod(0o755)
 
-    def enter(self, *words):
+    def enter(self, *words, path=""):
         process = subprocess.Popen(
             ["common/build-aux/docker-entry.sh", *words], cwd=str(self.tree),
             stdout=subprocess.PIPE, stderr=subprocess.PIPE, encoding="utf-8",
-            env=dict(os.environ, CDPATH=str(self.tree / "elsewhere")))
+            env=dict(os.environ, CDPATH=str(self.tree / "elsewhere"),
+                     PATH=f"{path}:{os.environ['PATH']}"))
         out, err = process.communicate(timeout=60)
         return process.returncode, process.pid, out, err
 
@@ -103,6 +104,13 @@ class DockerEntry(unittest.TestCase):
             status, pid, out, err = self.enter(step, "--quiet", "0")
             self.assertEqual((status, out, err),
                              (0, f"{program} {pid} --bind 0.0.0.0 --quiet 0\n", ""))
+
+    def test_handles_sigterm_before_it_becomes_the_server(self):
+        stand_in = self.tree / "dirname"    # the script calls it
+        stand_in.write_text('#!/bin/sh\nkill -TERM $PPID\necho common/build-aux\n')
+        stand_in.chmod(0o755)
+        status, _, out, err = self.enter("step1_x", path=str(self.tree))
+        self.assertEqual((status, out, err), (0, "", ""))
 
     def test_a_step_that_does_not_exist(self):
         for words in [], ["step9_x"]:

@@ -239,6 +239,27 @@ class CheckFullTest(ToolTest):
             self.expect(status, word, **here)
 
 
+class WorkflowTest(unittest.TestCase):
+    """What GitHub runs (.github/workflows/ci.yml), read line by line: there is no YAML here."""
+
+    def test_every_stage_of_check_full_runs(self):
+        script = (HERE.parent / "tools/check-full.sh").read_text(encoding="utf-8")
+        stages = re.search("^stages='(.*)'$", script, re.M)[1].split()
+        workflow = (TREE / ".github/workflows/ci.yml").read_text(encoding="utf-8")
+        listed = re.search(r"^        stage:\n((?:          - .*\n)+)", workflow, re.M)[1]
+        ran = re.findall(r"[\w-]{2,}", listed)
+        for words in re.findall(r'make check-full STAGE="([^"$]*)"', workflow):
+            ran += words.split()
+        self.assertEqual(sorted(ran), sorted(stages))
+
+    def test_the_rows_for_other_processors_run_on_debian(self):
+        workflow = (TREE / ".github/workflows/ci.yml").read_text(encoding="utf-8")
+        matrix = (HERE.parent / "tools/matrix.sh").read_text(encoding="utf-8")
+        rows = re.findall(r"^row (\S+)", matrix.partition("\ncross=yes\n")[2], re.M)
+        job = workflow.partition("image: debian:")[2]
+        self.assertEqual(re.search(r'make matrix ROW="(.*)"', job)[1].split(), rows)
+
+
 class ScriptsTest(unittest.TestCase):
     SCRIPTS = [*sorted(TREE.glob("common/**/*.sh")), TREE / ".ci/run"]
 

@@ -1,6 +1,7 @@
 #!/usr/bin/env python3
 """Does demos/bare.c keep and break the promises that demos/README.md names?"""
 
+import os
 import pathlib
 import subprocess
 import sys
@@ -36,7 +37,10 @@ class BareTest(unittest.TestCase):
         for case in BROKEN:
             with self.subTest(case):
                 self.assertIn(f"FAIL  {case} ", readme)
-                self.assertEqual(verdict(case), "FAIL")
+                found = verdict(case)
+                if found == "skip" and os.environ.get("CHECK_EMULATED"):
+                    self.skipTest("not where an emulator runs the server")
+                self.assertEqual(found, "FAIL")
 
 
 if __name__ == "__main__":

@@ -11,6 +11,7 @@ from check_server import case, proc
 @case("it has a thread for each client and one more; each thread ends with its client",
       needs="linux", clients=50)
 def a_thread_for_each_client(t):
+    t.not_emulated()
     with t.server() as s:
         if s.sanitized():
             t.skip("a sanitizer has threads of its own")

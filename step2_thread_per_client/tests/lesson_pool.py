@@ -37,6 +37,7 @@ def threads_are_bounded(t):
 @case("its stacks are small: a worker reserves less than a MiB of addresses", needs="linux",
       clients=51)
 def small_stacks(t):
+    t.not_emulated()
     with t.server("--workers", "60") as s:
         if s.sanitized():
             t.skip("a sanitizer has stacks of its own")

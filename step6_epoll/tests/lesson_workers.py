@@ -27,6 +27,7 @@ def wrong_word(t):
 
 @case("it has a thread for each worker, and one more if that only accepts", needs="linux")
 def a_thread_for_each_worker(t):
+    t.not_emulated()
     for word in WORDS:
         with t.server("--workers", "3", "--share", word) as s:
             if s.sanitized():
@@ -37,6 +38,7 @@ def a_thread_for_each_worker(t):
 
 @case("--pin: each worker runs on one CPU only, and they take turns", needs="linux")
 def pinned(t):
+    t.not_emulated()
     cpus = sorted(os.sched_getaffinity(0))
     with t.server("--workers", "3", "--share", "listener", "--pin") as s:
         s.serves()

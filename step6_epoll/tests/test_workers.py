@@ -50,6 +50,8 @@ class WorkersTest(unittest.TestCase):
         self.each_way_passes([*SUITE, "--only", "one-turn-each", "--only",
                               "out-of-descriptors-12", WORKERS], ["--", "--workers", "1"])
 
+    @unittest.skipUnless((ROOT / "common/tests/faults.c").is_file(),
+                         "common/tests/faults.c is left out here")
     def test_calls_that_fail(self):
         self.each_way_passes([FAULTS], ["--workers", "4"])
 

@@ -35,7 +35,7 @@
 enum { EVENTS_MAX = 256 }; /* per epoll_wait; further ones are reported by the next */
 
 enum share { ACCEPT, LISTENER, EXCLUSIVE, REUSEPORT };
-static int workers, share, pin; /* the options */
+static int workers, share, pin; /* the options; workers is 0 if it was not given */
 
 struct worker {
     int number, epoll;
@@ -90,8 +90,11 @@ static struct conn *take_client(struct worker *w)
 {
     struct handed client;
     struct conn *c;
+    ssize_t n = read(w->listener.fd, &client, sizeof client);
 
-    if (read(w->listener.fd, &client, sizeof client) != sizeof client)
+    if (n == 0)
+        net_unlisten(&w->listener); /* the acceptor has closed the pipe */
+    if (n != sizeof client)
         return NULL;
     if ((c = conn_open(&w->clients, client.fd, &client.peer)) == NULL) {
         server_rejected(&client.peer, strerror(errno));
@@ -118,6 +121,12 @@ static void pump_client(struct conn_list *clients, struct conn *c, int epoll)
         conn_close(clients, c); /* closing also takes it off epoll's list */
 }
 
+/* A stop is not the end where there is an acceptor: some clients may still be in the pipe. */
+static bool goes_on(const struct worker *w)
+{
+    return share == ACCEPT ? w->listener.fd != -1 : !stop_requested();
+}
+
 /* The whole life of a worker: step 6's loop. */
 static void run_worker(void *worker)
 {
@@ -129,7 +138,7 @@ static void run_worker(void *worker)
     stats_worker_begin(w->number);
     if (pin && cpus_pin(w->number) != 0)
         log_warn("cannot pin worker %d to a CPU", w->number);
-    while (!stop_requested()) {
+    while (goes_on(w)) {
         int ready = epoll_wait(w->epoll, events, EVENTS_MAX, conn_expiry_ms(&w->clients));
         server_waited(ready, ready);
         for (int i = 0; i < ready; i++)
@@ -176,23 +185,11 @@ static void set_up_worker(struct worker *w, int number, struct net_listener *lis
     conn_list_init(&w->clients);
     w->epoll = epoll_create1(EPOLL_CLOEXEC);
     if (w->epoll == -1 || share_listener(w, listener) == -1 ||
-        watch(w->epoll, EPOLL_CTL_ADD, stop_wakeup_fd(), WANT_READ, NULL) == -1 ||
+        (share != ACCEPT &&
+         watch(w->epoll, EPOLL_CTL_ADD, stop_wakeup_fd(), WANT_READ, NULL) == -1) ||
         epoll_ctl(w->epoll, EPOLL_CTL_ADD, w->listener.fd, &new_client) == -1 ||
         net_set_nonblocking(w->listener.fd) == -1)
         log_die("cannot set up epoll: %s", strerror(errno));
-}
-
-/* After a stop: nobody takes the clients that are still in the pipe. */
-static void close_pipe(struct worker *w)
-{
-    struct handed client;
-
-    while (read(w->listener.fd, &client, sizeof client) == sizeof client) {
-        server_rejected(&client.peer, "the server stops");
-        close(client.fd);
-    }
-    close(w->pipe_in);
-    net_unlisten(&w->listener);
 }
 
 /* With an acceptor all workers have a thread of their own; else the first thread is worker 0.
@@ -216,12 +213,12 @@ static void run_server(struct net_listener *listener)
     if (share == ACCEPT) {
         hand_out_clients(listener, all);
         net_unlisten(listener);
+        for (int i = 0; i < workers; i++)
+            close(all[i].pipe_in); /* tells worker i to stop */
     } else {
         run_worker(&all[0]);
     }
     threads_stop();
-    for (int i = 0; i < workers && share == ACCEPT; i++)
-        close_pipe(&all[i]);
     free(all);
 }
 
@@ -236,8 +233,9 @@ int main(int argc, char **argv)
     };
     struct net_listener listener;
 
-    workers = cpus_allowed();
     server_start(argc, argv, more);
+    if (workers == 0)
+        workers = cpus_allowed();
     server_listen(&listener);
     run_server(&listener);
     return server_finish();

@@ -25,9 +25,12 @@ import tempfile
 import textwrap
 import time
 
-from lib import reports, tree
-from lib.processes import OUTPUT_LIMIT, POLL, Process, Trouble, end_all
-from lib.servers import HEAD, LISTENING
+sys.path.insert(0, os.path.dirname(os.path.realpath(__file__)))     # also with PYTHONSAFEPATH
+
+from lib import reports, tree                       # noqa: E402
+from lib.processes import (                         # noqa: E402
+    OUTPUT_LIMIT, POLL, Process, Trouble, end_all)
+from lib.servers import HEAD, LISTENING             # noqa: E402
 
 HERE = os.path.dirname(os.path.abspath(__file__))
 START_SECONDS = 10

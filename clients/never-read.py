@@ -20,7 +20,9 @@ import sys
 import termios
 import time
 
-from lib import address
+sys.path.insert(0, os.path.dirname(os.path.realpath(__file__)))     # also with PYTHONSAFEPATH
+
+from lib import address             # noqa: E402
 
 PIECE = b"a" * 65536
 PATIENCE = 10  # seconds for the connection and the greeting

@@ -21,7 +21,9 @@ import sys
 import threading
 import time
 
-from lib import address
+sys.path.insert(0, os.path.dirname(os.path.realpath(__file__)))     # also with PYTHONSAFEPATH
+
+from lib import address             # noqa: E402
 
 # What every client sends: (message, the expected answer, the pause after it in seconds).
 SCRIPT = (

@@ -215,27 +215,12 @@ static int accept_any(struct net_listener *listener, struct address *peer)
     return client;
 }
 
-/* After accept has failed: may it succeed at once? It may after the errors of a connection that
- * died in the backlog. See accept(2), "Error handling". */
+/* After accept has failed: may it succeed at once? It may if a signal came, if no connection
+ * waits, or if one that waited has died. Whatever else fails, such as a security module that
+ * forbids accept (EPERM), may fail for long. */
 static bool may_accept_again(int error)
 {
-    switch (error) {
-    case EINTR:
-    case ECONNABORTED:
-    case EPROTO:
-    case EPERM:
-    case ENETDOWN:
-    case ENETUNREACH:
-    case ENOPROTOOPT:
-    case EHOSTDOWN:
-    case EHOSTUNREACH:
-    case EOPNOTSUPP:
-#ifdef ENONET
-    case ENONET:
-#endif
-        return true;
-    }
-    return net_is_again(error);
+    return error == EINTR || error == ECONNABORTED || error == EPROTO || net_is_again(error);
 }
 
 int net_accept(struct net_listener *listener, struct address *peer)

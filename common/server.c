@@ -16,10 +16,12 @@
 #include <sys/mman.h>
 #include <sys/resource.h>
 #include <sys/socket.h>
+#include <time.h>
 #include <unistd.h>
 
 enum {
     FEW_DESCRIPTORS = 1024, /* a lower limit deserves a warning */
+    REST_MS = 10,           /* after a wait that failed: the next may fail, too */
 };
 
 static int stats_fd = -1; /* where --stats goes if it is a file */
@@ -275,6 +277,14 @@ void server_never_report(void)
 
 void server_waited(int events, int scanned)
 {
+    static _Atomic int64_t last;
+    const int error = errno;
+
+    if (events == -1 && error != EINTR) {
+        if (is_time_to_log(&last))
+            log_warn("cannot wait for clients: %s", strerror(error));
+        nanosleep(&(struct timespec){.tv_nsec = REST_MS * 1000000L}, NULL);
+    }
     stats_wait(events, scanned);
     server_report_if_asked();
 }

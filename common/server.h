@@ -47,8 +47,9 @@ void server_not_admitted(const struct address *peer, const char *why);
 
 /* Call it after each wait (select, epoll_wait; step 4: each iteration): counts the wait, the
  * ready descriptors that it reported and the descriptors looked at to find them, and writes the
- * report that SIGUSR1 may have asked for. The second does only that. Any thread may call them,
- * but only the first thread writes the report. */
+ * report that SIGUSR1 may have asked for. events is -1 if the wait failed, with errno: unless a
+ * signal interrupted it, this is logged, and takes 10 ms, so that the caller cannot spin. The
+ * second only writes the report. Any thread may call them, but only the first thread writes. */
 void server_waited(int events, int scanned);
 void server_report_if_asked(void);
 

@@ -441,8 +441,11 @@ static int processFileEvents(aeEventLoop *loop, int flags)
         flags |= AE_DONT_WAIT;
 
     const unsigned iteration = ++loop->iteration;
-    int processed = 0, n = aeApiPoll(loop, timeToSleep(loop, flags));
+    const int timeout = timeToSleep(loop, flags);
+    int processed = 0, n = aeApiPoll(loop, timeout);
 
+    if (n == -1 && errno != EINTR && timeout != 0) /* no memory, say: the next may fail, too */
+        nanosleep(&(struct timespec){.tv_nsec = 10 * NS_PER_MS}, NULL);
     if (flags & AE_CALL_AFTER_SLEEP && loop->aftersleep != NULL)
         loop->aftersleep(loop);
     if (!(flags & AE_FILE_EVENTS))

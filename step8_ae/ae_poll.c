@@ -103,7 +103,7 @@ int aeApiPoll(aeEventLoop *loop, int timeout)
         if (happened)
             loop->fired[fired++] = (aeFiredEvent){.fd = api->list[i].fd, .mask = mask};
     }
-    return fired;
+    return n == -1 ? -1 : fired;
 }
 
 char *aeApiName(void)

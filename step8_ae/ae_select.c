@@ -88,7 +88,7 @@ int aeApiPoll(aeEventLoop *loop, int timeout)
         if (mask != AE_NONE)
             loop->fired[fired++] = (aeFiredEvent){.fd = fd, .mask = mask};
     }
-    return fired;
+    return n == -1 ? -1 : fired;
 }
 
 char *aeApiName(void)

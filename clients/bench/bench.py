@@ -17,12 +17,14 @@ import statistics
 import sys
 import time
 
-import lab
-import plots
-import tables
-import timers
-import workers
-from lib.processes import capture, program
+sys.path.insert(0, str(pathlib.Path(__file__).resolve().parent))     # also with PYTHONSAFEPATH
+
+import lab          # noqa: E402
+import plots        # noqa: E402
+import tables       # noqa: E402
+import timers       # noqa: E402
+import workers      # noqa: E402
+from lib.processes import capture, program      # noqa: E402
 
 ACTIVE = 10             # active connections among the idle ones
 IDLE = 100              # connections that are idle while idle CPU is measured

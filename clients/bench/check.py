@@ -18,11 +18,13 @@ import statistics
 import sys
 import time
 
-import lab
-import tables
-import timers
-import workers
-from lib.processes import program
+sys.path.insert(0, os.path.dirname(os.path.realpath(__file__)))     # also with PYTHONSAFEPATH
+
+import lab          # noqa: E402
+import tables       # noqa: E402
+import timers       # noqa: E402
+import workers      # noqa: E402
+from lib.processes import program       # noqa: E402
 
 ATTEMPTS = 3
 TURNS = 3

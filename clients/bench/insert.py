@@ -19,11 +19,13 @@ import pathlib
 import re
 import sys
 
-import lab
-import tables
-import workers
-from lib.seals import seal
-from tables import duration, size, three, two
+sys.path.insert(0, str(pathlib.Path(__file__).resolve().parent))     # also with PYTHONSAFEPATH
+
+import lab          # noqa: E402
+import tables       # noqa: E402
+import workers      # noqa: E402
+from lib.seals import seal                              # noqa: E402
+from tables import duration, size, three, two           # noqa: E402
 
 MARKED = re.compile(r"(<!-- bench:(\S+) begin -->(\n?))(.*?)<!-- bench:\2 end(?: (\w+))? -->",
                     re.DOTALL)

@@ -67,7 +67,7 @@ def parser():
                        help="more work, below two minutes")
     add("--seed", type=int, metavar="N", help="repeat a run's random choices")
     add("--slow-factor", type=factor, metavar="X",
-        default=os.environ.get("CHECK_SLOW", "1"),
+        default=os.environ.get("CHECK_SLOW") or "1",
         help="be so much more patient, for a sanitizer or valgrind (default: $CHECK_SLOW "
         "or 1)")
     timed = parser.add_mutually_exclusive_group()

@@ -9,7 +9,8 @@ import pathlib
 import signal
 import sys
 
-sys.path.insert(0, str(pathlib.Path(__file__).resolve().parents[1]))
+HERE = pathlib.Path(__file__).resolve().parent
+sys.path[:0] = str(HERE), str(HERE.parent)          # also with PYTHONSAFEPATH
 
 from lib import processes               # noqa: E402
 from lib.servers import Server          # noqa: E402

@@ -14,7 +14,8 @@ import sys
 import tempfile
 import time
 
-sys.path.insert(0, str(pathlib.Path(__file__).resolve().parents[1]))
+HERE = pathlib.Path(__file__).resolve().parent
+sys.path[:0] = str(HERE), str(HERE.parent)          # also with PYTHONSAFEPATH
 
 from lib import figures, processes, reports     # noqa: E402
 from lib.servers import Server                  # noqa: E402

@@ -10,12 +10,12 @@ import pathlib
 import sys
 import tempfile
 
-sys.path.insert(0, str(pathlib.Path(__file__).resolve().parents[1]))
+HERE = pathlib.Path(__file__).resolve().parent
+sys.path[:0] = str(HERE), str(HERE.parent)          # also with PYTHONSAFEPATH
 
 from lib import processes, reports          # noqa: E402
 from machines import haproxy, program       # noqa: E402
 
-HERE = pathlib.Path(__file__).resolve().parent
 SECONDS = 120
 
 # Why a proxy changes a case, and the names of the cases.

@@ -20,7 +20,8 @@ import sys
 import threading
 import time
 
-sys.path.insert(0, str(pathlib.Path(__file__).resolve().parents[1]))
+HERE = pathlib.Path(__file__).resolve().parent
+sys.path[:0] = str(HERE), str(HERE.parent)          # also with PYTHONSAFEPATH
 
 from lib import processes, reports      # noqa: E402
 from machines import (                  # noqa: E402

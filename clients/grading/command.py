@@ -55,7 +55,7 @@ def parser():
     add("--seed", metavar="TEXT", help="for all random choices: a number, or a student's name")
     add("--capacity", type=natural, metavar="N",
         help="the server takes N clients at once: leave out what needs more")
-    add("--slow-factor", type=factor, metavar="X", default=os.environ.get("CHECK_SLOW", "1"),
+    add("--slow-factor", type=factor, metavar="X", default=os.environ.get("CHECK_SLOW") or "1",
         help="be so much more patient (default: $CHECK_SLOW or 1)")
     add("--user", metavar="NAME", help="run the server as this user (needs root)")
     add("--failure-details", choices=DETAILS, default="full",

@@ -2,7 +2,7 @@
 # Builds the page of the course: `make page`. Needs node and npm, and says so where they are
 # missing (exit 0; with REQUIRE_ALL=1 that is a failure).
 set -eu
-cd "$(dirname "$0")"
+CDPATH='' cd "$(dirname "$0")"
 
 for program in node npm; do
     command -v "$program" >/dev/null || {

@@ -255,5 +255,23 @@ class Tree(unittest.TestCase):
             self.assertEqual(tree.suite_arguments(found[2]), ([], []))
 
 
+class EnvironmentTest(unittest.TestCase):
+    """Settings that users have for other purposes change nothing."""
+
+    TOOLS = ("begin.py", "bench/bench.py", "bench/check.py", "bench/insert.py",
+             "check-server.py", "demo.py", "fleet/capacity.py", "fleet/fleet.py", "grade.py",
+             "never-read.py", "simple-client.py", "tests/servers/broken.py",
+             "../common/tools/docs.py")
+
+    def test_tools_find_their_modules_with_safe_path(self):
+        for tool in self.TOOLS:
+            with self.subTest(tool=tool):
+                done = subprocess.run(
+                    [CLIENTS / tool, "--help"], stdin=subprocess.DEVNULL,
+                    stdout=subprocess.PIPE, stderr=subprocess.STDOUT, encoding="utf-8",
+                    env={**os.environ, "PYTHONSAFEPATH": "1", "CHECK_SLOW": ""})
+                self.assertIn("usage:", done.stdout)
+
+
 if __name__ == "__main__":
     unittest.main()

@@ -11,7 +11,7 @@ import tempfile
 import unittest
 
 HERE = pathlib.Path(__file__).resolve().parent
-sys.path.insert(0, str(HERE.parent))
+sys.path[:0] = str(HERE), str(HERE.parent)          # also with PYTHONSAFEPATH
 
 import long_tries                           # noqa: E402
 from lib.tree import ROOT, steps            # noqa: E402

@@ -460,6 +460,35 @@ static void each_request_gets_one_report(void **state)
     assert_int_equal(count("Clients: ", out), 4);
 }
 
+/* How long 20 waits take after which errno was this, in milliseconds */
+static int64_t take_waits(int events, int error)
+{
+    struct timespec from, to;
+
+    clock_gettime(CLOCK_MONOTONIC, &from);
+    for (int i = 0; i < 20; i++) {
+        errno = error;
+        server_waited(events, 1);
+    }
+    clock_gettime(CLOCK_MONOTONIC, &to);
+    return (to.tv_sec - from.tv_sec) * 1000 + (to.tv_nsec - from.tv_nsec) / 1000000;
+}
+
+static void fail_to_wait(void)
+{
+    start_server(ARGUMENTS("--stats=/dev/null"));
+    CHECK(take_waits(-1, EINTR) < 100);
+    CHECK(take_waits(1, ENOMEM) < 100);
+    CHECK(take_waits(-1, ENOMEM) >= 200);
+}
+
+static void a_wait_that_fails_is_logged_once_and_takes_time(void **state)
+{
+    (void)state;
+    assert_int_equal(run_program(fail_to_wait), DONE);
+    assert_int_equal(count("cannot wait for clients: Cannot allocate memory\n", err), 1);
+}
+
 /* ---- Clients ----------------------------------------------------------------------------- */
 
 static const struct address peer = {.port = 7};
@@ -651,6 +680,7 @@ int main(void)
         cmocka_unit_test(warnings_that_nobody_reads_do_not_block),
         cmocka_unit_test(a_long_report_is_whole),
         cmocka_unit_test(each_request_gets_one_report),
+        cmocka_unit_test(a_wait_that_fails_is_logged_once_and_takes_time),
         cmocka_unit_test(clients_are_admitted_and_counted),
         cmocka_unit_test(quiet_logs_rejections_only),
         cmocka_unit_test(a_flood_of_rejections_is_no_flood_of_lines),

@@ -30,7 +30,7 @@ import tempfile
 import time
 
 TREE = pathlib.Path(__file__).resolve().parents[2]
-sys.path.insert(0, str(TREE / "clients"))
+sys.path[:0] = str(TREE / "common/tools"), str(TREE / "clients")     # also with PYTHONSAFEPATH
 
 import docs_compare as compare          # noqa: E402
 import docs_markdown as markdown        # noqa: E402

@@ -326,9 +326,11 @@ static void run_iteration(struct net_listener *listener)
     struct __kernel_timespec limit = {.tv_sec = ms / 1000, .tv_nsec = ms % 1000 * 1000000L};
     struct io_uring_cqe *next;
 
-    io_uring_submit_and_wait_timeout(&ring, &next, 1, ms == -1 ? NULL : &limit, NULL);
+    int waited =
+        io_uring_submit_and_wait_timeout(&ring, &next, 1, ms == -1 ? NULL : &limit, NULL);
     const unsigned n = io_uring_cq_ready(&ring);
-    server_waited((int)n, (int)n);
+    errno = waited < 0 ? -waited : 0;
+    server_waited(n == 0 && waited < 0 && errno != ETIME ? -1 : (int)n, (int)n);
     for (unsigned i = 0; i < n && io_uring_peek_cqe(&ring, &next) == 0; i++) {
         const struct io_uring_cqe result = *next;
         io_uring_cqe_seen(&ring, next);

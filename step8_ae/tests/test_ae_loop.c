@@ -361,6 +361,24 @@ static void test_a_signal_ends_the_sleep(void **state)
     drop_timers();
 }
 
+/* Here each wait fails, because the loop's own descriptor is closed. */
+static void test_does_not_spin_while_waits_fail(void **state)
+{
+    const int lowest = dup(STDIN_FILENO);
+
+    (void)state;
+    close(lowest);
+    if (strcmp(aeGetApiName(), "epoll") != 0)
+        skip();
+    aeEventLoop *another = aeCreateEventLoop(10);
+    close(lowest);
+    const double start = now_ms();
+    for (int i = 0; i < 10; i++)
+        assert_int_equal(aeProcessEvents(another, AE_ALL_EVENTS), 0);
+    assert_true(now_ms() - start >= 100);
+    aeDeleteEventLoop(another);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -379,6 +397,7 @@ int main(void)
         TEST(does_not_wait_with_dont_wait),
         TEST(does_only_what_flags_ask_for),
         TEST(a_signal_ends_the_sleep),
+        TEST(does_not_spin_while_waits_fail),
     };
 
     return cmocka_run_group_tests_name(aeGetApiName(), tests, NULL, NULL);

@@ -18,7 +18,7 @@ def main():
         sys.exit(__doc__)
     course = pathlib.Path(sys.argv[2]) if sys.argv[2:] else ROOT / "clients/courses/echo.json"
     target = pathlib.Path(sys.argv[1])
-    files = {"setup.sh": HERE / "setup.sh", "run_autograder": HERE / "run_autograder",
+    files = {"setup.sh": HERE / "image.sh", "run_autograder": HERE / "run_autograder",
              "clients/courses/echo.json": course}
     for part in PARTS:
         path = ROOT / "clients" / part

@@ -18,8 +18,10 @@ import sys
 import threading
 import time
 
-import reference
-from reference import CHUNK, Conn, Server
+sys.path.insert(0, os.path.dirname(os.path.realpath(__file__)))     # also with PYTHONSAFEPATH
+
+import reference                                # noqa: E402
+from reference import CHUNK, Conn, Server       # noqa: E402
 
 BUGS = {}
 CLIENTS = os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__))))

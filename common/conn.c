@@ -9,8 +9,7 @@
 
 enum { SCRATCH_SIZE = 64 * 1024 };
 
-/* Output that a socket did not take. Nothing is read from the client until all of it is sent.
- */
+/* Output that a socket did not take. Nothing is read from the client until it is all sent. */
 struct unsent {
     size_t start, end;
     int sendq; /* net_sendq when the client was active last */
@@ -25,8 +24,7 @@ static void touch(struct conn_list *list, struct conn *c)
         c->unsent->sendq = net_sendq(c->fd);
 }
 
-/* Is this the error of a call that may be made again: now (EINTR), or when the socket is ready?
- */
+/* May the call be made again after this error: now (EINTR), or when the socket is ready? */
 static bool is_passing(struct conn *c, int error)
 {
     if (error == EINTR)
@@ -161,8 +159,7 @@ static void free_conn(struct conn_list *list, struct conn *c)
 
 void conn_close(struct conn_list *list, struct conn *c)
 {
-    server_disconnected(
-        &c->peer); /* before close: a client that sees the end may return at once */
+    server_disconnected(&c->peer); /* first: a client that sees the end may return at once */
     free_conn(list, c);
 }
 

@@ -17,7 +17,7 @@ struct conn {
     struct idle_node idle; /* first: see idle.h */
     struct unsent *unsent; /* output that the socket has not taken yet; usually NULL */
     int fd;
-    struct address peer; /* kept, because a dead socket no longer tells */
+    struct address peer; /* kept, because a socket that was reset does not know it any more */
     struct echo echo;
     unsigned char want; /* what the last conn_pump returned */
     bool progress;      /* did it move a byte, or was it interrupted? Then there may be more */

@@ -26,23 +26,24 @@ void server_ready(const struct address *address);
  * logged), or had left: there may be more. */
 int server_accept(struct net_listener *listener, struct address *peer);
 
-/* Counts a client in, unless --max-clients are there. Then it logs the rejection and returns
- * false, and the caller closes the connection. A client that was counted in ends with
- * server_disconnected or server_rejected. */
+/* Counts a new client. If --max-clients are connected already, it logs the rejection and
+ * returns false, and the caller closes the connection. For a client that was counted, the
+ * caller calls server_disconnected or server_rejected in the end. */
 bool server_admit(const struct address *peer);
 
-/* Before the first fork(2) of a server with child processes: --max-clients and the limits of
- * log lines go for all processes together. Calls stats_share. Returns 0, or -1 with errno. */
+/* For a server with child processes, before the first fork(2). From then on --max-clients and
+ * the limits of log lines hold for all processes together. Calls stats_share. Returns 0, or -1
+ * with errno. */
 int server_share(void);
 
-/* A client is served from now on; or no longer. Each logs a line, unless --quiet. */
+/* The server begins to serve a client, and ends it. Each logs a line, unless --quiet. */
 void server_connected(const struct address *peer);
 void server_disconnected(const struct address *peer);
 
-/* A client that was counted in cannot be served. Logged at most once a second. */
+/* A client that was counted cannot be served. Logged at most once a second. */
 void server_rejected(const struct address *peer, const char *why);
 
-/* The same for a client that was never counted in. */
+/* The same for a client that was never counted. */
 void server_not_admitted(const struct address *peer, const char *why);
 
 /* Call it after each wait (select, epoll_wait; step 4: each iteration): counts the wait, the

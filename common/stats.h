@@ -46,8 +46,7 @@ static inline void stats_add(atomic_uint_least64_t *counter, uint64_t n)
     atomic_store_explicit(counter, now + n, memory_order_relaxed);
 }
 
-/* Counts a wait: it reported `events` ready descriptors, and `scanned` are looked at for them.
- */
+/* Counts a wait: `events` descriptors are ready, and `scanned` were looked at to find them. */
 static inline void stats_wait(int events, int scanned)
 {
     stats_add(&stats.wait_calls, 1);
@@ -81,9 +80,9 @@ void stats_worker_died(int number);
 /* Counts a client that is served, for the calling worker as well. */
 void stats_client_served(void);
 
-/* Counts the clients that there are now: one has come, unless there are `limit` of them (then
- * it returns false); one has left. Any thread may call them, after stats_share any child, too,
- * also in a signal handler. */
+/* Count the clients that are connected. stats_client_begin adds one and returns true. If there
+ * are `limit` already, it adds none and returns false. stats_client_end takes one away. Any
+ * thread may call them, and after stats_share any child, also in a signal handler. */
 bool stats_client_begin(int limit);
 void stats_client_end(void);
 

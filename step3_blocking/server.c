@@ -9,8 +9,7 @@
  * while this thread waits for one client it cannot wait for another.
  *
  *   Wait happens in   accept, then recv: now you can watch it
- *   Breaks when       a second client comes, as in step 1: the server sleeps for the first
- * client only
+ *   Breaks when       a second client comes, as in step 1: the thread waits for the first only
  */
 #include "server.h"
 #include "echo.h"

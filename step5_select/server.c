@@ -10,8 +10,7 @@
  * about all clients. The struct conn of step 4 has not changed.
  *
  *   Wait happens in   pselect, for all clients at once
- *   Breaks when       there are many: each iteration names them all, and FD_SETSIZE ends the
- * sets
+ *   Breaks when       there are many: each iteration names all, and FD_SETSIZE is the limit
  */
 #include "server.h"
 #include "conn.h"

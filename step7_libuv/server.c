@@ -15,8 +15,7 @@
  *   unsent output     is libuv's from uv_write until output_sent
  *
  *   Wait happens in   uv_run
- *   Breaks when       a callback computes for long: the loop has one thread, so all clients
- * wait
+ *   Breaks when       a callback computes for long: it runs in the loop's only thread
  */
 #include "server.h"
 #include "echo.h"
@@ -160,9 +159,9 @@ static void accept_client(struct net_listener *listener)
         touch(c);
 }
 
-/* A client whose time-out is over may not be idle: libuv runs its timers before it looks at
- * sockets, and does not tell when a part of the output has been sent. During a stop a client
- * may take its output until the deadline. */
+/* Is a client idle whose time-out is over? It may have been active unnoticed: libuv runs its
+ * timers before it looks at sockets, and does not report that a part of the output was sent.
+ * During a stop a client may take its output until the deadline. */
 static bool is_idle(const struct client *c)
 {
     if (c->unsent == NULL)

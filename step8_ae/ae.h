@@ -12,8 +12,8 @@
  *
  * One turn of the picture is an iteration. Readiness is level-triggered: what a callback leaves
  * unread is reported again in the next iteration. Callbacks may create and delete any event,
- * their own included. A descriptor that is deleted, closed and opened again within an iteration
- * is not told what was reported for its predecessor.
+ * their own included. If a descriptor is deleted and closed, and its number is opened again in
+ * the same iteration, the new one does not get the reports of the old one.
  *
  * Names, types and semantics are those of the loop inside Redis 7, so that programs written for
  * that loop compile and run on this one. The differences:
@@ -166,7 +166,7 @@ void aeDeleteFileEvent(aeEventLoop *loop, int fd, int mask);
 int aeGetFileEvents(aeEventLoop *loop, int fd);
 void *aeGetFileClientData(aeEventLoop *loop, int fd);
 
-/* Needs no loop: sleeps until fd is ready for something in mask, at most so many milliseconds
+/* Needs no loop. Sleeps until fd is ready for something in mask, at most that many milliseconds
  * (negative: without limit). Returns what it is ready for, 0 after that time, or AE_ERR with
  * errno (EINTR: a signal arrived). A hang-up or an error always sets AE_WRITABLE, and
  * AE_READABLE if mask has it. */
@@ -174,8 +174,8 @@ int aeWait(int fd, int mask, long long milliseconds);
 
 /* ------------------------------------------------------------------------ timers */
 
-/* Calls proc in so many milliseconds, never earlier, by a clock that nobody sets. Returns the
- * timer's id (0 or more), or AE_ERR. Timers due together are called in the order of their
+/* Calls proc after that many milliseconds, never earlier, by a clock that nobody sets. Returns
+ * the timer's id (0 or more), or AE_ERR. Timers due together are called in the order of their
  * times, and those due at the same time in the order of creation. A timer created by a timer's
  * callback is not called before the next iteration. finalizerProc may be NULL. Among n timers,
  * creating, deleting and calling one takes O(log n). */

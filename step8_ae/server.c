@@ -8,12 +8,10 @@
  *
  * libuv says "here are the bytes"; ae says "now you may read", which is all that steps 5 and 6
  * ask of the kernel. What differs between those two is ae's back-end, chosen by the linker:
- * `make BACKEND=select` builds this same server on select. You have read both back-ends
- * already.
+ * `make BACKEND=select` builds this same server on select. Steps 5 and 6 hold both back-ends.
  *
  *   Wait happens in   aeMain, in the back-end's one call
- *   Breaks when       a callback computes for long: the loop has one thread, so all clients
- * wait
+ *   Breaks when       a callback computes for long: it runs in the loop's only thread
  */
 #include "server.h"
 #include "ae.h"

@@ -9,8 +9,8 @@ HASH is a seal: common/tools/docs.py notices a figure that was changed by hand. 
 stand in one line, with nothing but the text between the two. NAME is one of: machine (where and
 when the figures were taken), comparison (a row per step), variants (a row per variant), idle
 (cost against idle connections), calls (cost against what a system call costs), workers (cost by
-the number of workers, and of the load client's threads), and cost-SERVER (a sentence on one
-server: cost-step6, cost-step5/poll).
+the number of workers, and of the load client's threads), and cost-SERVER (sentences about
+one server: cost-step6, cost-step5/poll).
 """
 
 import argparse
@@ -132,32 +132,35 @@ def scaling(results):
             f"{markdown([workers.THREADS, *workers.rows(figures, 'threads')])}")
 
 
-def sentence(results, name):
+def sentences(results, name):
     """What one server costs."""
     if name not in {server["name"] for server in results.servers}:
         raise Unknown(f"no results for {name}")
-    parts = []
+    said, at = [f"Measured on {results.raw['date']} ([where](../README.md#what-they-cost))."], []
     for point in results.points("load"):
         cell = results.cell("load", point, name)
         if cell.get("cpu_us") and (point in (100, 10000) or server_takes_one(results, name)):
-            price = cost(cell).replace("x)", " x the baseline)")
-            parts.append(f"{price} of CPU per message at {point:,} connection{'s'[:point - 1]}")
+            factor = cell.get("cpu_us_x")
+            at.append(f"{three(cell['cpu_us'])} µs{' of CPU time' * (not at)} at {point:,} "
+                      f"connection{'s'[:point - 1]}" + (
+                          f" ({factor:.2f} x the baseline)" if factor else ""))
+    if at:
+        said.append(f"A message costs {' and '.join(at)}.")
     if results.idlest(name):
         point, among = results.idlest(name)
         factor = results.idle_factor(point, name)
-        parts.append((f"{factor:.2f} x as much" if factor else three(among) + " µs") +
-                     f" with {point:,} idle connections beside ten active ones")
+        said.append(f"With {point:,} idle connections beside ten active ones it costs " + (
+            f"{factor:.2f} times as much as without them." if factor else f"{three(among)} µs."))
     start, each = results.start_memory(name), results.per_connection(name)
     if start:
-        parts.append(size(start) + " of memory" + (
-            f", and {size(each[0])} for each idle connection" if each else ""))
+        said.append(f"The server takes {size(start)} of memory" + (
+            f", and {size(each[0])} for each idle connection." if each else "."))
     if results.idle_cpu(name) is not None:
-        parts.append(f"{100 * results.idle_cpu(name):.1f} % of a CPU while 100 clients are "
-                     "idle")
+        said.append(f"While 100 clients are idle it uses {100 * results.idle_cpu(name):.1f} % of "
+                    "a CPU.")
     if results.bulk(name):
-        parts.append(f"one stream passes at {two(results.bulk(name))} MB/s")
-    return (f"Measured on {results.raw['date']} ([where](../README.md#what-they-cost)): "
-            f"{'; '.join(parts)}.")
+        said.append(f"One stream passes at {two(results.bulk(name))} MB/s.")
+    return " ".join(said)
 
 
 def server_takes_one(results, name):
@@ -171,7 +174,7 @@ BLOCKS = {"machine": machine, "comparison": comparison, "idle": idle, "calls": c
 
 def block(name, results):
     if name.startswith("cost-"):
-        return sentence(results, name[len("cost-"):])
+        return sentences(results, name[len("cost-"):])
     if name not in BLOCKS:
         raise Unknown(f"nothing is called bench:{name}")
     return BLOCKS[name](results)

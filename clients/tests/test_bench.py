@@ -195,7 +195,7 @@ class Readme(unittest.TestCase):
             {("idle", point, "step4"): [load_run(2.0 + point / 100)] for point in (0, 15000)})
         self.assertIn("| step4 | 2.00 µs | - | 152 µs |",
                       self.fill(self.marked("idle"), results))
-        self.assertIn(": 152 µs with 15,000 idle connections beside ten active ones.",
+        self.assertIn("With 15,000 idle connections beside ten active ones it costs 152 µs.",
                       self.fill(self.marked("cost-step4"), results))
 
     def test_calls(self):
@@ -206,8 +206,8 @@ class Readme(unittest.TestCase):
 
     def test_sentence(self):
         filled = self.fill(self.marked("cost-step6"))
-        self.assertIn("3.00 µs (1.00 x the baseline) of CPU per message at 100 conn", filled)
-        self.assertIn("one stream passes at 1,500 MB/s.", filled)
+        self.assertIn("A message costs 3.00 µs of CPU time at 100 connections (1.00 x the baseline)", filled)
+        self.assertIn("One stream passes at 1,500 MB/s.", filled)
 
     def test_errors(self):
         for text in (self.marked("weather"), self.marked("cost-step9"),

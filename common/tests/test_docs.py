@@ -276,7 +276,7 @@ class RunTest(unittest.TestCase):
         (self.tree / "c/d.md").write_text("a\n")
         out = subprocess.run([sys.executable, str(self.tree / "common/tools/docs.py")],
                              stdout=subprocess.PIPE, encoding="utf-8", timeout=100).stdout
-        self.assertEqual(re.findall(r"- (\S+) links and seals", out), ["c/d.md"])
+        self.assertEqual(re.findall(r"- (\S+) links, seals", out), ["c/d.md"])
 
     def test_usage(self):
         self.run_docs("", 2, "not a file of this tree", arguments=["/etc/passwd"])

@@ -7,11 +7,11 @@
                                             printed, and sealed; --fresh: everything is
 
 docs_markdown.py says what kinds of blocks there are and which comments mark them,
-docs_compare.py what counts as equal. Each document is run in a copy of the tree, in a network
-of its own where the system permits that; else its ports 80xx are replaced by free ones. A
-command that says where it listens is a server: it stays until the block ends, or until the
-next server comes. Afterwards nothing may be left. Writes TAP. Exit status: 0 all documents are
-right, 1 one is wrong, 2 called wrongly.
+docs_compare.py what counts as equal, docs_figures.py where the figures in the text come from.
+Each document is run in a copy of the tree, in a network of its own where the system permits
+that; else its ports 80xx are replaced by free ones. A command that says where it listens is a
+server: it stays until the block ends, or until the next server comes. Afterwards nothing may be
+left. Writes TAP. Exit status: 0 all documents are right, 1 one is wrong, 2 called wrongly.
 """
 
 import argparse
@@ -33,6 +33,7 @@ TREE = pathlib.Path(__file__).resolve().parents[2]
 sys.path[:0] = str(TREE / "common/tools"), str(TREE / "clients")     # also with PYTHONSAFEPATH
 
 import docs_compare as compare          # noqa: E402
+import docs_figures                     # noqa: E402
 import docs_markdown as markdown        # noqa: E402
 from docs_session import (              # noqa: E402
     ELSEWHERE, Session, Skipped, Wrong, copy_tree, cpu_seconds, enter_network)
@@ -405,15 +406,16 @@ def main(arguments=None):
     instrumented = os.environ.get("SAN") or float(os.environ.get("CHECK_SLOW") or 1) != 1
     with tempfile.TemporaryDirectory(prefix="docs-") as folder, \
             concurrent.futures.ThreadPoolExecutor(max(1, settings.jobs)) as pool:
-        copies = Copies(folder)
+        copies, ledger = Copies(folder), docs_figures.read_ledger()
         waiting = {} if instrumented else {
             pool.submit(run_document, path, settings, copies): path for path in files}
         for path in files:
-            text = path.read_text("utf-8")
+            name, text = str(path.relative_to(TREE)), path.read_text("utf-8")
             wrong = [f"line {line}: {what}" for line, what in
                      [*markdown.broken_links(path, TREE), *markdown.visible_comments(text),
-                      *markdown.changed_figures(text), *markdown.broken_commands(text, TREE)]]
-            report.tell(FAIL if wrong else OK, f"{path.relative_to(TREE)} links and seals",
+                      *markdown.changed_figures(text), *markdown.broken_commands(text, TREE),
+                      *docs_figures.wrong_figures(name, text, ledger)]]
+            report.tell(FAIL if wrong else OK, f"{name} links, seals and figures",
                         "\n".join(wrong))
         for each in concurrent.futures.as_completed(waiting):
             path, (results, trouble) = waiting[each], each.result()

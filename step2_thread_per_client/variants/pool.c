@@ -12,7 +12,7 @@
  * bounded. How long a client keeps its worker is not.
  *
  *   Wait happens in   at most N recv calls, and in the queue for a client to serve
- *   Breaks when       N clients are idle: number N + 1 waits, however much it has to say
+ *   Breaks when       N clients are idle: number N + 1 waits, even if it sends
  */
 #include "echo.h"
 #include "log.h"

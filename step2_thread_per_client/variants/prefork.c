@@ -11,7 +11,7 @@
  * accept. There is no hand-over, no lock, and no fork while a client waits.
  *
  *   Wait happens in   N accept and recv calls, in N processes
- *   Breaks when       N clients are idle: number N + 1 waits, however much it has to say
+ *   Breaks when       N clients are idle: number N + 1 waits, even if it sends
  */
 #include "children.h"
 #include "echo.h"

@@ -24,9 +24,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-enum {
-    ACCEPTS_MAX = 64
-}; /* per iteration, which with many clients is too dear for one accept */
+enum { ACCEPTS_MAX = 64 }; /* per iteration: one alone would cost a look at every client */
 
 /* Places in asked[]. The clients follow in the order of their list. */
 enum { LISTENER, WAKEUP, FIRST_CLIENT };

@@ -12,8 +12,7 @@
  * off the list.
  *
  *   Wait happens in   epoll_wait, for all clients at once
- *   Breaks when       a client leaves the list before EAGAIN: its bytes are never reported
- * again
+ *   Breaks when       a client leaves the list before EAGAIN: nobody reports its bytes again
  */
 #include "conn.h"
 #include "drain.h"

@@ -160,9 +160,9 @@ ${html}
 }
 
 /** The replay stands behind the introduction, in front of the second heading. */
-function withStage(page, ids, beside) {
+function withStage(page, ids, beside, above = "") {
     const base = "../".repeat(page.url.split("/").length - 1);
-    const stage = `<div data-replay="${ids.join(" ")}" data-beside="${beside || ""}" data-base="${base}" role="group" aria-label="Replay of a recorded run"><p>The replay needs JavaScript.</p></div>\n`;
+    const stage = `${above}<div data-replay="${ids.join(" ")}" data-beside="${beside || ""}" data-base="${base}" role="group" aria-label="Replay of a recorded run"><p>The replay needs JavaScript.</p></div>\n`;
     const second = page.html.indexOf("<h2");
     const at = second < 0 ? page.html.length : second;
     return { ...page, runs: true, html: page.html.slice(0, at) + stage + page.html.slice(at) };
@@ -174,7 +174,7 @@ function label(server) {
     const folder = fs.readdirSync(ROOT).find(name => name.startsWith(`step${step}_`));
     const own = folder.replace(/^step\d+_/, "").replaceAll("_", " ");
     const name = rest[rest.length - 1];
-    return `Step ${step}, ${name ? name.replaceAll("_", " ") : own}${options.length ? ` (${options.join(" ").replaceAll("--", "")})` : ""}`;
+    return `Step ${step}, ${name || own}${options.length ? ` (${options.join(" ").replaceAll("--", "")})` : ""}`;
 }
 
 /** The source may have changed a little since: find each line again by its text. */
@@ -245,14 +245,27 @@ function main() {
         if (!folder) return page;
         const ids = all.filter(recording => recording.source.startsWith(`${folder}/`) &&
             (part ? recording.source.startsWith(`${folder}/${part}/`) : !recording.source.includes("/demos/"))).map(recording => recording.id);
-        return ids.length ? withStage(page, ids) : page;
+        const [, step] = /^step(\d+)/.exec(folder), before = step - 1;
+        const beside = part || before < 1 ? "" : ` <a href="../replay.html#replay=${before}-five+${step}-five">Beside step ${before}</a>.`;
+        return ids.length ? withStage(page, ids, "", '<h2 id="replay">A recorded run, call by call</h2>\n' +
+            `<p>Press Play, or drag in the lanes. Below them: the call at that moment, the line that made it, and the state of all.${beside}</p>\n`) : page;
     });
+    const pair = (a, b, words) => `<li><a href="#replay=${a}+${b}">${words}</a></li>`;
     pages.push(withStage({
         url: "replay.html", file: "", title: "Replay", sections: [{ id: "", title: "Replay", text: "recorded runs side by side" }],
-        html: "<h1>Two servers on one time axis</h1>\n<p>Choose two runs. Both were recorded with strace; nothing here is simulated.</p>\n",
+        html: "<h1>Two servers on one time axis</h1>\n<p>Choose any two runs below, or one of these pairs. " +
+            "All were recorded with strace; nothing here is simulated.</p>\n<ul>" +
+            pair("1-five", "2-five", "1 and 2: one client after the other, or a thread for each") +
+            pair("4-five", "5-five", "4 and 5: ask each client again and again, or sleep until one is ready") +
+            pair("5-five", "6-five", "5 and 6: give the kernel all descriptors each time, or let it keep the list") +
+            pair("6-edge_wrong-edge", "6-edge-edge", "Edge-triggered: read once and lose bytes, or read until EAGAIN") +
+            pair("8-slow_command-mode-block-slow-command", "8-slow_command-mode-worker-slow-command",
+                "A slow command: in the callback, or in another process") +
+            pair("1-idle", "6-idle", "One idle client among five: it delays all, or nobody") + "</ul>\n",
     }, ["5-five", "6-five"], "6-five"));
     pages.push(charts());
     for (const page of pages) write(page.url, layout(page, pages));
+    for (const recording of all) sources.add(recording.source);
     for (const file of sources) {   // a folder that is linked to adds its files
         const full = path.join(ROOT, file), url = file.endsWith("/") ? `${file}index.html` : `${file}.html`;
         let html = `<h1>${escape(file)}</h1>\n`;

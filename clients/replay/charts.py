@@ -19,21 +19,6 @@ import tables           # noqa: E402
 from pictures import Picture    # noqa: E402
 
 WIDTH, LEFT, RIGHT, TOP, HEIGHT = 620, 60, 110, 34, 300
-STYLE = """
-.curve { fill: none; stroke: #44536a; stroke-width: 1.6 }
-.point { fill: #44536a; stroke: #44536a }
-@media (prefers-color-scheme: dark) {
-.curve, .point { stroke: #a9bbd4 } .point { fill: #a9bbd4 } }
-"""
-DASHES = ("", "7 3", "2 3", "8 3 2 3", "4 2")
-
-
-def point(kind, x, y):
-    """A mark of 7 pixels: square, disc, triangle, diamond or ring."""
-    shapes = (f"M{x - 3.5:.1f} {y - 3.5:.1f}h7v7h-7z", f"M{x:.1f} {y - 4:.1f}l4 7h-8z",
-              f"M{x:.1f} {y - 4.5:.1f}l4.5 4.5l-4.5 4.5l-4.5 -4.5z",
-              f"M{x:.1f} {y + 4:.1f}l4 -7h-8z", f"M{x - 4:.1f} {y:.1f}h8M{x:.1f} {y - 4:.1f}v8")
-    return f'<path class="point" d="{shapes[kind % len(shapes)]}"/>'
 
 
 def tics(axis):
@@ -78,17 +63,14 @@ def draw(panel, about):
     room = HEIGHT - 22 - TOP
     heights = spread_out([end * room for end, _, _ in ends])
     for number, ((_, name, points), height) in enumerate(zip(ends, heights)):
-        path = " ".join(f"{x(a):.1f},{y(b):.1f}" for a, b in points)
-        picture.parts.append(f'<polyline class="curve" points="{path}" '
-                             f'stroke-dasharray="{DASHES[number % len(DASHES)]}"/>')
-        picture.parts += [point(number, x(a), y(b)) for a, b in points]
+        picture.curve([(x(a), y(b)) for a, b in points], number)
         last = HEIGHT - 22 - height
         at = x(points[-1][0])
         if at < WIDTH - RIGHT - 4:      # a line that ends early has its name there
             last = y(points[-1][1]) - 8
         picture.text(at + 8, last + 4, plots.NAMES.get(name, name))
     picture.text(LEFT, HEIGHT + 32, about, "soft")
-    return picture.svg().replace("<style>", f"<style>{STYLE}", 1)
+    return picture.svg()
 
 
 def main():

@@ -87,20 +87,22 @@ SCENES = {scene.name: scene for scene in (
 
 # Which servers play which scene. A server is named as by make: 6, or 6/edge for a variant, or
 # the program below its step's build/demos/ with its options.
+STEPS = "1", "2", "3", "4", "5", "6", "7", "8"
+VARIANTS = ("2/fork", "2/pool", "2/prefork", "5/poll", "6/edge", "6/io_uring", "6/kqueue",
+            "6/workers", "8/ae_kqueue", "8/ae_poll", "8/ae_select", "8/fiber")
+SERIAL = "1", "3"       # they never have more than one client's descriptor
+CONCURRENT = tuple(step for step in STEPS if step not in SERIAL)
 PLAN = (
-    *((server, "five") for server in (
-        "1", "2", "2/fork", "2/pool", "2/prefork", "3", "4", "5", "5/poll", "6", "6/edge",
-        "6/io_uring", "6/workers", "7", "8", "8/ae_select", "8/fiber")),
-    *((server, "idle") for server in ("1", "5", "6")),
-    *((server, "early") for server in ("1", "6")),
-    *((server, "slow-reader") for server in ("5", "6")),
+    *((server, "five") for server in STEPS + VARIANTS),
+    *((server, scene) for scene in ("idle", "early", "slow-reader", "stop")
+      for server in STEPS),
+    *((server, "descriptors") for server in CONCURRENT),
+    *((server, "slow-reader") for server in ("6/edge", "8/fiber")),
     *((f"8/demos/slow_command --mode {mode}", "slow-command")
       for mode in ("block", "slices", "worker")),
     *((f"7/demos/prime_server --mode {mode}", "primes") for mode in ("block", "pool")),
     ("6/demos/edge_wrong", "edge"),
     ("6/edge", "edge"),
-    *((server, "descriptors") for server in ("2", "6")),
-    *((server, "stop") for server in ("2", "6")),
 )
 
 

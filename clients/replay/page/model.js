@@ -25,6 +25,77 @@
 
     function isOver(call, at) { return call[END] !== null && call[END] <= at; }
 
+    // What the calls mean, in a few words: what is happening, or with which result it has ended.
+    function other({ call, error }) { return error ? `${call[NAME]} failed (${error})` : `calls ${call[NAME]}`; }
+
+    function accepting({ over, error, count, slept, client }) {
+        if (!over) return slept ? "sleeps until a client connects" : "takes a client from the accept queue";
+        if (error === "EAGAIN") return "asked for a client: the accept queue is empty";
+        if (error === "EMFILE" || error === "ENFILE") return "could not accept: no descriptor is free";
+        return error ? `accept failed (${error})` : `has taken ${client || "a client"} from the accept queue; its descriptor is ${count}`;
+    }
+
+    function receiving({ over, error, count, slept, client }) {
+        const whose = client || "a descriptor of the server's own";
+        if (!over) return slept ? `sleeps until bytes of ${whose} are there` : `asks the kernel for bytes of ${whose}`;
+        if (error === "EAGAIN") return `asked for bytes of ${whose}: there are none now`;
+        if (error) return `got no bytes of ${whose} (${error})`;
+        return count ? `has copied ${plural(count, "byte")} of ${whose} out of the kernel` : `has seen that ${whose} will send no more`;
+    }
+
+    function sending({ over, error, count, slept, client, text }) {
+        const whose = client || "a descriptor of the server's own", asked = Number(/", (\d+)/.exec(text)?.[1] || count);
+        if (!over) return slept ? `sleeps until the kernel takes bytes for ${whose}` : `gives the kernel bytes for ${whose}`;
+        if (error === "EAGAIN") return `could not send to ${whose}: its send buffer is full`;
+        if (error) return `could not send to ${whose} (${error})`;
+        return count < asked ? `has given the kernel only ${count} of ${asked} bytes for ${whose}: the send buffer is full` :
+            `has given the kernel ${plural(count, "byte")} for ${whose}`;
+    }
+
+    function waiting({ over, error, count, slept, model, at, call }) {
+        const sets = /^epoll/.test(call[NAME]) ? null : model.sets(at), list = model.interest(at);
+        const size = sets ? sets.read.length + sets.write.length : list ? list.size : 0;
+        const all = size === 1 ? "its descriptor is" : `one of ${size || "its"} descriptors is`;
+        if (!over) return slept ? `sleeps until ${all} ready` : `asks the kernel which of ${size || "its"} descriptors are ready`;
+        if (error) return `stopped waiting (${error})`;
+        return `has learned that ${count ? plural(count, "descriptor") : "no descriptor"} ${count > 1 ? "are" : "is"} ready`;
+    }
+
+    function interesting({ text, names, model, error }) {
+        const [, verb, fd] = /EPOLL_CTL_(\w+), (\d+)/.exec(text) || [];
+        const what = names.get(Number(fd)) || model.otherDescriptor();
+        return error ? `epoll_ctl failed (${error})` : {
+            ADD: `puts ${what} on the interest list`, MOD: `changes the events that it wants of ${what}`,
+            DEL: `takes ${what} off the interest list`,
+        }[verb];
+    }
+
+    function starting({ over, count, text }) {
+        const kind = /CLONE_VM|CLONE_THREAD/.test(text) ? "a thread" : "a process";
+        return over && count === null ? `could not start ${kind}` : `${over ? "has started" : "starts"} ${kind}`;
+    }
+
+    const say = (now, after = now) => ({ over, error, call }) => error ? `${call[NAME]} failed (${error})` : over ? after : now;
+    const nap = say("naps", "has napped");
+    const MEANINGS = {
+        accept: accepting, accept4: accepting, clone: starting, clone3: starting, fork: starting, vfork: starting,
+        recvfrom: receiving, recvmsg: receiving, read: receiving, readv: receiving,
+        sendto: sending, sendmsg: sending, write: sending, writev: sending,
+        select: waiting, pselect6: waiting, poll: waiting, ppoll: waiting,
+        epoll_wait: waiting, epoll_pwait: waiting, epoll_pwait2: waiting,
+        nanosleep: nap, clock_nanosleep: nap, epoll_ctl: interesting,
+        socket: say("makes a socket"), bind: say("gives the listening socket its address"),
+        listen: say("lets clients connect from now on"), epoll_create1: say("makes an epoll instance"),
+        io_uring_enter: say("gives requests to io_uring, and waits for results", "has results of io_uring"),
+        wait4: say("asks whether a child process has ended"),
+        futex: ({ text, over }) => text.includes("WAKE") ? "wakes another thread" : over ? "was woken by another thread" :
+            "sleeps until another thread wakes it",
+        close: ({ client, error }) => error ? `close failed (${error})` : `closes ${client ? `the socket of ${client}` : "a descriptor of the server's own"}`,
+        shutdown: ({ client }) => `tells ${client || "a client"} that nothing more will come`,
+    };
+
+    function plural(count, word) { return `${count.toLocaleString("en-US")} ${word}${count === 1 ? "" : "s"}`; }
+
     class Model {
         constructor(recording) {
             this.recording = recording;
@@ -237,6 +308,27 @@
             const cut = FILLED[call[NAME]] ? call[TEXT].indexOf(",") : -1;
             const known = cut < 0 ? call[TEXT].replace(/\)$/, "") : call[TEXT].slice(0, cut) + ", ";
             return `${known} <unfinished ...>`.replace("  ", " ");
+        }
+
+        /** What a descriptor is that is neither the listener nor a client. */
+        otherDescriptor() { return this.recording.server.startsWith("7") ? "libuv's own" : "wake-up"; }
+
+        /** A sentence about a call, for those who do not know it. */
+        meaning(index, at) {
+            const call = this.calls[index], over = isOver(call, at), count = over ? amount(call) : null;
+            const slept = call[END] === null || call[END] - call[START] >= SLEEP;
+            const client = call[CLIENT] >= 0 ? this.clients[call[CLIENT]].name : null;
+            const error = over && /^-1 (\w+)/.exec(call[RESULT])?.[1];
+            const words = (MEANINGS[call[NAME]] || other)({ call, over, count, slept, client, error,
+                text: call[TEXT], names: this.descriptors(at), model: this, at });
+            return `${this.subject(call[TASK])} ${words}.`;
+        }
+
+        subject(task) {
+            const kinds = this.recording.tasks.map(([kind]) => kind), name = this.names[task];
+            if (kinds.length === 1) return "The server";
+            if (name === "main") return kinds.includes("process") ? "The first process" : "The main thread";
+            return name[0].toUpperCase() + name.slice(1);
         }
 
         place(index) {

@@ -10,7 +10,11 @@
     const UNIT = root.document ? parseFloat(getComputedStyle(document.documentElement).fontSize) / 16 : 1;
     const ROW = 20 * UNIT, BAR = 12 * UNIT, TOP = 22 * UNIT;
     const STEP_WIDTH = 12 * UNIT;   // of a moment on the axis by calls
-    const SPEEDS = [["slow", 0.05, 1], ["normal", 0.25, 4], ["fast", 1, 16]];
+    const HEAD = 18 * UNIT;         // of the name above a group of lanes
+    // Of a speed: its name by the clock, its name by the call, the share of real time, moments a second
+    const SPEEDS = [["1/20 of real time", "1 moment a second", 0.05, 1],
+        ["1/4 of real time", "4 moments a second", 0.25, 4], ["real time", "16 moments a second", 1, 16]];
+    const GROUPS = { client: "Clients", queue: "Kernel", socket: "Kernel", list: "Kernel", task: "Server" };
     const still = () => root.matchMedia("(prefers-reduced-motion: reduce)").matches;
 
     function element(name, attributes = {}, ...children) {
@@ -31,6 +35,15 @@
     }
 
     function setText(node, text) { if (node.textContent !== text) node.textContent = text; }
+
+    /** Words in boxes; the separators are there for those who copy or hear them. */
+    function setChips(cell, words) {
+        const text = words.join("; ") || "empty";
+        if (cell.textContent === text) return;
+        cell.replaceChildren(...words.flatMap((word, index) => [
+            ...index ? [element("span", { class: "separator" }, "; ")] : [], element("span", { class: "chip" }, word)]));
+        if (!words.length) cell.textContent = text;
+    }
 
     function seconds(time) { return `${(time / 1e6).toFixed(time % 1000 ? 6 : 3)} s`; }
 
@@ -78,28 +91,39 @@
             const { model, recording } = this;
             this.rows = recording.clients.map((client, number) => ({ label: client.name, number, kind: "client" }));
             if (model.followsBytes()) {
-                this.rows.push({ label: "accept queue", kind: "queue" },
-                    { label: "unread bytes", kind: "unread" },
-                    { label: "bytes to clients", kind: "unreceived" });
+                this.rows.push({ label: "accept queue", kind: "queue", value: at => model.acceptQueue(at).length },
+                    ...recording.clients.map((client, number) => ({ label: `${client.name}'s bytes`, number, kind: "socket" })));
+                if (model.interest(Infinity))
+                    this.rows.push({ label: "interest list", kind: "list", value: at => (model.interest(at) || new Map()).size },
+                        { label: "ready list", kind: "list", value: at => (model.ready(at) || []).length });
+                else if (model.sets(Infinity))
+                    this.rows.push({ label: "bits set", kind: "list", value: at => {
+                        const sets = model.sets(at);
+                        return sets ? (sets.ready || [...sets.read, ...sets.write]).length : 0;
+                    } });
             }
             recording.tasks.forEach((_, number) =>
                 this.rows.push({ label: model.names[number], number, kind: "task" }));
             let before = null, y = TOP;
             for (const row of this.rows) {
-                const group = { client: "clients", task: "server" }[row.kind] || "kernel";
-                if (group !== before) y += before === null ? 0 : 8;
+                const group = GROUPS[row.kind];
+                if (group !== before) {
+                    this.addLabel(group, `group ${group.toLowerCase()}`, y);
+                    y += HEAD;
+                }
                 row.y = y;
-                row.first = group !== before ? group : "";
                 before = group;
+                this.addLabel(row.label, row.kind, y);
                 y += ROW;
             }
             this.height = y + 4;
             this.labels.style.height = `${this.height}px`;
-            for (const row of this.rows) {
-                const label = element("span", { class: `lane-label ${row.kind}` }, row.label);
-                label.style.top = `${row.y}px`;
-                this.labels.append(label);
-            }
+        }
+
+        addLabel(text, kind, y) {
+            const label = element("span", { class: `lane-label ${kind}` }, text);
+            label.style.top = `${y}px`;
+            this.labels.append(label);
         }
 
         draw() {
@@ -113,6 +137,7 @@
                 parts.push(shape("line", { class: "row", x1: 0, x2: this.width, y1: row.y + ROW - 1, y2: row.y + ROW - 1 }));
                 if (row.kind === "client") this.drawClient(row, parts);
                 else if (row.kind === "task") this.drawTask(row, parts);
+                else if (row.kind === "socket") this.drawSocket(row, parts);
                 else this.drawLevel(row, parts);
             }
             for (const [time, , name] of this.recording.signals)
@@ -141,8 +166,8 @@
             for (let time = Math.ceil(axis.start / step) * step; time <= axis.end; time += step) {
                 const at = this.x(time);
                 parts.push(shape("line", { class: "row", x1: at, x2: at, y1: 14 * UNIT, y2: this.height }));
-                if (at < this.width - 34 && !this.recording.signals.some(([when, , name]) =>
-                    name === "SIGTERM" && at > this.x(when) - 80))
+                if (at < this.width - 34 && !this.recording.signals.some(([when, , name]) => name === "SIGTERM" &&
+                    at > Math.min(this.x(when), this.width - 40) - 110 * UNIT && at < this.x(when) + 10))
                     parts.push(shape("text", { class: "tick", x: at, y: 10 * UNIT }, `${time / 1e6} s`));
             }
             return parts;
@@ -189,49 +214,66 @@
             }
         }
 
-        drawLevel(row, parts) {
+        /** The path of a step function, without the parts where it is zero. */
+        levelPath(value, y) {
             const { model } = this;
-            const value = at => row.kind === "queue" ? model.acceptQueue(at).length :
-                model.clients.reduce((sum, _, number) => sum +
-                    (row.kind === "unread" ? model.unread(number, at) : model.unreceived(number, at)), 0);
-            const steps = model.moments.map(time => [time, value(time)]);
-            const most = Math.max(1, ...steps.map(step => step[1]));
             let path = "", previous = 0;
-            const y = level => row.y + ROW - 2 - level / most * (ROW - 5);
-            for (const [time, level] of steps) {
+            for (const time of model.moments) {
+                const level = value(time);
                 if (level === previous) continue;
-                path += `${path ? "" : `M${this.x(model.start)} ${y(0)}`}H${this.x(time)}V${y(level)}`;
+                path += `${previous ? "" : `M${this.x(time)} ${y(0)}`}H${this.x(time)}V${y(level)}${level ? "" : "Z"}`;
                 previous = level;
             }
-            if (!path) return;
-            parts.push(shape("path", { class: "level", d: `${path}H${this.x(model.end)}V${y(0)}Z` },
-                shape("title", {}, `${row.label}: at most ${bytes(most)}`)));
-            row.most = most;
+            return previous ? `${path}H${this.x(model.end)}V${y(0)}Z` : path;
+        }
+
+        most(value) { return Math.max(1, ...this.model.moments.map(value)); }
+
+        drawLevel(row, parts) {
+            const most = this.most(row.value), bottom = row.y + ROW - 2;
+            const path = this.levelPath(row.value, level => bottom - level / most * (ROW - 5));
+            if (path) parts.push(shape("path", { class: "level", d: path }, shape("title", {}, `${row.label}: at most ${bytes(most)}`)));
+        }
+
+        /** Above the line what the server has not read, below it what the client has not received. */
+        drawSocket(row, parts) {
+            const { model } = this, middle = row.y + ROW / 2, half = ROW / 2 - 2, name = model.clients[row.number].name;
+            parts.push(shape("line", { class: "zero", x1: this.x(model.start), x2: this.x(model.end), y1: middle, y2: middle }));
+            const unread = at => model.unread(row.number, at), back = at => model.unreceived(row.number, at);
+            for (const [value, sign, kind, what] of [[unread, -1, "level", "sent by it and not read by the server"],
+                [back, 1, "level back", "sent to it and not yet received"]]) {
+                const most = this.most(value);
+                const path = this.levelPath(value, level => middle + sign * level / most * half);
+                if (path) parts.push(shape("path", { class: kind, d: path },
+                    shape("title", {}, `${name}: at most ${bytes(most)} bytes that were ${what}`)));
+            }
         }
 
         // In words.
 
         stateBox() {
             const { recording, model } = this;
-            const list = (names, title, name) => {
-                const rows = names.map(each => [element("th", { scope: "row" }, each), element("td", {})]);
-                return [element("table", { class: name },
-                    element("caption", {}, title),
-                    ...rows.map(row => element("tr", {}, ...row))), rows.map(row => row[1])];
+            const table = (title, name, names, heads = [], cells = 1) => {
+                const rows = names.map(each => [element("th", { scope: "row" }, each),
+                    ...Array.from({ length: cells }, () => element("td", {}))]);
+                return [element("table", { class: name }, element("caption", {}, title),
+                    ...heads.length ? [element("thead", {}, element("tr", {}, element("td", {}),
+                        ...heads.map(head => element("th", { scope: "col" }, head))))] : [],
+                    element("tbody", {}, ...rows.map(row => element("tr", {}, ...row)))), rows.map(row => row.slice(1))];
             };
             let clients, tasks, kernel;
-            [clients, this.clientCells] = list(recording.clients.map(client => client.name), "Clients", "now-clients");
-            const facts = model.followsBytes() ? ["accept queue", "unread", "to clients"] : ["io_uring"];
+            const bytesToo = model.followsBytes() ? ["state", "not read yet", "on the way back"] : ["state"];
+            [clients, this.clientCells] = table("Clients, and their bytes in the kernel", "now-clients",
+                recording.clients.map(client => client.name), bytesToo, bytesToo.length);
+            const facts = model.followsBytes() ? ["accept queue"] : ["io_uring"];
             if (model.interest(Infinity)) facts.push("interest list", "ready to read");
             else if (model.sets(Infinity)) facts.push("asked about", "returned");
-            [kernel, this.kernelCells] = list(facts, "Kernel", "now-kernel");
-            [tasks, this.taskCells] = list(model.names, "Server", "now-tasks");
+            [kernel, this.kernelCells] = table("Kernel", "now-kernel", facts);
+            [tasks, this.taskCells] = table("Server", "now-tasks", model.names);
             this.callLine = element("code", { class: "call-line" });
-            this.caller = element("span", { class: "caller" });
-            this.bits = element("p", { class: "bits" });
-            return element("div", { class: "now" },
-                element("p", { class: "call-box" }, this.caller, this.callLine), clients, kernel, this.bits, tasks,
-                this.counters());
+            this.meaning = element("span", { class: "meaning" });
+            this.bits = element("div", { class: "bits" });
+            return element("div", { class: "now" }, tasks, kernel, this.bits, clients, this.counters());
         }
 
         /** What the server itself has counted in this run. */
@@ -248,11 +290,13 @@
             const { recording } = this;
             this.lines = recording.text.split("\n").map((line, index) =>
                 element("span", { class: "line", "data-line": index + 1 }, line || " "));
-            this.libraryLine = element("p", { class: "library" });
+            this.libraryLine = element("span", { class: "library" });
             this.code = element("pre", { class: "source", tabindex: "0", role: "group", "aria-label": recording.source },
                 element("code", {}, ...this.lines));
             return element("div", { class: "code-box" },
-                element("p", { class: "file" }, recording.source), this.code, this.libraryLine);
+                element("p", { class: "call-box" }, this.meaning, this.callLine, this.libraryLine),
+                element("p", { class: "file" }, element("a", { href: `${this.stage.base}${recording.source}.html` }, recording.source)),
+                this.code);
         }
 
         show(at) {
@@ -265,53 +309,61 @@
                 if (x < scrollLeft + 20 || x > scrollLeft + clientWidth - 20)
                     this.scroller.scrollLeft = x - clientWidth / 3;
             }
-            this.clientCells.forEach((cell, number) => {
-                const unread = model.unread(number, at), back = model.unreceived(number, at);
-                setText(cell, model.clientState(number, at) + (model.followsBytes() ?
-                    (unread ? `, ${bytes(unread)} B unread` : "") + (back ? `, ${bytes(back)} B sent to it` : "") : ""));
+            this.clientCells.forEach(([state, unread, back], number) => {
+                setText(state, model.clientState(number, at));
+                if (!unread) return;
+                const waits = model.unread(number, at), comes = model.unreceived(number, at);
+                setText(unread, waits ? `${bytes(waits)} B` : "-");
+                setText(back, comes ? `${bytes(comes)} B` : "-");
             });
             this.showKernel(at);
-            this.taskCells.forEach((cell, number) => setText(cell, model.taskState(number, at)));
+            this.taskCells.forEach(([cell], number) => {
+                const state = model.taskState(number, at);
+                setText(cell, state);
+                cell.className = state.split(" ")[0];
+            });
             this.showCode(at);
         }
 
         showKernel(at) {
-            const { model } = this, cells = this.kernelCells;
+            const { model } = this, cells = this.kernelCells.map(([cell]) => cell);
             if (!model.followsBytes()) {
-                setText(cells[0], "the kernel moves bytes without a call for each client: not in this recording");
+                setText(cells[0], "The kernel moves bytes without a call for each client: they are not in this recording. " +
+                    "The server's own counters are below.");
                 return;
             }
-            const queue = model.acceptQueue(at), sum = read => bytes(model.clients.reduce((total, _, n) => total + read(n), 0));
+            const queue = model.acceptQueue(at);
             setText(cells[0], queue.length ? `${queue.length}: ${queue.join(", ")}` : "empty");
-            setText(cells[1], `${sum(n => model.unread(n, at))} B`);
-            setText(cells[2], `${sum(n => model.unreceived(n, at))} B`);
-            if (!cells[3]) return;
-            const names = model.descriptors(at), named = fd => names.has(fd) ? `${fd} ${names.get(fd)}` : `${fd}`;
-            const interest = model.interest(at), sets = model.sets(at);
+            if (!cells[1]) return;
+            const names = model.descriptors(at), named = fd => `${fd} ${names.get(fd) || model.otherDescriptor()}`;
             if (model.interest(Infinity)) {
-                setText(cells[3], [...(interest || [])].map(([fd, events]) => `${named(fd)} ${events}`).join("; ") || "empty");
-                setText(cells[4], (model.ready(at) || []).map(named).join("; ") || "empty");
+                const interest = model.interest(at) || new Map();
+                setChips(cells[1], [...interest].map(([fd, events]) => `${named(fd)} ${events}`));
+                setChips(cells[2], (model.ready(at) || []).map(named));
                 return;
             }
-            setText(cells[3], sets ? `${sets.name}: ${[...sets.read, ...sets.write.map(fd => `${fd} to write`)].join(" ") || "nothing"}` : "nothing yet");
-            setText(cells[4], !sets ? "nothing yet" : sets.ready === null ? "not yet" : sets.ready.join(" ") || "nothing");
+            const sets = model.sets(at);
+            setText(cells[1], sets ? `${sets.name}: ${[...sets.read, ...sets.write.map(fd => `${fd} to write`)].join(" ") || "nothing"}` : "nothing yet");
+            setText(cells[2], !sets ? "nothing yet" : sets.ready === null ? "not yet" : sets.ready.join(" ") || "nothing");
             this.showBits(sets, names);
         }
 
-        /** select's sets as the kernel gets them: one bit for each descriptor. */
+        /** select's sets as the kernel gets them and as it leaves them: one bit for each descriptor. */
         showBits(sets, names) {
             if (!sets || !sets.name.includes("select")) { this.bits.replaceChildren(); return; }
-            const most = Math.max(...sets.read, ...sets.write, 0), row = (title, set) =>
-                element("span", { class: "bit-row" }, element("span", { class: "bit-title" }, title),
-                    ...Array.from({ length: most + 1 }, (_, fd) => element("span", {
-                        class: set.includes(fd) ? "bit one" : "bit", title: names.get(fd) || `descriptor ${fd}`,
-                    }, set.includes(fd) ? "1" : "0")));
-            const key = JSON.stringify([sets.read, sets.write, sets.ready]);
+            const numbers = Array.from({ length: Math.max(...sets.read, ...sets.write, 0) + 1 }, (_, fd) => fd);
+            const key = JSON.stringify([sets.read, sets.write, sets.ready, [...names]]);
             if (this.bits.dataset.key === key) return;
             this.bits.dataset.key = key;
-            this.bits.replaceChildren(row("read set, in", sets.read),
-                ...(sets.write.length ? [row("write set, in", sets.write)] : []),
-                ...(sets.ready ? [row("out", sets.ready)] : []));
+            const asked = fd => sets.read.includes(fd) || sets.write.includes(fd);
+            const row = (title, set) => element("tr", {}, element("th", { scope: "row" }, title),
+                ...numbers.map(fd => element("td", { class: set && set.includes(fd) ? "one" : "" }, set ? (set.includes(fd) ? "1" : "0") : "?")));
+            this.bits.replaceChildren(element("table", { class: "bit-table" },
+                element("thead", {}, element("tr", {}, element("th", { scope: "row" }, "descriptor"),
+                    ...numbers.map(fd => element("th", { scope: "col" }, element("span", {}, `${fd} ${names.get(fd) || (asked(fd) ? this.model.otherDescriptor() : "")}`))))),
+                element("tbody", {}, row("read set, given", sets.read),
+                    ...(sets.write.length ? [row("write set, given", sets.write)] : []),
+                    row("returned", sets.ready))));
         }
 
         showCode(at) {
@@ -344,26 +396,29 @@
                     this.code.scrollTop = top - this.code.clientHeight / 2;
             }
             setText(this.callLine, latest < 0 ? "no call yet" : model.callText(latest, at));
-            setText(this.caller, latest < 0 ? "" : model.names[model.calls[latest][TASK]]);
+            setText(this.meaning, latest < 0 ? "Nothing has happened yet." : model.meaning(latest, at));
             const library = latest >= 0 ? model.library(latest) : null;
-            setText(this.libraryLine, library ? `${library[0]}:${library[1]}  ${library[3]}` : "");
+            setText(this.libraryLine, library ? `called in ${library[0]}, line ${library[1]}: ${library[3]}` : "");
         }
     }
 
-    /** What the bars and marks of the lanes mean. */
+    /** What the bars and marks of the lanes mean, a line for each group of lanes. */
     function legend() {
         const entry = (name, text) => {
             const made = shape("svg", { class: "lanes", width: 22, height: 14, "aria-hidden": "true" });
-            if (name === "sent" || name === "got")
-                made.append(shape("path", { class: name, d: name === "sent" ? "M11 2l-3 6h6z" : "M11 12l-3 -6h6z" }));
-            else
-                made.append(shape("rect", { class: name, x: 1, width: 20, y: name === "idle" ? 6 : 1, height: name === "idle" ? 2 : 12 }));
+            const paths = { sent: "M11 4l-3 6h6z", got: "M11 10l-3 -6h6z", level: "M2 7V2H12V7H20", "level back": "M2 7V12H12V7H20" };
+            if (paths[name]) made.append(shape("path", { class: name, d: paths[name] }));
+            else made.append(shape("rect", { class: name, x: 1, width: 20, y: /idle|alive/.test(name) ? 6 : 1, height: /idle|alive/.test(name) ? 2 : 12 }));
             return element("span", {}, made, text);
         };
-        return element("p", { class: "legend" },
-            entry("waiting-for-the-greeting", "waits for the greeting"), entry("waiting-for-an-answer", "waits for an answer"),
-            entry("idle", "idle"), entry("waiting-for-the-close", "waits for the close"), entry("sent", "sends"), entry("got", "receives"),
-            entry("asleep", "a call that sleeps (1 ms or more)"), entry("call", "a call that returns at once"));
+        const line = (group, ...entries) => element("p", { class: "legend" }, element("b", { class: group.toLowerCase() }, group), ...entries);
+        return element("div", { class: "legends" },
+            line("Clients", entry("waiting-for-the-greeting", "waits for the greeting"), entry("waiting-for-an-answer", "waits for an answer"),
+                entry("idle", "idle"), entry("waiting-for-the-close", "waits for the close"), entry("sent", "sends"), entry("got", "receives")),
+            line("Kernel", entry("level", "how many, or bytes that the server has not read"),
+                entry("level back", "bytes that the client has not received")),
+            line("Server", entry("asleep", "a call that sleeps (1 ms or more)"), entry("call", "a call that returns at once"),
+                entry("alive", "no call: it runs, or waits for a CPU")));
     }
 
     /** The controls, and one or two views on one time axis. */
@@ -384,38 +439,48 @@
 
         controls() {
             const button = (text, label, action) =>
-                element("button", { type: "button", "aria-label": label, title: label, onclick: action }, text);
+                element("button", { type: "button", title: label, onclick: action }, text);
             const select = (label, options, action) => {
-                const made = element("select", { onchange: action }, ...options.map(([value, text]) => element("option", { value }, text)));
+                const made = element("select", { onchange: action }, ...options);
                 return [element("label", {}, `${label} `, made), made];
             };
+            const options = pairs => pairs.map(([value, text]) => element("option", { value }, text));
+            const runs = () => {
+                const own = this.choices.filter(run => run.own), others = this.choices.filter(run => !run.own);
+                const all = part => options(part.map(({ id, name }) => [id, name]));
+                return own.length && others.length ? [element("optgroup", { label: "This page" }, ...all(own)),
+                    element("optgroup", { label: "Other servers" }, ...all(others))] : all(this.choices);
+            };
             let speed, axis, scene, other;
-            this.playButton = button("\u25b6", "Play", () => this.toggle());
+            this.playButton = button("", "Play or pause (space)", () => this.toggle());
+            this.playButton.className = "play";
             this.slider = element("input", { type: "range", min: 0, max: 10000, value: 0, "aria-label": "Moment",
                 oninput: () => this.moveTo(this.axis.time(this.slider.value / 10000)) });
             this.clock = element("output", { class: "clock" });
-            [scene, this.sceneSelect] = select("Run", this.choices.map(({ id, name }) => [id, name]), () => this.choose());
-            [other, this.otherSelect] = select("beside", [["", "nothing"], ...this.choices.map(({ id, name }) => [id, name])], () => this.choose());
-            [axis, this.axisSelect] = select("Time", [["clock", "by the clock"], ["call", "by the call"]], () => {
+            [scene, this.sceneSelect] = select("Run", runs(), () => this.choose());
+            [other, this.otherSelect] = select("beside", [element("option", { value: "" }, "nothing"), ...runs()], () => this.choose());
+            [axis, this.axisSelect] = select("Time axis", options([["clock", "by the clock"], ["call", "by the call"]]), () => {
                 this.byCall = this.axisSelect.value === "call";
                 this.setAxis();
             });
-            [speed, this.speedSelect] = select("Speed", SPEEDS.map(([name], index) => [index, name]), () => {
+            [speed, this.speedSelect] = select("Speed", SPEEDS.map((_, index) => element("option", { value: index })), () => {
                 this.speed = Number(this.speedSelect.value);
             });
-            this.speedSelect.value = this.speed;
+            this.pause();
             return element("div", { class: "controls" },
                 element("div", { class: "control-row" },
-                    button("\u21e4", "To the beginning", () => this.moveTo(this.axis.start)),
-                    button("|\u25c0", "Previous call", () => this.step(-1)), this.playButton,
-                    button("\u25b6|", "Next call", () => this.step(1)),
+                    this.playButton, button("\u25c0 call", "To the call before (left arrow)", () => this.step(-1)),
+                    button("call \u25b6", "To the next call (right arrow)", () => this.step(1)),
+                    button("Start", "To the beginning (Home)", () => this.moveTo(this.axis.start)),
                     this.slider, this.clock,
-                    button("Full screen", "Full screen", () => document.fullscreenElement ?
-                        document.exitFullscreen() : this.node.requestFullscreen())),
+                    button("Full screen", "Full screen (F)", () => this.fullScreen())),
                 element("div", { class: "control-row" }, scene, other, axis, speed),
-                legend(), element("p", { class: "keys" }, "Keys: space plays, ← and → step to the call before and after, " +
-                    "Home and End, A changes the time axis, + and − the speed."));
+                element("p", { class: "keys" }, "Play, or drag in the lanes. Keys: space plays, \u2190 and \u2192 step from call to call, " +
+                    "Home and End, A changes the time axis, + and \u2212 the speed, F full screen."),
+                legend());
         }
+
+        fullScreen() { return document.fullscreenElement ? document.exitFullscreen() : this.node.requestFullscreen(); }
 
         async choose(first = this.sceneSelect.value, second = this.otherSelect.value) {
             this.sceneSelect.value = first;
@@ -434,6 +499,8 @@
         setAxis() {
             const models = this.views.map(view => view.model);
             this.axis = this.byCall ? new CallAxis(models) : new ClockAxis(models);
+            SPEEDS.forEach((names, index) => setText(this.speedSelect.options[index], names[this.byCall ? 1 : 0]));
+            this.speedSelect.value = this.speed;
             this.redraw();
         }
 
@@ -462,19 +529,17 @@
         pause() {
             this.playing = false;
             clearTimeout(this.timer);
-            setText(this.playButton, "\u25b6");
-            this.playButton.setAttribute("aria-label", "Play");
+            setText(this.playButton, "\u25b6 Play");
         }
 
         play() {
             if (this.at >= this.axis.end) this.moveTo(this.axis.start);
             this.playing = true;
-            setText(this.playButton, "\u2016");
-            this.playButton.setAttribute("aria-label", "Pause");
+            setText(this.playButton, "\u2016 Pause");
             let before = performance.now();
             const advance = now => {
                 if (!this.playing) return;
-                const passed = Math.min(0.25, (now - before) / 1000), [, rate, calls] = SPEEDS[this.speed];
+                const passed = Math.min(0.25, (now - before) / 1000), [, , rate, calls] = SPEEDS[this.speed];
                 before = now;
                 this.moveTo(this.byCall ?
                     this.axis.time(this.axis.position(this.at) + passed * calls / this.axis.times.length) :
@@ -500,6 +565,7 @@
                 " ": () => this.toggle(), ArrowRight: () => this.step(1), ArrowLeft: () => this.step(-1),
                 Home: () => this.moveTo(this.axis.start), End: () => this.moveTo(this.axis.end),
                 a: () => { this.axisSelect.value = this.byCall ? "clock" : "call"; this.byCall = !this.byCall; this.setAxis(); },
+                f: () => this.fullScreen(),
                 "+": () => this.setSpeed(this.speed + 1), "-": () => this.setSpeed(this.speed - 1),
             };
             const action = actions[event.key] || actions[event.key.toLowerCase()];
@@ -534,11 +600,24 @@
             const all = root.RUNS || [];
             const first = own.filter(id => all.some(run => run.id === id));
             if (!first.length) continue;
-            const choices = [...all].sort((a, b) => own.includes(b.id) - own.includes(a.id));
+            const choices = all.map(run => ({ ...run, own: own.includes(run.id) }));
             const stage = new Stage(node, choices, node.dataset.base);
             node.stage = stage;
-            stage.choose(first[0], node.dataset.beside || "");
+            const follow = () => {
+                const asked = asks(root.location.hash, choices);
+                if (asked) stage.choose(...asked);
+                return asked !== null;
+            };
+            if (!follow()) stage.choose(first[0], node.dataset.beside || "");
+            root.addEventListener("hashchange", follow);
         }
+    }
+
+    /** Which runs an address such as page.html#replay=1-five+2-five names; null if none. */
+    function asks(hash, choices) {
+        const [, first, second = ""] = /^#replay=([\w-]+)(?:\+([\w-]+))?$/.exec(hash) || [];
+        const known = id => choices.some(run => run.id === id);
+        return known(first) && (!second || known(second)) ? [first, second] : null;
     }
 
     root.Replay.Stage = Stage;

@@ -20,12 +20,12 @@ const FLAGS = ["--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-ru
 /** What a person can read of the first view: runs in the page. */
 function readPage() {
     const view = document.querySelector(".view");
-    const table = name => Object.fromEntries([...view.querySelectorAll(`.${name} tr`)]
-        .map(row => [row.cells[0].textContent, row.cells[1].textContent]));
+    const rows = name => [...view.querySelectorAll(`.${name} tbody tr`)].map(row => [...row.cells].map(cell => cell.textContent));
+    const table = name => Object.fromEntries(rows(name).map(([key, value]) => [key, value]));
     const latest = view.querySelector(".source .latest");
     return {
-        call: view.querySelector(".call-line").textContent, caller: view.querySelector(".caller").textContent,
-        clients: table("now-clients"), kernel: table("now-kernel"), tasks: table("now-tasks"),
+        call: view.querySelector(".call-line").textContent, meaning: view.querySelector(".meaning").textContent,
+        clients: Object.fromEntries(rows("now-clients").map(([name, ...cells]) => [name, cells])), kernel: table("now-kernel"), tasks: table("now-tasks"),
         line: latest ? [Number(latest.dataset.line), latest.textContent.trim()] : null,
     };
 }
@@ -97,9 +97,12 @@ async function main() {
     await page.keyboard.type("edge-triggered");
     answer.found = await page.locator(".search li").count();
 
-    // Two servers on one axis
+    // Two servers on one axis, chosen by a link
     await open("replay.html");
     answer.two = await page.evaluate(() => document.querySelector(".stage").dataset.ready);
+    await page.locator("main li a").first().click();
+    await page.waitForFunction(() => document.querySelector(".stage").dataset.ready === "1-five 2-five");
+    answer.axes = await page.evaluate(() => [...document.querySelectorAll(".lanes .cursor")].map(line => line.getAttribute("x1")));
 
     for (const scheme of ["light", "dark"]) {
         await page.emulateMedia({ colorScheme: scheme });

@@ -125,6 +125,22 @@ class Reading:
                 held.pop(int(re.search(r"\d+", call[4])[0]), None)
         return held
 
+    def ready(self):
+        """Those of the interest list that have unread bytes, an end, or a client to accept."""
+        owners = {self.count(call): call[6] for call in self.made["calls"] if call[6] >= 0
+                  and call[3].startswith("accept") and self.returned(call)
+                  and self.count(call) >= 0}
+        found = []
+        for fd in self.interest():
+            if fd == self.made["listener"] and self.queue() != "empty":
+                found.append(f"{fd} listener")
+            elif fd in owners:
+                client = self.clients[owners[fd]]
+                left = client["disconnect"] is not None and client["disconnect"] <= self.at
+                if self.unread(owners[fd]) > 0 or left:
+                    found.append(f"{fd} {client['name']}")
+        return "; ".join(found) or "empty"
+
     def sets(self):
         """What select or poll was asked about, and what it returned; None before the first."""
         calls = [call for call in self.begun if call[3] in ("pselect6", "poll")]
@@ -194,23 +210,19 @@ class Page(unittest.TestCase):
         made, clients = reading.made, range(len(reading.clients))
         followed = not any(call[3] == "io_uring_enter" for call in made["calls"])
         for number in clients:
-            words = reading.client(number)
-            if followed and reading.unread(number):
-                words += f", {reading.unread(number):,} B unread"
-            if followed and reading.to_client(number):
-                words += f", {reading.to_client(number):,} B sent to it"
-            self.assertEqual(shown["clients"][reading.clients[number]["name"]], words)
+            cells = [reading.client(number)]
+            if followed:
+                cells += [f"{count:,} B" if count else "-"
+                          for count in (reading.unread(number), reading.to_client(number))]
+            self.assertEqual(shown["clients"][reading.clients[number]["name"]], cells)
         if followed:
             self.assertEqual(shown["kernel"]["accept queue"], reading.queue())
-            self.assertEqual(shown["kernel"]["unread"],
-                             f"{sum(map(reading.unread, clients)):,} B")
-            self.assertEqual(shown["kernel"]["to clients"],
-                             f"{sum(map(reading.to_client, clients)):,} B")
         if "interest list" in shown["kernel"]:
             listed = shown["kernel"]["interest list"]
             listed = [] if listed == "empty" else listed.split("; ")
             self.assertEqual({int(entry.split()[0]): entry.split()[-1] for entry in listed},
                              reading.interest())
+            self.assertEqual(shown["kernel"]["ready to read"], reading.ready())
         if "asked about" in shown["kernel"]:
             self.assertEqual((shown["kernel"]["asked about"], shown["kernel"]["returned"]),
                              reading.sets() or ("nothing yet", "nothing yet"))
@@ -221,6 +233,8 @@ class Page(unittest.TestCase):
         else:
             self.assertTrue(shown["call"].endswith("<unfinished ...>"), shown["call"])
             self.assertTrue(shown["call"].startswith(reading.begun[-1][3] + "("))
+        if reading.begun and reading.begun[-1][6] >= 0:
+            self.assertIn(reading.clients[reading.begun[-1][6]]["name"], shown["meaning"])
         if reading.begun and reading.begun[-1][7] >= 0:
             _, _, _, text = made["places"][reading.begun[-1][7]]
             self.assertEqual(shown["line"][1], text)
@@ -244,6 +258,8 @@ class Page(unittest.TestCase):
 
     def test_two_servers_stand_side_by_side(self):
         self.assertEqual(self.answer["two"], "5-five 6-five")
+        self.assertEqual(len(self.answer["axes"]), 2)
+        self.assertEqual(*self.answer["axes"])
 
     def test_the_charts_are_those_of_the_benchmark(self):
         drawn = (self.page / "charts/throughput-1.svg").read_text(encoding="utf-8")
@@ -268,6 +284,13 @@ class Page(unittest.TestCase):
     def test_it_fits_a_telephone_and_a_projector(self):
         for name, width in self.answer["widths"].items():
             self.assertLessEqual(width, int(name.split()[0]), name)
+
+    def test_no_markdown_is_left_as_text(self):
+        """A line that begins with a comment is not Markdown: a link in it would be shown raw."""
+        for file in self.page.rglob("*.html"):
+            text = re.sub(r"<(pre|code)\b.*?</\1>", "", file.read_text(encoding="utf-8"),
+                          flags=re.S)
+            self.assertNotIn("](", text, file.relative_to(self.page))
 
     def test_every_link_within_the_page_leads_somewhere(self):
         for file in self.page.rglob("*.html"):

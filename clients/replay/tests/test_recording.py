@@ -16,7 +16,9 @@ REPLAY, ROOT = HERE.parent, HERE.parents[2]
 sys.path[:0] = [str(REPLAY), str(REPLAY.parent)]
 
 import pictures                         # noqa: E402
+import record                           # noqa: E402
 import recording as model               # noqa: E402
+import scenes                           # noqa: E402
 import strace                           # noqa: E402
 from lib.processes import program       # noqa: E402,F401  (asks for the oldest Python)
 
@@ -41,13 +43,20 @@ class Committed(unittest.TestCase):
         for file in FILES:
             self.assertEqual(model.problems(model.load(file)), [], file.name)
 
-    def test_every_step_and_every_scene_is_recorded(self):
-        made = [model.load(file) for file in FILES]
-        for step in "12345678":
-            self.assertIn((step, "five"), [(one["server"], one["scene"]) for one in made])
-        self.assertEqual({one["scene"] for one in made}, {
-            "five", "idle", "early", "slow-reader", "slow-command", "primes", "edge",
-            "descriptors", "stop"})
+    def test_what_is_planned_is_recorded_and_nothing_else(self):
+        planned = {record.file_name(label, scene) for label, scene in scenes.PLAN}
+        self.assertEqual({file.name for file in FILES}, planned)
+
+    def test_every_step_every_variant_and_every_scene_is_planned(self):
+        labels = {label.split()[0] for label, _ in scenes.PLAN}
+        for step in range(1, 9):
+            folder = next(ROOT.glob(f"step{step}_*"))
+            self.assertIn(str(step), labels)
+            for variant in folder.glob("variants/*.c"):
+                self.assertIn(f"{step}/{variant.stem}", labels)
+        for backend in (ROOT / "step8_ae").glob("ae_*.c"):
+            self.assertIn("8" if backend.stem == "ae_epoll" else f"8/{backend.stem}", labels)
+        self.assertEqual({scene for _, scene in scenes.PLAN}, set(scenes.SCENES))
 
     def test_each_line_of_source_is_in_the_source(self):
         """The page finds a line again by its text, so a recording need not be made anew for
@@ -103,6 +112,13 @@ class Damaged(unittest.TestCase):
         made["clients"][call[model.CLIENT]]["sends"][0][0] = call[model.END] + 1
         self.assertTrue(any("unread bytes" in line and " at " in line
                             for line in model.problems(made)))
+
+    def test_a_slow_reader_that_never_filled_the_socket(self):
+        made = model.load(REPLAY / "recordings/1-slow-reader.json")
+        for call in made["calls"]:
+            if call[model.NAME] == "sendto":
+                call[model.START] = call[model.END] = call[model.END] or call[model.START]
+        self.assertIn("the slow reader did not fill the server's socket", model.problems(made))
 
     def test_with_another_word_of_the_kernel(self):
         made = self.damaged()

@@ -7,8 +7,13 @@
 #include <pthread.h>
 #include <signal.h>
 #include <stdatomic.h>
+#include <stdint.h>
 #include <string.h>
 #include <unistd.h>
+
+#if defined __linux__ && !defined STOP_USES_PIPE /* a test sets that */
+#include <sys/eventfd.h>
+#endif
 
 /* Lock-free atomics may be used in handlers (C11, 7.14.1.1), and threads share these. */
 _Static_assert(ATOMIC_BOOL_LOCK_FREE == 2 && ATOMIC_POINTER_LOCK_FREE == 2,
@@ -16,8 +21,7 @@ _Static_assert(ATOMIC_BOOL_LOCK_FREE == 2 && ATOMIC_POINTER_LOCK_FREE == 2,
 _Static_assert(STOP_GRACE_MS >= 1000 && STOP_GRACE_MS % 1000 == 0, "alarm takes seconds");
 static atomic_bool requested, deadline_passed, graceful;
 static void (*_Atomic second_interrupt)(int) = stop_die;
-static void (*_Atomic on_wake)(void);
-static int wakeup[2] = {-1, -1}; /* the self-pipe: read end, write end */
+static int wakeup_fds[2] = {-1, -1}; /* of the wake-up: to read, to write. An eventfd is both */
 
 void stop_die(int signal_number)
 {
@@ -33,19 +37,12 @@ void stop_die(int signal_number)
 
 void stop_wake(void)
 {
-    int error = errno; /* the code that the handler interrupts may need it */
+    const uint64_t one = 1; /* what an eventfd takes; for a pipe it is 8 bytes */
+    int error = errno;      /* the code that the handler interrupts may need it */
+    ssize_t ignored = wakeup_fds[1] == -1 ? 0 : write(wakeup_fds[1], &one, sizeof one);
 
-    void (*wake)(void) = on_wake; /* once: it may change meanwhile */
-    if (wake != NULL)
-        wake();
-    ssize_t ignored = wakeup[1] == -1 ? 0 : write(wakeup[1], "", 1);
     (void)ignored; /* a full pipe wakes the reader just as well */
     errno = error;
-}
-
-void stop_on_wake(void (*wake)(void))
-{
-    on_wake = wake;
 }
 
 static void on_stop(int signal_number)
@@ -107,27 +104,42 @@ void stop_give_up(void)
     deadline_passed = true;
 }
 
+#ifdef EFD_NONBLOCK
+static int open_wakeup(int fds[2])
+{
+    fds[0] = fds[1] = eventfd(0, EFD_NONBLOCK | EFD_CLOEXEC);
+    return fds[0] == -1 ? -1 : 0;
+}
+#else
+static int open_wakeup(int fds[2])
+{
+    if (pipe(fds) == -1)
+        return -1;
+    for (int i = 0; i < 2; i++)
+        if (net_set_nonblocking(fds[i]) == -1 || fcntl(fds[i], F_SETFD, FD_CLOEXEC) == -1)
+            return -1;
+    return 0;
+}
+#endif
+
 int stop_wakeup_fd(void)
 {
-    int ends[2];
+    int fds[2];
 
-    if (wakeup[0] != -1)
-        return wakeup[0];
-    if (pipe(ends) == -1 || net_set_nonblocking(ends[0]) == -1 ||
-        net_set_nonblocking(ends[1]) == -1)
-        log_die("cannot make a pipe: %s", strerror(errno));
-    for (int i = 0; i < 2; i++)
-        fcntl(ends[i], F_SETFD, FD_CLOEXEC);
-    wakeup[0] = ends[0];
-    wakeup[1] = ends[1];
-    return wakeup[0];
+    if (wakeup_fds[0] != -1)
+        return wakeup_fds[0];
+    if (open_wakeup(fds) == -1)
+        log_die("cannot make a wake-up descriptor: %s", strerror(errno));
+    wakeup_fds[0] = fds[0];
+    wakeup_fds[1] = fds[1]; /* last: a handler may write to it from now on */
+    return wakeup_fds[0];
 }
 
 void stop_drain_wakeup(void)
 {
-    char bytes[16];
+    uint64_t count; /* how often stop_wake was called; from a pipe, each 8 bytes are one call */
 
-    while (wakeup[0] != -1 && !requested && read(wakeup[0], bytes, sizeof bytes) > 0)
+    while (wakeup_fds[0] != -1 && !requested && read(wakeup_fds[0], &count, sizeof count) > 0)
         ;
 }
 

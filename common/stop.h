@@ -26,17 +26,14 @@ bool stop_requested(void);
 bool stop_deadline_passed(void);
 void stop_give_up(void);
 
-/* The wake-up descriptor: readable when a signal has come, for select, epoll and the like. (Its
- * other end is written by the signal handler: the "self-pipe trick".) It is made at the first
- * call, which exits with status 1 if that fails: so call it first at start. */
+/* The wake-up descriptor: readable when a signal has come, for select, epoll and the like. The
+ * signal handlers write to it. It is an eventfd(2) on Linux, elsewhere a pipe, which takes two
+ * descriptors (the "self-pipe trick"). It is made at the first call, which exits with status 1
+ * if that fails: so call it first at start. */
 int stop_wakeup_fd(void);
 
 /* Makes that descriptor readable. For signal handlers. */
 void stop_wake(void);
-
-/* Makes stop_wake call wake(), too. For a loop with a wake-up of its own, which then need not
- * call stop_wakeup_fd: that takes two descriptors. wake() is called in signal handlers. */
-void stop_on_wake(void (*wake)(void));
 
 /* Makes it unreadable again, unless a stop was requested: then it stays readable. */
 void stop_drain_wakeup(void);

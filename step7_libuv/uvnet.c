@@ -13,9 +13,8 @@
 enum { RESERVE_SIZE = 1024 * 1024 };
 
 static void *reserve;
-static uv_async_t
-    wakeup; /* wakes the loop when a signal comes; uses no descriptor of its own */
 static uv_poll_t pending; /* watches the listener */
+static uv_poll_t wakeup;  /* watches stop_wakeup_fd */
 static uv_check_t after_wait;
 static void (*on_stop)(void);
 static void (*on_pending)(struct net_listener *listener);
@@ -102,19 +101,17 @@ static void listener_ready(uv_poll_t *handle, int status, int events)
     on_pending(handle->data);
 }
 
-/* uv_async_send may be called in signal handlers. */
-static void wake(void)
+/* A signal has come. For SIGUSR1 there is nothing to do: end_wait writes the report, which
+ * makes the descriptor unreadable again. After a stop was requested it stays readable, so libuv
+ * must not watch it any longer. (SIGALRM comes later, and the timer looks at the deadline.) */
+static void woken(uv_poll_t *handle, int status, int events)
 {
-    uv_async_send(&wakeup);
-}
-
-static void woken(uv_async_t *handle)
-{
-    (void)handle;
+    (void)status;
+    (void)events;
     stats_add(&stats.wait_events, 1);
-    if (!stop_requested() || uv_is_closing((uv_handle_t *)&pending))
-        return; /* SIGUSR1: end_wait writes the report. SIGALRM: the timer looks at the deadline
-                 */
+    if (!stop_requested())
+        return;
+    uv_close((uv_handle_t *)handle, NULL);
     uv_close((uv_handle_t *)&pending, NULL);
     net_unlisten(pending.data);
     on_stop();
@@ -123,6 +120,17 @@ static void woken(uv_async_t *handle)
 static _Noreturn void die(int error)
 {
     log_die("cannot set up libuv's loop: %s", uv_strerror(error));
+}
+
+/* Makes the loop call `ready` when fd is readable. Makes fd non-blocking, too. */
+static void watch(uv_loop_t *loop, uv_poll_t *handle, int fd, uv_poll_cb ready)
+{
+    int error = uv_poll_init(loop, handle, fd);
+
+    if (error == 0)
+        error = uv_poll_start(handle, UV_READABLE, ready);
+    if (error != 0)
+        die(error);
 }
 
 /* libuv aborts the program when it cannot open the pipe that it wants beside its epoll. */
@@ -147,33 +155,23 @@ void uvnet_init(uv_loop_t *loop, void (*stop_server)(void))
     if (error != 0)
         die(error);
     on_stop = stop_server;
-    error = uv_async_init(loop, &wakeup, woken);
-    if (error != 0)
-        die(error);
-    stop_on_wake(wake);
+    close(STDIN_FILENO); /* a server reads nothing from it, and libuv needs many descriptors */
+    watch(loop, &wakeup, stop_wakeup_fd(), woken); /* it is 0 now */
     uv_check_init(loop, &after_wait);
     uv_check_start(&after_wait, end_wait);
-    uv_unref((uv_handle_t *)&wakeup); /* uv_run need not wait for these two */
-    uv_unref((uv_handle_t *)&after_wait);
+    uv_unref((uv_handle_t *)&after_wait); /* uv_run need not wait for it */
 }
 
 void uvnet_listen(uv_loop_t *loop, struct net_listener *listener,
                   void (*accept_client)(struct net_listener *listener))
 {
-    int error = uv_poll_init(loop, &pending, listener->fd); /* makes it non-blocking, too */
-
     on_pending = accept_client;
+    watch(loop, &pending, listener->fd, listener_ready);
     pending.data = listener;
-    if (error == 0)
-        error = uv_poll_start(&pending, UV_READABLE, listener_ready);
-    if (error != 0)
-        die(error);
 }
 
 void uvnet_finish(uv_loop_t *loop)
 {
-    stop_on_wake(NULL);
-    uv_close((uv_handle_t *)&wakeup, NULL);
     uv_close((uv_handle_t *)&after_wait, NULL);
     uv_run(loop, UV_RUN_DEFAULT);
     if (uv_loop_close(loop) != 0)

@@ -53,6 +53,7 @@
     X(int, bind, (int fd, const struct sockaddr *a, socklen_t n), (fd, a, n), -1)             \
     X(int, epoll_create1, (int flags), (flags), -1)                                           \
     X(int, epoll_wait, (int epoll, void *events, int n, int ms), (epoll, events, n, ms), -1)  \
+    X(int, eventfd, (unsigned count, int flags), (count, flags), -1)                          \
     X(pid_t, fork, (void), (), -1)                                                            \
     X(int, ftruncate, (int fd, off_t size), (fd, size), -1)                                   \
     X(int, getpeername, (int fd, struct sockaddr *a, socklen_t *n), (fd, a, n), -1)           \
@@ -187,6 +188,7 @@ static const struct fault faults[] = {
     /* Errors at start, or of the log. */
     {CALL_bind, EADDRINUSE, .times = 1},
     {CALL_epoll_create1, EMFILE, .times = 1},
+    {CALL_eventfd, EMFILE, .times = 1},
     {CALL_ftruncate, EIO, .times = 1},
     {CALL_getaddrinfo, 0, .times = 1},
     {CALL_getaddrinfo, EMFILE, .times = 1},

@@ -12,8 +12,7 @@
  * already.
  *
  *   Wait happens in   aeMain, in the back-end's one call
- *   Breaks when       a callback computes for long: the loop has one thread, so all clients
- * wait
+ *   Breaks when       a callback computes for long: all clients wait for the one thread
  */
 #include "server.h"
 #include "ae.h"

@@ -196,8 +196,7 @@ static void accept_client(aeEventLoop *l, int fd, void *listener, int mask)
     }
 }
 
-/* Ends the fibers of idle clients. At a stop a client with unsent output is not idle. Returns
- * in how many milliseconds to be called again. */
+/* Ends the fibers of idle clients. Returns in how many milliseconds to be called again. */
 static int close_idle(aeEventLoop *l, long long id, void *data)
 {
     struct fiber *f;
@@ -206,10 +205,9 @@ static int close_idle(aeEventLoop *l, long long id, void *data)
     (void)id;
     (void)data;
     while ((f = (struct fiber *)idle_expired(&fibers)) != NULL) {
-        bool unsent = f->sendq >= 0;
-        if ((unsent && stop_requested()) || idle_has_progress(f->fd, f->sendq)) {
+        if (idle_has_progress(f->fd, f->sendq)) {
             idle_touch(&fibers, &f->idle);
-            f->sendq = unsent ? net_sendq(f->fd) : -1;
+            f->sendq = f->sendq >= 0 ? net_sendq(f->fd) : -1;
         } else {
             resume(f, stop_requested() ? EINTR : EAGAIN);
         }

@@ -170,6 +170,12 @@ void server_rejected(const struct address *peer, const char *why)
     server_not_admitted(peer, why);
 }
 
+void server_reject(int fd, const struct address *peer, const char *why)
+{
+    server_rejected(peer, why);
+    close(fd);
+}
+
 bool server_admit(const struct address *peer)
 {
     if (stats_client_begin(options->max_clients))
@@ -277,6 +283,11 @@ void server_waited(int events, int scanned)
 {
     stats_wait(events, scanned);
     server_report_if_asked();
+}
+
+void server_watched(int changes)
+{
+    stats_add(&stats.interest_changes, (uint64_t)changes);
 }
 
 int server_finish(void)

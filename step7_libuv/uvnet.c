@@ -52,8 +52,7 @@ void *uvnet_accept(struct net_listener *listener, size_t size, int *fd)
         return NULL;
     c = has_reserve() ? calloc(1, size) : NULL;
     if (c == NULL) {
-        server_rejected(&peer, strerror(ENOMEM));
-        close(*fd);
+        server_reject(*fd, &peer, strerror(ENOMEM));
         return NULL;
     }
     c->peer = peer;

@@ -164,6 +164,15 @@ void server_not_admitted(const struct address *peer, const char *why)
     log_client(peer, what);
 }
 
+/* The last rejections of a flood, which no other follows. */
+static void log_more_rejections(void)
+{
+    unsigned more = atomic_exchange(&rejections->not_logged, 0);
+
+    if (more > 0)
+        log_line("%u more rejected since the last one that was logged", more);
+}
+
 void server_rejected(const struct address *peer, const char *why)
 {
     stats_client_end();
@@ -256,6 +265,7 @@ static bool report(int ms)
 {
     char text[STATS_REPORT_SIZE];
 
+    log_more_rejections();
     log_write(STDOUT_FILENO, text, (size_t)stats_text(text, sizeof text), 0);
     if (write_json(text, (size_t)stats_json(text, sizeof text), ms))
         return true;

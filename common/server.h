@@ -39,7 +39,8 @@ int server_share(void);
 void server_connected(const struct address *peer);
 void server_disconnected(const struct address *peer);
 
-/* A client that was counted in cannot be served. Logged at most once a second. */
+/* A client that was counted in cannot be served. Logged at most once a second; the next such
+ * line or report says how many were not logged. */
 void server_rejected(const struct address *peer, const char *why);
 
 /* The same, and closes the client's descriptor. */

@@ -62,8 +62,8 @@ static bool reap_child(int flags)
         return true; /* not a child of ours: exec keeps those of the program before */
     if (place < worker_count)
         worker_died(place, ended.si_pid, status);
-    else if (status != 0)
-        stats_client_end(); /* the child was killed before it could count that */
+    else
+        stats_child_ended(place); /* it may have been killed before it could count that */
     return true;
 }
 
@@ -128,6 +128,10 @@ static pid_t *find_place(void)
         if (children[i] == 0)
             return &children[i];
     const int larger = room * 2 + 1;
+    if (larger > STATS_CHILDREN_MAX) {
+        errno = EAGAIN;
+        return NULL;
+    }
     pid_t *moved = realloc(children, (size_t)larger * sizeof *children);
     if (moved == NULL)
         return NULL;
@@ -153,6 +157,8 @@ static pid_t fork_child(int number)
     if (pid == 0) {
         stop_after_fork();
         server_never_report();
+        if (number == -1)
+            stats_child_number((int)(place - children));
     } else if (pid != -1) {
         *place = pid;
     }

@@ -101,7 +101,9 @@ struct conn *conn_open(struct conn_list *list, int fd, const struct address *pee
     struct conn *c = calloc(1, sizeof *c);
 
     if (c == NULL || net_set_nonblocking(fd) == -1) {
+        server_reject(fd, peer, strerror(errno));
         free(c);
+        errno = ECONNABORTED;
         return NULL;
     }
     c->fd = fd;
@@ -117,14 +119,8 @@ struct conn *conn_accept(struct conn_list *list, struct net_listener *listener)
 {
     struct address peer;
     int fd = server_accept(listener, &peer);
-    struct conn *c = fd == -1 ? NULL : conn_open(list, fd, &peer);
 
-    if (fd != -1 && c == NULL) {
-        server_rejected(&peer, strerror(errno));
-        close(fd);
-        errno = ECONNABORTED;
-    }
-    return c;
+    return fd == -1 ? NULL : conn_open(list, fd, &peer);
 }
 
 int conn_greet(struct conn *c)

@@ -49,9 +49,9 @@ static inline struct conn *conn_next(const struct conn *c)
  * server_accept returns -1: errno ECONNABORTED means that there may be more. */
 struct conn *conn_accept(struct conn_list *list, struct net_listener *listener);
 
-/* Makes a client of fd, which belongs to the conn from now on: sets O_NONBLOCK and adds it to
- * the list, wanting to read. Returns NULL with errno if that fails; then fd is still the
- * caller's. */
+/* Makes a conn of a client that was counted in (server_admit): sets O_NONBLOCK on fd, which
+ * belongs to the conn from now on, and adds it to the list, wanting to read. If that fails,
+ * rejects the client and returns NULL, with errno ECONNABORTED. */
 struct conn *conn_open(struct conn_list *list, int fd, const struct address *peer);
 
 /* Serves the client from now on: logs it and sends the greeting. Returns what to wait for. */

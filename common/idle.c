@@ -1,6 +1,7 @@
 #include "idle.h"
 #include "clock.h"
 #include "net.h"
+#include "stop.h"
 
 #include <stddef.h>
 
@@ -72,5 +73,7 @@ int idle_expiry_ms(const struct idle_list *list)
 
 bool idle_has_progress(int fd, int sendq_before)
 {
-    return sendq_before >= 0 ? net_sendq(fd) < sendq_before : net_readable(fd, 0);
+    if (sendq_before < 0)
+        return net_readable(fd, 0);
+    return stop_requested() || net_sendq(fd) < sendq_before;
 }

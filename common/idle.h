@@ -44,7 +44,8 @@ uint32_t idle_ms(const struct idle_node *node);
 
 /* Is the client not idle after all? Progress that the caller has not seen counts: output that
  * has drained since the last activity, or unread input. The second matters after the server was
- * suspended. sendq_before is net_sendq(fd) at the last activity if output waits, else -1. */
+ * suspended. sendq_before is net_sendq(fd) at the last activity if output is waiting, else -1.
+ * At a stop a client may take its output until the deadline, so there it is never idle. */
 bool idle_has_progress(int fd, int sendq_before);
 
 #endif

@@ -166,10 +166,25 @@ void server_not_admitted(const struct address *peer, const char *why)
     log_client(peer, what);
 }
 
+/* The last rejections of a flood, which no other follows. */
+static void log_more_rejections(void)
+{
+    unsigned more = atomic_exchange(&rejections->not_logged, 0);
+
+    if (more > 0)
+        log_line("%u more rejected since the last one that was logged", more);
+}
+
 void server_rejected(const struct address *peer, const char *why)
 {
     stats_client_end();
     server_not_admitted(peer, why);
+}
+
+void server_reject(int fd, const struct address *peer, const char *why)
+{
+    server_rejected(peer, why);
+    close(fd);
 }
 
 bool server_admit(const struct address *peer)
@@ -252,6 +267,7 @@ static bool report(int ms)
 {
     char text[STATS_REPORT_SIZE];
 
+    log_more_rejections();
     log_write(STDOUT_FILENO, text, (size_t)stats_text(text, sizeof text), 0);
     if (write_json(text, (size_t)stats_json(text, sizeof text), ms))
         return true;
@@ -287,6 +303,11 @@ void server_waited(int events, int scanned)
     }
     stats_wait(events, scanned);
     server_report_if_asked();
+}
+
+void server_watched(int changes)
+{
+    stats_add(&stats.interest_changes, (uint64_t)changes);
 }
 
 int server_finish(void)

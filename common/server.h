@@ -40,10 +40,14 @@ int server_share(void);
 void server_connected(const struct address *peer);
 void server_disconnected(const struct address *peer);
 
-/* A client that was counted cannot be served. Logged at most once a second. */
+/* A client that was counted cannot be served. Logged at most once a second; the next such
+ * line or report says how many were not logged. */
 void server_rejected(const struct address *peer, const char *why);
 
-/* The same for a client that was never counted. */
+/* The same, and closes the client's descriptor. */
+void server_reject(int fd, const struct address *peer, const char *why);
+
+/* As server_rejected, for a client that was never counted. */
 void server_not_admitted(const struct address *peer, const char *why);
 
 /* Call it after each wait (select, epoll_wait; step 4: each iteration): counts the wait, the
@@ -53,6 +57,10 @@ void server_not_admitted(const struct address *peer, const char *why);
  * second only writes the report. Any thread may call them, but only the first thread writes. */
 void server_waited(int events, int scanned);
 void server_report_if_asked(void);
+
+/* Call it where a server changes what the kernel watches (epoll_ctl, kevent): counts so many
+ * changes. */
+void server_watched(int changes);
 
 /* In a child process: SIGUSR1 asks for nothing any more. */
 void server_never_report(void);

@@ -25,9 +25,11 @@ static int threads_now = 1, threads_max = 1;
 struct shared {
     atomic_int clients_now, clients_max;
     struct stats counted;
+    atomic_bool counted_out[STATS_CHILDREN_MAX]; /* has this child counted its client out? */
 };
 static struct shared own, *shared = &own; /* elsewhere after stats_share */
 static bool is_child;
+static int child_number = -1; /* of a child for one client */
 
 /* What is known of a worker. Each has a cache line of its own. */
 struct worker {
@@ -114,6 +116,17 @@ void stats_child_report(void)
     memset(&stats, 0, sizeof stats);
 }
 
+void stats_child_number(int number)
+{
+    child_number = number;
+}
+
+void stats_child_ended(int number)
+{
+    if (!atomic_exchange(&shared->counted_out[number], false))
+        atomic_fetch_sub(&shared->clients_now, 1);
+}
+
 int stats_workers(int n)
 {
     workers = shared_memory((size_t)n * sizeof *workers);
@@ -157,6 +170,8 @@ void stats_client_end(void)
 {
     if (this_worker != NULL)
         atomic_fetch_sub(&this_worker->clients, 1);
+    if (child_number >= 0)
+        shared->counted_out[child_number] = true;
     atomic_fetch_sub(&shared->clients_now, 1);
 }
 

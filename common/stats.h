@@ -68,6 +68,14 @@ int stats_share(void);
 void stats_child_begin(void);
 void stats_child_report(void);
 
+/* For a server with a child process for each client. A child says which one it is (0 to
+ * STATS_CHILDREN_MAX - 1); its client is counted in already. When the child has ended, the
+ * parent counts its client out, unless the child has done so. The parent may do that in a
+ * signal handler. */
+enum { STATS_CHILDREN_MAX = 65536 };
+void stats_child_number(int number);
+void stats_child_ended(int number);
+
 /* For a server with workers, threads or processes, whose report is to list them. stats_workers
  * makes memory for n of them (returns -1 with errno if it cannot). A thread or child process
  * then says that it is worker 0 to n - 1. If a child dies, the parent says so: the clients that

@@ -66,8 +66,7 @@ static void start_client(int fd, const struct address *peer)
         error = threads_start(client_thread, client);
     }
     if (error != 0) {
-        server_rejected(peer, strerror(error));
-        close(fd);
+        server_reject(fd, peer, strerror(error));
         free(client);
     }
 }

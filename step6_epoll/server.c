@@ -17,7 +17,6 @@
 #include "conn.h"
 #include "drain.h"
 #include "log.h"
-#include "stats.h"
 #include "stop.h"
 
 #include <errno.h>
@@ -35,7 +34,7 @@ static int watch(int epoll, int operation, int fd, int want, void *data)
         .data.ptr = data,
     };
 
-    stats_add(&stats.interest_changes, 1);
+    server_watched(1);
     return epoll_ctl(epoll, operation, fd, &event);
 }
 

@@ -19,8 +19,6 @@
  */
 #include "server.h"
 #include "echo.h"
-#include "idle.h"
-#include "stop.h"
 #include "uvnet.h"
 
 #include <stdlib.h>
@@ -30,27 +28,14 @@
 enum { BUFFER_SIZE = 64 * 1024 };
 
 struct client {
-    struct idle_node idle; /* first: see idle.h */
-    uv_tcp_t tcp;          /* its data field points to this client */
+    struct uvnet_client net; /* first: see uvnet.h. Its tcp is libuv's handle of the socket */
     uv_write_t write;
     char *unsent; /* output that the socket has not taken yet; usually NULL */
     size_t unsent_size;
-    size_t sendq; /* uvnet_sendq at the last activity, if there is unsent output */
     struct echo echo;
-    struct address peer;
 };
 
 static uv_loop_t loop;
-static uv_timer_t timer;
-static struct idle_list clients;
-
-/* The client is active now. */
-static void touch(struct client *c)
-{
-    idle_touch(&clients, &c->idle);
-    if (c->unsent != NULL)
-        c->sendq = uvnet_sendq(&c->tcp);
-}
 
 static void client_closed(uv_handle_t *handle)
 {
@@ -60,12 +45,11 @@ static void client_closed(uv_handle_t *handle)
     free(c);
 }
 
-static void close_client(struct client *c)
+static void close_client(struct uvnet_client *c)
 {
     if (uv_is_closing((uv_handle_t *)&c->tcp))
         return; /* libuv is cancelling its write */
-    server_disconnected(&c->peer);
-    idle_remove(&clients, &c->idle);
+    uvnet_disconnected(c);
     uv_close((uv_handle_t *)&c->tcp, client_closed);
 }
 
@@ -89,16 +73,16 @@ static void output_sent(uv_write_t *request, int status)
     free(c->unsent);
     c->unsent = NULL;
     if (status < 0 || uv_read_start(request->handle, give_buffer, pump_client) < 0)
-        close_client(c);
+        close_client(&c->net);
     else
-        touch(c);
+        uvnet_touch(&c->net);
 }
 
 /* Tries to send at once. libuv gets a copy of the rest, and nothing is read until it is sent.
  * Returns 0 or an error of libuv's. */
 static int send_answers(struct client *c, char *bytes, size_t n)
 {
-    uv_stream_t *stream = (uv_stream_t *)&c->tcp;
+    uv_stream_t *stream = (uv_stream_t *)&c->net.tcp;
     uv_buf_t output = uv_buf_init(bytes, (unsigned)n);
 
     if (n == 0)
@@ -128,79 +112,39 @@ static void pump_client(uv_stream_t *stream, ssize_t n, const uv_buf_t *buffer)
     uvnet_count_read(n);
     if (n == 0)
         return; /* nothing to read after all (EAGAIN) */
+    /* At the end (UV_EOF) nothing is unsent, or we would not be reading. */
     if (n < 0 || send_answers(c, buffer->base, echo_feed(&c->echo, bytes, (size_t)n)) < 0)
-        close_client(c); /* at the end (UV_EOF) nothing is unsent, or we would not be reading */
+        close_client(&c->net);
     else
-        touch(c);
+        uvnet_touch(&c->net);
 }
 
 static void accept_client(struct net_listener *listener)
 {
     char greeting[] = ECHO_GREETING;
-    struct address peer;
     int fd;
-    struct client *c = uvnet_accept(listener, sizeof *c, &fd, &peer);
+    struct client *c = uvnet_accept(listener, sizeof *c, &fd);
 
     if (c == NULL)
         return;
-    c->tcp.data = c;
-    c->peer = peer;
     echo_init(&c->echo);
-    idle_add(&clients, &c->idle);
-    server_connected(&peer);
-    uv_tcp_init(&loop, &c->tcp);
-    if (uv_tcp_open(&c->tcp, fd) < 0)
+    uv_tcp_init(&loop, &c->net.tcp);
+    c->net.tcp.data = c;
+    if (uv_tcp_open(&c->net.tcp, fd) < 0)
         close(fd); /* libuv has not taken it, so the greeting will fail */
+    uv_stream_t *stream = (uv_stream_t *)&c->net.tcp;
     if (send_answers(c, greeting, strlen(greeting)) < 0 ||
-        (c->unsent == NULL &&
-         uv_read_start((uv_stream_t *)&c->tcp, give_buffer, pump_client) < 0))
-        close_client(c);
+        (c->unsent == NULL && uv_read_start(stream, give_buffer, pump_client) < 0))
+        close_client(&c->net);
     else
-        touch(c);
-}
-
-/* Is a client idle whose time-out is over? It may have been active unnoticed: libuv runs its
- * timers before it looks at sockets, and does not report that a part of the output was sent.
- * During a stop a client may take its output until the deadline. */
-static bool is_idle(const struct client *c)
-{
-    if (c->unsent == NULL)
-        return !uvnet_readable(&c->tcp);
-    return !stop_requested() && uvnet_sendq(&c->tcp) >= c->sendq;
-}
-
-static void close_idle(uv_timer_t *handle)
-{
-    bool all = stop_deadline_passed();
-    struct client *c;
-
-    while ((c = (struct client *)(all ? clients.first : idle_expired(&clients))) != NULL)
-        if (all || is_idle(c))
-            close_client(c);
-        else
-            touch(c);
-    int ms = clients.first != NULL ? idle_expiry_ms(&clients) : clients.limit_ms;
-    uv_timer_start(handle, close_idle, (uint64_t)ms, 0);
-}
-
-/* From now on the time-out is STOP_LINGER_MS. uv_run returns when all clients are closed. */
-static void stop_server(void)
-{
-    idle_restart(&clients, STOP_LINGER_MS);
-    close_idle(&timer);
+        uvnet_touch(&c->net);
 }
 
 static void run_server(struct net_listener *listener)
 {
-    uvnet_listen(&loop, listener, accept_client);
-    idle_init(&clients, options->idle_timeout_ms);
-    uv_timer_init(&loop, &timer);
-    uv_unref((uv_handle_t *)&timer); /* uv_run need not wait for it */
-    if (clients.limit_ms > 0)
-        close_idle(&timer);
+    uvnet_listen(&loop, listener, accept_client, close_client);
     server_ready(&listener->address);
-    uv_run(&loop, UV_RUN_DEFAULT);
-    uv_close((uv_handle_t *)&timer, NULL);
+    uv_run(&loop, UV_RUN_DEFAULT); /* until a stop, and all clients are closed */
     uvnet_finish(&loop);
 }
 
@@ -209,7 +153,7 @@ int main(int argc, char **argv)
     struct net_listener listener;
 
     server_start(argc, argv, NULL);
-    uvnet_init(&loop, stop_server);
+    uvnet_init(&loop);
     server_listen(&listener);
     run_server(&listener);
     return server_finish();

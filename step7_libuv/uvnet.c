@@ -13,11 +13,13 @@
 enum { RESERVE_SIZE = 1024 * 1024 };
 
 static void *reserve;
+static struct idle_list clients;
 static uv_poll_t pending; /* watches the listener */
 static uv_poll_t wakeup;  /* watches stop_wakeup_fd */
 static uv_check_t after_wait;
-static void (*on_stop)(void);
+static uv_timer_t timer; /* for idle clients */
 static void (*on_pending)(struct net_listener *listener);
+static void (*on_idle)(struct uvnet_client *c);
 
 /* ---- Clients, and memory ----------------------------------------------------------------- */
 
@@ -40,31 +42,89 @@ static bool has_reserve(void)
     return reserve != NULL;
 }
 
-void *uvnet_accept(struct net_listener *listener, size_t size, int *fd, struct address *peer)
+void *uvnet_accept(struct net_listener *listener, size_t size, int *fd)
 {
-    *fd = server_accept(listener, peer);
-    void *memory = *fd != -1 && has_reserve() ? calloc(1, size) : NULL;
+    struct address peer;
+    struct uvnet_client *c;
 
-    if (*fd != -1 && memory == NULL) {
-        server_rejected(peer, strerror(ENOMEM));
-        close(*fd);
+    *fd = server_accept(listener, &peer);
+    if (*fd == -1)
+        return NULL;
+    c = has_reserve() ? calloc(1, size) : NULL;
+    if (c == NULL) {
+        server_reject(*fd, &peer, strerror(ENOMEM));
+        return NULL;
     }
-    return memory;
+    c->peer = peer;
+    idle_add(&clients, &c->idle);
+    server_connected(&peer);
+    return c;
 }
 
-size_t uvnet_sendq(const uv_tcp_t *tcp)
+void uvnet_disconnected(struct uvnet_client *c)
 {
-    uv_os_fd_t fd;
-    int kernel = uv_fileno((const uv_handle_t *)tcp, &fd) == 0 ? net_sendq(fd) : 0;
-
-    return uv_stream_get_write_queue_size((const uv_stream_t *)tcp) + (size_t)kernel;
+    server_disconnected(&c->peer);
+    idle_remove(&clients, &c->idle);
 }
 
-bool uvnet_readable(const uv_tcp_t *tcp)
+/* ---- Idle clients, and the stop ---------------------------------------------------------- */
+
+static int queued(const struct uvnet_client *c)
+{
+    return (int)uv_stream_get_write_queue_size((const uv_stream_t *)&c->tcp);
+}
+
+void uvnet_touch(struct uvnet_client *c)
 {
     uv_os_fd_t fd;
 
-    return uv_fileno((const uv_handle_t *)tcp, &fd) == 0 && net_readable(fd, 0);
+    idle_touch(&clients, &c->idle);
+    if (queued(c) > 0 && uv_fileno((const uv_handle_t *)&c->tcp, &fd) == 0)
+        c->sendq = queued(c) + net_sendq(fd);
+}
+
+/* A client whose time-out is over may not be idle: libuv runs its timers before it looks at
+ * sockets, and does not tell when a part of the output has been sent. */
+static bool has_progress(const struct uvnet_client *c)
+{
+    uv_os_fd_t fd;
+
+    return uv_fileno((const uv_handle_t *)&c->tcp, &fd) == 0 &&
+           idle_has_progress(fd, queued(c) > 0 ? c->sendq - queued(c) : -1);
+}
+
+static void close_idle(uv_timer_t *handle)
+{
+    const bool all = stop_deadline_passed();
+    struct idle_node *node;
+
+    while ((node = all ? clients.first : idle_expired(&clients)) != NULL) {
+        struct uvnet_client *c = (struct uvnet_client *)node;
+        if (all || !has_progress(c))
+            on_idle(c);
+        else
+            uvnet_touch(c);
+    }
+    int ms = clients.first != NULL ? idle_expiry_ms(&clients) : clients.limit_ms;
+    uv_timer_start(handle, close_idle, (uint64_t)ms, 0);
+}
+
+/* A signal has come. For SIGUSR1 there is nothing to do: end_wait writes the report, which
+ * makes the descriptor unreadable again. At a stop it stays readable, so libuv must not watch
+ * it any longer. From then on the limit of idleness is STOP_LINGER_MS, so the timer is soon due
+ * and sees the deadline. */
+static void woken(uv_poll_t *handle, int status, int events)
+{
+    (void)status;
+    (void)events;
+    stats_add(&stats.wait_events, 1);
+    if (!stop_requested())
+        return;
+    uv_close((uv_handle_t *)handle, NULL);
+    uv_close((uv_handle_t *)&pending, NULL);
+    net_unlisten(pending.data);
+    idle_restart(&clients, STOP_LINGER_MS);
+    close_idle(&timer);
 }
 
 /* ---- Statistics -------------------------------------------------------------------------- */
@@ -101,22 +161,6 @@ static void listener_ready(uv_poll_t *handle, int status, int events)
     on_pending(handle->data);
 }
 
-/* A signal has come. For SIGUSR1 there is nothing to do: end_wait writes the report, which
- * makes the descriptor unreadable again. After a stop was requested it stays readable, so libuv
- * must not watch it any longer. (SIGALRM comes later, and the timer looks at the deadline.) */
-static void woken(uv_poll_t *handle, int status, int events)
-{
-    (void)status;
-    (void)events;
-    stats_add(&stats.wait_events, 1);
-    if (!stop_requested())
-        return;
-    uv_close((uv_handle_t *)handle, NULL);
-    uv_close((uv_handle_t *)&pending, NULL);
-    net_unlisten(pending.data);
-    on_stop();
-}
-
 static _Noreturn void die(int error)
 {
     log_die("cannot set up libuv's loop: %s", uv_strerror(error));
@@ -146,7 +190,7 @@ static bool has_descriptors(void)
     return enough;
 }
 
-void uvnet_init(uv_loop_t *loop, void (*stop_server)(void))
+void uvnet_init(uv_loop_t *loop)
 {
     uv_replace_allocator(malloc, reallocate, calloc, free);
     int error = !has_reserve()       ? UV_ENOMEM
@@ -154,25 +198,32 @@ void uvnet_init(uv_loop_t *loop, void (*stop_server)(void))
                                      : uv_loop_init(loop);
     if (error != 0)
         die(error);
-    on_stop = stop_server;
     close(STDIN_FILENO); /* a server reads nothing from it, and libuv needs many descriptors */
     watch(loop, &wakeup, stop_wakeup_fd(), woken); /* it is 0 now */
     uv_check_init(loop, &after_wait);
     uv_check_start(&after_wait, end_wait);
-    uv_unref((uv_handle_t *)&after_wait); /* uv_run need not wait for it */
+    uv_timer_init(loop, &timer);
+    uv_unref((uv_handle_t *)&after_wait); /* uv_run need not wait for these two */
+    uv_unref((uv_handle_t *)&timer);
 }
 
 void uvnet_listen(uv_loop_t *loop, struct net_listener *listener,
-                  void (*accept_client)(struct net_listener *listener))
+                  void (*accept_client)(struct net_listener *listener),
+                  void (*close_client)(struct uvnet_client *c))
 {
     on_pending = accept_client;
+    on_idle = close_client;
     watch(loop, &pending, listener->fd, listener_ready);
     pending.data = listener;
+    idle_init(&clients, options->idle_timeout_ms);
+    if (clients.limit_ms > 0)
+        close_idle(&timer);
 }
 
 void uvnet_finish(uv_loop_t *loop)
 {
     uv_close((uv_handle_t *)&after_wait, NULL);
+    uv_close((uv_handle_t *)&timer, NULL);
     uv_run(loop, UV_RUN_DEFAULT);
     if (uv_loop_close(loop) != 0)
         log_die("a handle was left open");

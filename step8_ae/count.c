@@ -28,7 +28,7 @@ static void count_wait(aeEventLoop *loop)
 void count_waits(aeEventLoop *loop)
 {
     only_ready = looked_at(loop) == 0;
-    stats_add(&stats.interest_changes, OURS);
+    server_watched(OURS);
     aeSetAfterSleepProc(loop, count_wait);
 }
 

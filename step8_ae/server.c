@@ -19,7 +19,6 @@
 #include "count.h"
 #include "drain.h"
 #include "log.h"
-#include "stats.h"
 #include "stop.h"
 
 #include <errno.h>
@@ -38,7 +37,7 @@ static int watch(aeEventLoop *loop, struct conn *c, int before)
 {
     if (c->fd >= aeGetSetSize(loop) && aeResizeSetSize(loop, 2 * c->fd) == AE_ERR)
         return AE_ERR;
-    stats_add(&stats.interest_changes, before & ~c->want ? 2 : 1);
+    server_watched(before & ~c->want ? 2 : 1);
     if (aeCreateFileEvent(loop, c->fd, c->want, pump_client, c) == AE_ERR)
         return AE_ERR;
     aeDeleteFileEvent(loop, c->fd, before & ~c->want);
@@ -61,7 +60,7 @@ static void accept_client(aeEventLoop *loop, int fd, void *listener, int mask)
 
 static void close_client(aeEventLoop *loop, struct conn *c)
 {
-    stats_add(&stats.interest_changes, 1);
+    server_watched(1);
     aeDeleteFileEvent(loop, c->fd, AE_READABLE | AE_WRITABLE);
     conn_close(&clients, c);
 }

@@ -21,7 +21,7 @@ LAYERS = [
     ("common/clock.?", "clock"),
     ("common/stats.?", "stats"),
     ("common/net.?", "net address stats"),
-    ("common/idle.?", "idle clock net"),
+    ("common/idle.?", "idle clock net stop"),
     ("common/log.?", "log"),
     ("common/options.?", "options log"),
     ("common/stop.?", "stop log net"),
@@ -35,8 +35,8 @@ LAYERS = [
     ("common/cpus.?", "cpus"),
     ("step[123]_*/server.c", "stream threads echo " + PROGRAM),
     ("step[456]_*/server.c", "conn drain " + PROGRAM),
-    ("step7_*/server.c", "uvnet echo idle clock server stop"),
-    ("step7_*/uvnet.?", "uvnet log net server stats stop"),  # libuv owns the socket
+    ("step7_*/server.c", "uvnet echo server"),
+    ("step7_*/uvnet.?", "uvnet idle log net server stats stop"),  # libuv owns the socket
     ("step8_*/server.c", "conn drain ae count " + PROGRAM),
     ("step8_ae/count.?", "ae count server stats"),
     ("step8_ae/ae*.?", "ae*"),                      # to be lifted out and used elsewhere

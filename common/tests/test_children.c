@@ -215,10 +215,30 @@ static void kill_a_child(void)
     CHECK(stats_clients() == 0);
 }
 
+/* It is killed after it has counted its client out, and before it has ended. */
+static void kill_a_child_at_its_end(void)
+{
+    start_parent();
+    pid_t pid = fork_for_client();
+    if (pid == 0) {
+        server_disconnected(&peer);
+        raise(SIGKILL);
+    }
+    wait_until_reaped(pid);
+    CHECK(stats_clients() == 0);
+    pid = fork_for_client(); /* in the same place: nothing is left there from the first */
+    if (pid == 0)
+        raise(SIGKILL);
+    wait_until_reaped(pid);
+    CHECK(stats_clients() == 0);
+    children_stop();
+}
+
 static void the_client_of_a_killed_child_is_counted_out(void **state)
 {
     (void)state;
     assert_int_equal(run_program(kill_a_child), DONE);
+    assert_int_equal(run_program(kill_a_child_at_its_end), DONE);
 }
 
 static void fail_to_fork(void)

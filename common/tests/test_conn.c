@@ -386,6 +386,19 @@ static void an_unread_greeting_is_idleness(void **state)
     fake_ms = 0;
 }
 
+static void a_client_that_cannot_be_a_conn_is_rejected(void **state)
+{
+    struct conn_list list = make_list(0);
+    const int before = stats_clients();
+
+    (void)state;
+    assert_true(stats_client_begin(before + 1));
+    assert_null(conn_open(&list, -1, &nobody)); /* EBADF */
+    assert_int_equal(errno, ECONNABORTED);
+    assert_int_equal(stats_clients(), before);
+    assert_int_equal(list.count, 0);
+}
+
 static void without_a_limit_no_clock_is_read(void **state)
 {
     struct conn_list list = make_list(0);
@@ -523,6 +536,7 @@ int main(void)
         cmocka_unit_test(idleness_is_measured),
         cmocka_unit_test(draining_is_not_idleness),
         cmocka_unit_test(an_unread_greeting_is_idleness),
+        cmocka_unit_test(a_client_that_cannot_be_a_conn_is_rejected),
         cmocka_unit_test(without_a_limit_no_clock_is_read),
         cmocka_unit_test(an_interrupted_recv_is_called_again),
         cmocka_unit_test(an_interrupted_send_is_called_again),

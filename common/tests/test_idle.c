@@ -3,6 +3,7 @@
 #include "fake_clock.h"
 #include "idle.h"
 #include "net.h"
+#include "stop.h"
 
 #include <setjmp.h>
 #include <stdarg.h>
@@ -12,6 +13,7 @@
 
 #include <errno.h>
 #include <poll.h>
+#include <signal.h>
 #include <string.h>
 #include <sys/socket.h>
 #include <unistd.h>
@@ -159,6 +161,24 @@ static void drained_output_is_progress(void **state)
     close(ends[1]);
 }
 
+/* The last test: there is no way back from a stop. */
+static void at_a_stop_a_client_may_take_its_output(void **state)
+{
+    int ends[2];
+
+    (void)state;
+    assert_return_code(socketpair(AF_UNIX, SOCK_STREAM, 0, ends), errno);
+    assert_false(idle_has_progress(ends[0], 0));
+    stop_init();
+    stop_gracefully();
+    raise(SIGTERM);
+    alarm(0);
+    assert_true(idle_has_progress(ends[0], 0));
+    assert_false(idle_has_progress(ends[0], -1)); /* without unsent output it is idle */
+    close(ends[0]);
+    close(ends[1]);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -167,6 +187,7 @@ int main(void)
         cmocka_unit_test(without_a_limit_no_clock_is_read),
         cmocka_unit_test(unread_input_is_progress),
         cmocka_unit_test(drained_output_is_progress),
+        cmocka_unit_test(at_a_stop_a_client_may_take_its_output),
     };
 
     return cmocka_run_group_tests_name("idle", tests, NULL, NULL);

@@ -505,8 +505,9 @@ static void admit_clients(void)
     server_disconnected(&peer);
     CHECK(server_admit(&peer));
     fake_ms += 1000;
-    server_rejected(&peer, "no memory"); /* it was counted in: there is room again */
-    CHECK(server_admit(&peer));
+    int fd = dup(STDIN_FILENO);
+    server_reject(fd, &peer, "no memory"); /* it was counted in: there is room again */
+    CHECK(close(fd) == -1 && server_admit(&peer));
     server_connected(&peer);
     CHECK(!server_admit(&peer) && stats_clients() == 2);
     server_not_admitted(&peer, "no memory");
@@ -527,6 +528,7 @@ static void clients_are_admitted_and_counted(void **state)
                                 "peer (::, 7) disconnected\n"
                                 "peer (::, 7) rejected: no memory\n"
                                 "peer (::, 7) connected\n"
+                                "2 more rejected since the last one that was logged\n"
                                 "Clients: 3 served, 2 at most at once; 4 rejected.\n";
     out[sizeof lines - 1] = '\0';
     assert_string_equal(out, lines);
@@ -551,6 +553,7 @@ static void quiet_logs_rejections_only(void **state)
 static void reject_many(void)
 {
     fake_ms = 1000;
+    start_server(ARGUMENTS("-q"));
     for (int i = 0; i < 5; i++)
         server_not_admitted(&peer, "first second");
     fake_ms += 999;
@@ -559,6 +562,8 @@ static void reject_many(void)
     server_not_admitted(&peer, "second second");
     fake_ms += 1000;
     server_not_admitted(&peer, "third second");
+    server_not_admitted(&peer, "still the third second");
+    server_finish();
 }
 
 /* One line a second at most, and it tells how many are not logged. */
@@ -569,9 +574,11 @@ static void a_flood_of_rejections_is_no_flood_of_lines(void **state)
     skip();
 #endif
     assert_int_equal(run_program(reject_many), DONE);
+    *strstr(out, "Clients:") = '\0'; /* the report */
     assert_string_equal(out, "peer (::, 7) rejected: first second\n"
                              "peer (::, 7) rejected: second second (and 5 more before)\n"
-                             "peer (::, 7) rejected: third second\n");
+                             "peer (::, 7) rejected: third second\n"
+                             "1 more rejected since the last one that was logged\n");
 }
 
 /* Connects to the listener. Returns the descriptor. */

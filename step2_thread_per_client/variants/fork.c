@@ -61,8 +61,9 @@ static void start_client(struct net_listener *listener, int fd, const struct add
         client_process(fd, peer);
     }
     if (pid == -1)
-        server_rejected(peer, strerror(errno));
-    close(fd); /* the child has its own */
+        server_reject(fd, peer, strerror(errno));
+    else
+        close(fd); /* the child has its own */
 }
 
 static void run_server(struct net_listener *listener)

@@ -113,10 +113,8 @@ static void start_client(int fd, const struct address *peer)
     pthread_mutex_lock(&lock);
     const char *why = queue_client(fd, peer);
     pthread_mutex_unlock(&lock);
-    if (why != NULL) {
-        server_rejected(peer, why);
-        close(fd);
-    }
+    if (why != NULL)
+        server_reject(fd, peer, why);
 }
 
 static void stop_workers(void)

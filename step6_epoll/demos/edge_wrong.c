@@ -14,7 +14,6 @@
 #include "echo.h"
 #include "log.h"
 #include "server.h"
-#include "stats.h"
 #include "stop.h"
 
 #include <errno.h>
@@ -35,7 +34,7 @@ static int watch(int epoll, int fd, uint32_t events, void *data)
 {
     struct epoll_event event = {.events = events, .data.ptr = data};
 
-    stats_add(&stats.interest_changes, 1);
+    server_watched(1);
     return epoll_ctl(epoll, EPOLL_CTL_ADD, fd, &event);
 }
 
@@ -49,9 +48,8 @@ static void accept_client(struct net_listener *listener, int epoll)
     struct client *c = malloc(sizeof *c);
     if (c == NULL || net_set_nonblocking(fd) == -1 ||
         watch(epoll, fd, EPOLLIN | EPOLLET, c) == -1) {
-        server_rejected(&peer, strerror(errno));
+        server_reject(fd, &peer, strerror(errno));
         free(c);
-        close(fd);
         return;
     }
     *c = (struct client){.fd = fd, .peer = peer};

@@ -18,7 +18,6 @@
 #include "drain.h"
 #include "log.h"
 #include "server.h"
-#include "stats.h"
 #include "stop.h"
 
 #include <errno.h>
@@ -51,7 +50,7 @@ static int watch(int epoll, int fd, uint32_t events, void *data)
 {
     struct epoll_event event = {.events = events, .data.ptr = data};
 
-    stats_add(&stats.interest_changes, 1);
+    server_watched(1);
     return epoll_ctl(epoll, EPOLL_CTL_ADD, fd, &event);
 }
 

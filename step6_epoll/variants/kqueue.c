@@ -18,7 +18,6 @@
 #include "drain.h"
 #include "log.h"
 #include "server.h"
-#include "stats.h"
 #include "stop.h"
 
 #include <errno.h>
@@ -48,7 +47,7 @@ static int watch(int kq, int fd, int before, int want, void *data)
                EV_ADD, 0, 0, data);
         n++;
     }
-    stats_add(&stats.interest_changes, 1);
+    server_watched(1);
     return kevent(kq, changes, n, NULL, 0, NULL);
 }
 

@@ -59,7 +59,7 @@ static int watch(int epoll, int operation, int fd, int want, void *data)
         .data.ptr = data,
     };
 
-    stats_add(&stats.interest_changes, 1);
+    server_watched(1);
     return epoll_ctl(epoll, operation, fd, &event);
 }
 
@@ -80,27 +80,20 @@ static void hand_out_clients(struct net_listener *listener, const struct worker 
 
     for (int i = 0; (client.fd = stream_accept(listener, &client.peer)) != -1;
          i = (i + 1) % workers)
-        if (!hand_over(all, i, &client)) {
-            server_rejected(&client.peer, "too many wait for a worker");
-            close(client.fd);
-        }
+        if (!hand_over(all, i, &client))
+            server_reject(client.fd, &client.peer, "too many wait for a worker");
 }
 
 static struct conn *take_client(struct worker *w)
 {
     struct handed client;
-    struct conn *c;
     ssize_t n = read(w->listener.fd, &client, sizeof client);
 
     if (n == 0)
         net_unlisten(&w->listener); /* the acceptor has closed the pipe */
     if (n != sizeof client)
         return NULL;
-    if ((c = conn_open(&w->clients, client.fd, &client.peer)) == NULL) {
-        server_rejected(&client.peer, strerror(errno));
-        close(client.fd);
-    }
-    return c;
+    return conn_open(&w->clients, client.fd, &client.peer);
 }
 
 static void accept_client(struct worker *w)

@@ -7,105 +7,124 @@
 #include <sys/resource.h>
 #include <sys/select.h>
 
+/* For most tests: three connected pairs, and an actor for each. */
+static struct pair p, q, r;
+static struct actor a, b, c;
+
+static int set_up_pairs(void **state)
+{
+    set_up(state);
+    p = open_pair();
+    q = open_pair();
+    r = open_pair();
+    a = (struct actor){.name = "a", .fd = p.ours, .other = &b};
+    b = (struct actor){.name = "b", .fd = q.ours, .other = &a};
+    c = (struct actor){.name = "c"};
+    return 0;
+}
+
+static int tear_down_pairs(void **state)
+{
+    close_pair(p);
+    close_pair(q);
+    close_pair(r);
+    return tear_down(state);
+}
+
+#define PAIRS(name) cmocka_unit_test_setup_teardown(test_##name, set_up_pairs, tear_down_pairs)
+
+/* One iteration that does not wait handles n events, which are these. */
+static void expect(int n, const char *events)
+{
+    assert_int_equal(aeProcessEvents(loop, LOOK), n);
+    assert_trace(events);
+}
+
+/* Watches fd for both, with a function for each. */
+static void watch_apart(int fd, struct actor *actor)
+{
+    assert_int_equal(aeCreateFileEvent(loop, fd, AE_READABLE, on_readable, actor), AE_OK);
+    assert_int_equal(aeCreateFileEvent(loop, fd, AE_WRITABLE, on_writable, actor), AE_OK);
+}
+
+/* Watches two descriptors, which are readable. */
+static void watch_two(void)
+{
+    watch(p.ours, AE_READABLE, &a);
+    watch(q.ours, AE_READABLE, &b);
+    poke(p.theirs);
+    poke(q.theirs);
+}
+
+static void expect_failure(int fd, int mask, int error)
+{
+    errno = 0;
+    assert_int_equal(aeCreateFileEvent(loop, fd, mask, on_file, &a), AE_ERR);
+    assert_int_equal(errno, error);
+}
+
 static void test_reports_readable_until_it_is_read(void **state)
 {
-    struct pair p = open_pair();
-    struct actor a = {.name = "a"};
-
     (void)state;
     watch(p.ours, AE_READABLE, &a);
-    assert_int_equal(aeProcessEvents(loop, LOOK), 0);
+    expect(0, "");
     poke(p.theirs);
     assert_int_equal(aeProcessEvents(loop, LOOK), 1);
-    assert_int_equal(aeProcessEvents(loop, LOOK), 1);
-    assert_trace("rara");
+    expect(1, "rara");
     swallow(p.ours);
-    assert_int_equal(aeProcessEvents(loop, LOOK), 0);
-    assert_trace("");
-    close_pair(p);
+    expect(0, "");
 }
 
 static void test_reports_writable(void **state)
 {
-    struct pair p = open_pair();
-    struct actor a = {.name = "a"};
-
     (void)state;
     watch(p.ours, AE_WRITABLE, &a);
     poke(p.theirs); /* also readable, which is not watched */
-    assert_int_equal(aeProcessEvents(loop, LOOK), 1);
-    assert_trace("wa");
-    close_pair(p);
+    expect(1, "wa");
 }
 
 static void test_reads_before_it_writes(void **state)
 {
-    struct pair p = open_pair();
-    struct actor a = {.name = "a"};
-
     (void)state;
-    assert_int_equal(aeCreateFileEvent(loop, p.ours, AE_WRITABLE, on_writable, &a), AE_OK);
-    assert_int_equal(aeCreateFileEvent(loop, p.ours, AE_READABLE, on_readable, &a), AE_OK);
+    watch_apart(p.ours, &a);
     poke(p.theirs);
-    assert_int_equal(aeProcessEvents(loop, LOOK), 1); /* one descriptor, one event */
-    assert_trace("rawa");
-    close_pair(p);
+    expect(1, "rawa"); /* one descriptor, one event */
 }
 
 static void test_writes_first_behind_a_barrier(void **state)
 {
-    struct pair p = open_pair();
-    struct actor a = {.name = "a"};
-
     (void)state;
     assert_int_equal(aeCreateFileEvent(loop, p.ours, AE_READABLE, on_readable, &a), AE_OK);
     assert_int_equal(aeCreateFileEvent(loop, p.ours, AE_WRITABLE | AE_BARRIER, on_writable, &a),
                      AE_OK);
     poke(p.theirs);
-    assert_int_equal(aeProcessEvents(loop, LOOK), 1);
-    assert_trace("wara");
+    expect(1, "wara");
     aeDeleteFileEvent(loop, p.ours, AE_WRITABLE);
     assert_int_equal(aeGetFileEvents(loop, p.ours), AE_READABLE);
-    assert_int_equal(aeProcessEvents(loop, LOOK), 1);
-    assert_trace("ra");
-    close_pair(p);
+    expect(1, "ra");
 }
 
 static void test_keeps_a_barrier_while_writable_is_watched(void **state)
 {
-    struct pair p = open_pair();
-    struct actor a = {.name = "a"};
-
     (void)state;
-    assert_int_equal(aeCreateFileEvent(loop, p.ours, AE_READABLE, on_readable, &a), AE_OK);
-    assert_int_equal(aeCreateFileEvent(loop, p.ours, AE_WRITABLE, on_writable, &a), AE_OK);
+    watch_apart(p.ours, &a);
     assert_int_equal(aeCreateFileEvent(loop, p.ours, AE_BARRIER, NULL, &a), AE_OK);
     poke(p.theirs);
-    assert_int_equal(aeProcessEvents(loop, LOOK), 1);
-    assert_trace("wara");
+    expect(1, "wara");
     aeDeleteFileEvent(loop, p.ours, AE_READABLE);
     assert_int_equal(aeGetFileEvents(loop, p.ours), AE_WRITABLE | AE_BARRIER);
-    close_pair(p);
 }
 
 static void test_calls_the_same_function_once(void **state)
 {
-    struct pair p = open_pair();
-    struct actor a = {.name = "a"};
-
     (void)state;
     watch(p.ours, AE_READABLE | AE_WRITABLE, &a);
     poke(p.theirs);
-    assert_int_equal(aeProcessEvents(loop, LOOK), 1);
-    assert_trace("*a");
-    close_pair(p);
+    expect(1, "*a");
 }
 
 static void test_returns_what_is_watched(void **state)
 {
-    struct pair p = open_pair();
-    struct actor a = {.name = "a"}, b = {.name = "b"};
-
     (void)state;
     assert_int_equal(aeGetFileEvents(loop, p.ours), AE_NONE);
     assert_null(aeGetFileClientData(loop, p.ours));
@@ -123,24 +142,16 @@ static void test_returns_what_is_watched(void **state)
     assert_int_equal(loop->maxfd, -1);
     aeDeleteFileEvent(loop, p.ours, AE_WRITABLE); /* nothing there: nothing happens */
     poke(p.theirs);
-    assert_int_equal(aeProcessEvents(loop, LOOK), 0);
-    close_pair(p);
+    expect(0, "");
 }
 
 static void test_fails_out_of_range(void **state)
 {
-    struct actor a = {.name = "a"};
-
     (void)state;
-    errno = 0;
-    assert_int_equal(aeCreateFileEvent(loop, 256, AE_READABLE, on_file, &a), AE_ERR);
-    assert_int_equal(errno, ERANGE);
-    errno = 0;
-    assert_int_equal(aeCreateFileEvent(loop, -1, AE_READABLE, on_file, &a), AE_ERR);
-    assert_int_equal(errno, ERANGE);
+    expect_failure(256, AE_READABLE, ERANGE);
+    expect_failure(-1, AE_READABLE, ERANGE);
     assert_int_equal(aeCreateFileEvent(loop, 0, AE_NONE, on_file, &a), AE_ERR);
-    assert_int_equal(aeCreateFileEvent(loop, 255, AE_READABLE, on_file, &a), AE_ERR);
-    assert_int_equal(errno, EBADF);
+    expect_failure(255, AE_READABLE, EBADF);
     static const int strangers[] = {-1, 256, INT_MIN, INT_MAX};
     for (size_t i = 0; i < sizeof strangers / sizeof *strangers; i++) {
         assert_int_equal(aeGetFileEvents(loop, strangers[i]), AE_NONE);
@@ -155,31 +166,27 @@ static void test_fails_out_of_range(void **state)
 /* The sleep is not ended by what is no longer watched, or by urgent data. */
 static void test_does_not_wake_for_what_is_not_watched(void **state)
 {
-    struct pair p = open_tcp_pair(), q = open_pair();
-    struct actor a = {.name = "a", .again = AE_NOMORE}, b = {.name = "b"};
+    struct pair tcp = open_tcp_pair();
 
     (void)state;
-    watch(p.ours, AE_READABLE | AE_WRITABLE, &b);
-    aeDeleteFileEvent(loop, p.ours, AE_WRITABLE);
+    watch(tcp.ours, AE_READABLE | AE_WRITABLE, &b);
+    aeDeleteFileEvent(loop, tcp.ours, AE_WRITABLE);
     watch(q.ours, AE_READABLE | AE_WRITABLE, &b);
     aeDeleteFileEvent(loop, q.ours, AE_READABLE | AE_WRITABLE);
     poke(q.theirs);
-    assert_int_equal(send(p.theirs, "!", 1, MSG_OOB), 1);
+    assert_int_equal(send(tcp.theirs, "!", 1, MSG_OOB), 1);
+    a.again = AE_NOMORE;
     start_timer(20, &a);
     assert_int_equal(aeProcessEvents(loop, AE_ALL_EVENTS), 1);
     assert_trace("tafa");
-    close_pair(p);
-    close_pair(q);
+    close_pair(tcp);
 }
 
 /* How a closed peer is reported to a watcher with this mask. */
 static void expect_hang_up(int fd, int mask)
 {
-    struct actor a = {.name = "a"};
-
     watch(fd, mask, &a);
-    assert_int_equal(aeProcessEvents(loop, LOOK), 1);
-    assert_trace(mask == AE_READABLE ? "ra" : mask == AE_WRITABLE ? "wa" : "*a");
+    expect(1, mask == AE_READABLE ? "ra" : mask == AE_WRITABLE ? "wa" : "*a");
     aeDeleteFileEvent(loop, fd, mask);
 }
 
@@ -187,157 +194,138 @@ static void test_reports_a_closed_peer(void **state)
 {
     (void)state;
     for (int mask = AE_READABLE; mask <= (AE_READABLE | AE_WRITABLE); mask++) {
-        struct pair p = open_pair();
+        struct pair closed = open_pair();
 
-        close(p.theirs);
-        expect_hang_up(p.ours, mask);
-        close(p.ours);
+        close(closed.theirs);
+        expect_hang_up(closed.ours, mask);
+        close(closed.ours);
     }
+}
+
+static void fill(int fd)
+{
+    char bytes[4096] = {0};
+
+    fcntl(fd, F_SETFL, O_NONBLOCK);
+    while (write(fd, bytes, sizeof bytes) > 0)
+        ;
 }
 
 static void test_reports_a_closed_pipe(void **state)
 {
-    int fds[2];
+    int empty[2], full[2];
 
     (void)state;
-    assert_int_equal(pipe(fds), 0);
-    close(fds[1]);
-    expect_hang_up(fds[0], AE_READABLE);
-    close(fds[0]);
-
-    char block[4096] = {0};
-
-    assert_int_equal(pipe(fds), 0);
-    fcntl(fds[1], F_SETFL, O_NONBLOCK);
-    while (write(fds[1], block, sizeof block) > 0)
-        ; /* a full pipe is not writable, but a broken one is */
-    struct actor a = {.name = "a"};
-    watch(fds[1], AE_WRITABLE, &a);
-    assert_int_equal(aeProcessEvents(loop, LOOK), 0);
-    aeDeleteFileEvent(loop, fds[1], AE_WRITABLE);
-    close(fds[0]);
-    expect_hang_up(fds[1], AE_WRITABLE);
+    assert_int_equal(pipe(empty) | pipe(full), 0);
+    close(empty[1]);
+    expect_hang_up(empty[0], AE_READABLE);
+    close(empty[0]);
+    fill(full[1]); /* a full pipe is not writable, but a broken one is */
+    watch(full[1], AE_WRITABLE, &a);
+    expect(0, "");
+    aeDeleteFileEvent(loop, full[1], AE_WRITABLE);
+    close(full[0]);
+    expect_hang_up(full[1], AE_WRITABLE);
     if (strcmp(aeGetApiName(), "kqueue") != 0) /* it knows the direction of a pipe */
-        expect_hang_up(fds[1], AE_READABLE);
-    close(fds[1]);
+        expect_hang_up(full[1], AE_READABLE);
+    close(full[1]);
 }
 
 static void test_reports_a_reset(void **state)
 {
     (void)state;
     for (int mask = AE_READABLE; mask <= (AE_READABLE | AE_WRITABLE); mask++) {
-        struct pair p = open_tcp_pair();
+        struct pair tcp = open_tcp_pair();
         struct linger reset = {.l_onoff = 1};
 
-        setsockopt(p.theirs, SOL_SOCKET, SO_LINGER, &reset, sizeof reset);
-        close(p.theirs);
-        assert_true(aeWait(p.ours, AE_READABLE, TOO_LONG_MS) & AE_READABLE);
-        expect_hang_up(p.ours, mask);
-        close(p.ours);
+        setsockopt(tcp.theirs, SOL_SOCKET, SO_LINGER, &reset, sizeof reset);
+        close(tcp.theirs);
+        assert_true(aeWait(tcp.ours, AE_READABLE, TOO_LONG_MS) & AE_READABLE);
+        expect_hang_up(tcp.ours, mask);
+        close(tcp.ours);
     }
 }
 
 static void test_reports_a_half_close(void **state)
 {
-    struct pair p = open_pair();
-    struct actor a = {.name = "a"};
-
     (void)state;
     watch(p.ours, AE_READABLE, &a);
     shutdown(p.theirs, SHUT_WR);
-    assert_int_equal(aeProcessEvents(loop, LOOK), 1);
-    assert_trace("ra");
-    close_pair(p);
+    expect(1, "ra");
 }
 
 static void test_reports_the_others_after_some_are_deleted(void **state)
 {
-    struct pair p = open_pair(), q = open_pair(), s = open_pair();
-    struct actor a = {.name = "a"}, b = {.name = "b"}, c = {.name = "c"};
-
     (void)state;
-    watch(p.ours, AE_READABLE, &a);
-    watch(q.ours, AE_READABLE, &b);
-    watch(s.ours, AE_READABLE, &c);
-    poke(p.theirs);
-    poke(q.theirs);
-    poke(s.theirs);
+    watch_two();
+    watch(r.ours, AE_READABLE, &c);
+    poke(r.theirs);
     aeDeleteFileEvent(loop, p.ours, AE_READABLE);
     assert_int_equal(aeProcessEvents(loop, LOOK), 2);
     trace[0] = '\0';
-    aeDeleteFileEvent(loop, s.ours, AE_READABLE);
-    assert_int_equal(aeProcessEvents(loop, LOOK), 1);
-    assert_trace("rb");
-    watch(s.ours, AE_READABLE, &c);
+    aeDeleteFileEvent(loop, r.ours, AE_READABLE);
+    expect(1, "rb");
+    watch(r.ours, AE_READABLE, &c);
     aeDeleteFileEvent(loop, q.ours, AE_READABLE);
-    assert_int_equal(aeProcessEvents(loop, LOOK), 1);
-    assert_trace("rc");
-    close_pair(p);
-    close_pair(q);
-    close_pair(s);
+    expect(1, "rc");
 }
 
 static void close_without_delete(int mask, bool highest)
 {
     struct pair first = open_pair(), second = open_pair();
-    struct pair p = highest ? second : first, q = highest ? first : second;
-    struct actor a = {.name = "a"}, b = {.name = "b"};
+    struct pair closed = highest ? second : first, open = highest ? first : second;
 
-    watch(p.ours, mask, &a);
-    watch(q.ours, AE_READABLE, &b);
-    poke(q.theirs);
-    close(p.ours); /* wrong: the event is still there; whether it is reported is left open */
+    trace[0] = '\0';
+    watch(closed.ours, mask, &a);
+    watch(open.ours, AE_READABLE, &b);
+    poke(open.theirs);
+    close(
+        closed.ours); /* wrong: the event is still there; whether it is reported is left open */
     for (int i = 0; i < 2; i++) /* the first iteration may only find out */
         aeProcessEvents(loop, LOOK);
     assert_non_null(strstr(trace, "rb"));
-    aeDeleteFileEvent(loop, p.ours, mask);
+    aeDeleteFileEvent(loop, closed.ours, mask);
     assert_int_equal(aeProcessEvents(loop, LOOK), 1);
-    close(p.theirs);
-    close_pair(q);
+    close(closed.theirs);
+    close_pair(open);
 }
 
 static void test_survives_a_close_without_delete(void **state)
 {
     (void)state;
     for (int highest = 0; highest < 2; highest++) {
-        trace[0] = '\0';
         close_without_delete(AE_READABLE, highest);
-        trace[0] = '\0';
         close_without_delete(AE_WRITABLE, highest);
     }
 }
 
-/* Closes p.ours, which is watched for old, and watches its number again, now another pair. */
-static void reuse_without_delete(struct pair p, int old, int mask)
+/* Closes closed.ours, which is watched for old, and watches its number again, now another pair.
+ */
+static void reuse_without_delete(struct pair closed, int old, int mask)
 {
-    struct actor a = {.name = "a"}, b = {.name = "b"};
-
-    watch(p.ours, old, &a);
+    watch(closed.ours, old, &a);
     aeProcessEvents(loop, LOOK);
     trace[0] = '\0';
-    close(p.ours); /* wrong: the event is still there */
+    close(closed.ours); /* wrong: the event is still there */
 
-    struct pair q = open_pair();
+    struct pair fresh = open_pair();
 
-    if (q.ours != p.ours) { /* the lowest free number may be another */
-        assert_int_equal(q.theirs, p.ours);
-        q = (struct pair){.ours = q.theirs, .theirs = q.ours};
+    if (fresh.ours != closed.ours) { /* the lowest free number may be another */
+        assert_int_equal(fresh.theirs, closed.ours);
+        fresh = (struct pair){.ours = fresh.theirs, .theirs = fresh.ours};
     }
-    watch(q.ours, mask, &b);
-    assert_int_equal(aeGetFileEvents(loop, q.ours), old | mask);
-    poke(q.theirs);
-    assert_int_equal(aeProcessEvents(loop, LOOK), 1);
-    assert_trace((old | mask) == AE_READABLE   ? "rb"
-                 : (old | mask) == AE_WRITABLE ? "wb"
-                                               : "*b");
-    swallow(q.ours);
-    aeDeleteFileEvent(loop, q.ours, AE_WRITABLE);
-    assert_int_equal(aeProcessEvents(loop, LOOK), 0);
-    aeDeleteFileEvent(loop, q.ours, AE_READABLE);
-    poke(q.theirs);
-    assert_int_equal(aeProcessEvents(loop, LOOK), 0);
-    close(p.theirs);
-    close_pair(q);
+    watch(fresh.ours, mask, &b);
+    assert_int_equal(aeGetFileEvents(loop, fresh.ours), old | mask);
+    poke(fresh.theirs);
+    expect(1, (old | mask) == AE_READABLE ? "rb" : (old | mask) == AE_WRITABLE ? "wb" : "*b");
+    swallow(fresh.ours);
+    aeDeleteFileEvent(loop, fresh.ours, AE_WRITABLE);
+    expect(0, "");
+    aeDeleteFileEvent(loop, fresh.ours, AE_READABLE);
+    poke(fresh.theirs);
+    expect(0, "");
+    close(closed.theirs);
+    close_pair(fresh);
 }
 
 static void test_watches_a_number_that_was_closed_without_delete(void **state)
@@ -354,26 +342,17 @@ static void test_watches_a_number_that_was_closed_without_delete(void **state)
 
 static void test_fails_to_watch_a_closed_descriptor_again(void **state)
 {
-    struct pair p = open_pair();
-    struct actor a = {.name = "a"};
-
     (void)state;
     watch(p.ours, AE_READABLE, &a);
     close(p.ours);
     for (int mask = AE_READABLE; mask <= (AE_READABLE | AE_WRITABLE); mask++) {
-        errno = 0;
-        assert_int_equal(aeCreateFileEvent(loop, p.ours, mask, on_file, &a), AE_ERR);
-        assert_int_equal(errno, EBADF);
+        expect_failure(p.ours, mask, EBADF);
         assert_int_equal(aeGetFileEvents(loop, p.ours), AE_READABLE);
     }
-    aeDeleteFileEvent(loop, p.ours, AE_READABLE);
-    close(p.theirs);
 }
 
 static void test_serves_beyond_a_lowered_limit(void **state)
 {
-    struct pair p = open_pair(), q = open_pair(), r = open_pair();
-    struct actor a = {.name = "a"}, b = {.name = "b"}, c = {.name = "c"};
     struct rlimit before, limit;
 
     (void)state;
@@ -392,9 +371,6 @@ static void test_serves_beyond_a_lowered_limit(void **state)
         assert_int_equal(called, 1);
         assert_string_equal(trace, "rb");
     }
-    close_pair(p);
-    close_pair(q);
-    close_pair(r);
 }
 
 static int count_called;
@@ -426,10 +402,8 @@ static void test_holds_thousands(void **state)
         assert_string_equal(aeGetApiName(), "select");
         assert_int_equal(errno, ERANGE);
         assert_true(fds[0] >= FD_SETSIZE);
-        errno = 0; /* the first one beyond the limit fails, open or not */
-        assert_int_equal(aeCreateFileEvent(loop, FD_SETSIZE, AE_READABLE, on_file, NULL),
-                         AE_ERR);
-        assert_int_equal(errno, ERANGE);
+        expect_failure(FD_SETSIZE, AE_READABLE,
+                       ERANGE); /* the first one beyond the limit fails, open or not */
         close_pair(pairs[n]);
         break;
     }
@@ -463,20 +437,11 @@ static void delete_other(struct actor *self, int fd, int mask)
 
 static void test_skips_a_descriptor_that_a_callback_deleted(void **state)
 {
-    struct pair p = open_pair(), q = open_pair();
-    struct actor a = {.name = "a", .act = delete_other, .fd = p.ours};
-    struct actor b = {.name = "b", .act = delete_other, .fd = q.ours, .other = &a};
-
     (void)state;
-    a.other = &b;
-    watch(p.ours, AE_READABLE, &a);
-    watch(q.ours, AE_READABLE, &b);
-    poke(p.theirs);
-    poke(q.theirs);
+    a.act = b.act = delete_other;
+    watch_two();
     assert_int_equal(aeProcessEvents(loop, LOOK), 1);
     assert_int_equal(strlen(trace), 2); /* only the one that was first */
-    close_pair(p);
-    close_pair(q);
 }
 
 static void watch_other_again(struct actor *self, int fd, int mask)
@@ -487,19 +452,10 @@ static void watch_other_again(struct actor *self, int fd, int mask)
 
 static void test_calls_a_descriptor_that_a_callback_watches_again(void **state)
 {
-    struct pair p = open_pair(), q = open_pair();
-    struct actor a = {.name = "a", .act = watch_other_again, .fd = p.ours},
-                 b = {.name = "b", .act = watch_other_again, .fd = q.ours, .other = &a};
-
     (void)state;
-    a.other = &b;
-    watch(p.ours, AE_READABLE, &a);
-    watch(q.ours, AE_READABLE, &b);
-    poke(p.theirs);
-    poke(q.theirs);
+    a.act = b.act = watch_other_again;
+    watch_two();
     assert_int_equal(aeProcessEvents(loop, LOOK), 2); /* in this iteration: it is not new */
-    close_pair(p);
-    close_pair(q);
 }
 
 static void delete_itself(struct actor *self, int fd, int mask)
@@ -510,16 +466,11 @@ static void delete_itself(struct actor *self, int fd, int mask)
 
 static void test_does_not_call_for_writing_after_deletion(void **state)
 {
-    struct pair p = open_pair();
-    struct actor a = {.name = "a", .act = delete_itself};
-
     (void)state;
-    assert_int_equal(aeCreateFileEvent(loop, p.ours, AE_READABLE, on_readable, &a), AE_OK);
-    assert_int_equal(aeCreateFileEvent(loop, p.ours, AE_WRITABLE, on_writable, &a), AE_OK);
+    a.act = delete_itself;
+    watch_apart(p.ours, &a);
     poke(p.theirs);
-    assert_int_equal(aeProcessEvents(loop, LOOK), 1);
-    assert_trace("ra");
-    close_pair(p);
+    expect(1, "ra");
 }
 
 /* Closes fd and gives its number to a new pair with nothing to read, watched by 'n'. */
@@ -535,8 +486,7 @@ static void replace(int fd)
     assert_int_equal(dup2(fresh.ours, fd), fd);
     close(fresh.ours);
     successors_peer = fresh.theirs;
-    assert_int_equal(aeCreateFileEvent(loop, fd, AE_READABLE, on_readable, &successor), AE_OK);
-    assert_int_equal(aeCreateFileEvent(loop, fd, AE_WRITABLE, on_writable, &successor), AE_OK);
+    watch_apart(fd, &successor);
 }
 
 static void replace_other(struct actor *self, int fd, int mask)
@@ -554,18 +504,11 @@ static void replace_itself(struct actor *self, int fd, int mask)
 
 static void test_a_new_descriptor_gets_no_old_reports(void **state)
 {
-    struct pair p = open_pair(), q = open_pair();
-    struct actor a = {.name = "a", .act = replace_other, .fd = p.ours};
-    struct actor b = {.name = "a", .act = replace_other, .fd = q.ours, .other = &a};
-
     (void)state;
-    a.other = &b;
-    watch(p.ours, AE_READABLE, &a);
-    watch(q.ours, AE_READABLE, &b);
-    poke(p.theirs);
-    poke(q.theirs);
-    assert_int_equal(aeProcessEvents(loop, LOOK), 1);
-    assert_trace("ra"); /* the new one is not called, for reading or for writing */
+    a.act = b.act = replace_other;
+    b.name = "a"; /* whichever is first */
+    watch_two();
+    expect(1, "ra"); /* the new one is not called, for reading or for writing */
     assert_int_equal(aeProcessEvents(loop, LOOK), 2);
     assert_true(strstr(trace, "wn") != NULL && strstr(trace, "rn") == NULL);
     trace[0] = '\0';
@@ -575,25 +518,17 @@ static void test_a_new_descriptor_gets_no_old_reports(void **state)
     assert_true(aeProcessEvents(loop, LOOK) >= 1);
     assert_true(strstr(trace, "rn") != NULL);
     close(successors_peer);
-    close_pair(p);
-    close_pair(q);
 }
 
 static void test_a_successor_gets_no_old_reports(void **state)
 {
-    struct pair p = open_pair();
-    struct actor a = {.name = "a", .act = replace_itself};
-
     (void)state;
-    assert_int_equal(aeCreateFileEvent(loop, p.ours, AE_READABLE, on_readable, &a), AE_OK);
-    assert_int_equal(aeCreateFileEvent(loop, p.ours, AE_WRITABLE, on_writable, &a), AE_OK);
+    a.act = replace_itself;
+    watch_apart(p.ours, &a);
     poke(p.theirs);
-    assert_int_equal(aeProcessEvents(loop, LOOK), 1);
-    assert_trace("ra");
-    assert_int_equal(aeProcessEvents(loop, LOOK), 1);
-    assert_trace("wn");
+    expect(1, "ra");
+    expect(1, "wn");
     close(successors_peer);
-    close_pair(p);
 }
 
 static void swallow_and_nest(struct actor *self, int fd, int mask)
@@ -605,43 +540,32 @@ static void swallow_and_nest(struct actor *self, int fd, int mask)
 
 static void test_nests_without_reporting_twice(void **state)
 {
-    struct pair p = open_pair(), q = open_pair(), s = open_pair();
-    struct actor a = {.name = "a", .act = swallow_and_nest};
-
     (void)state;
+    a.act = swallow_and_nest;
     watch(p.ours, AE_READABLE, &a);
     watch(q.ours, AE_READABLE, &a);
-    watch(s.ours, AE_READABLE, &a);
+    watch(r.ours, AE_READABLE, &a);
     poke(p.theirs);
     poke(q.theirs);
-    poke(s.theirs);
+    poke(r.theirs);
     while (aeProcessEvents(loop, LOOK) > 0)
         ;
     assert_trace("rarara"); /* swallow would have failed after an old report */
-    close_pair(p);
-    close_pair(q);
-    close_pair(s);
 }
 
 static void test_nests_between_reading_and_writing(void **state)
 {
-    struct pair p = open_pair();
-    struct actor a = {.name = "a", .act = swallow_and_nest};
-
     (void)state;
-    assert_int_equal(aeCreateFileEvent(loop, p.ours, AE_READABLE, on_readable, &a), AE_OK);
-    assert_int_equal(aeCreateFileEvent(loop, p.ours, AE_WRITABLE, on_writable, &a), AE_OK);
+    a.act = swallow_and_nest;
+    watch_apart(p.ours, &a);
     poke(p.theirs);
-    assert_int_equal(aeProcessEvents(loop, LOOK), 1);
-    assert_trace("rawa"); /* the inner iteration has called for writing: the outer does not */
-    close_pair(p);
+    expect(1, "rawa"); /* the inner iteration has called for writing: the outer does not */
 }
 
 /* ------------------------------------------------------------------------ aeWait */
 
 static void test_waits_for_one_descriptor(void **state)
 {
-    struct pair p = open_pair();
     double start = now_ms();
 
     (void)state;
@@ -663,26 +587,14 @@ static void test_waits_for_one_descriptor(void **state)
     assert_int_equal(errno, EBADF);
 }
 
-static void fill(int fd)
-{
-    char bytes[4096] = {0};
-
-    fcntl(fd, F_SETFL, O_NONBLOCK);
-    while (write(fd, bytes, sizeof bytes) > 0)
-        ;
-}
-
 static void test_waits_for_nothing_else(void **state)
 {
-    struct pair p = open_pair();
-
     (void)state;
     fill(p.ours);
     poke(p.theirs);
     double start = now_ms();
     assert_int_equal(aeWait(p.ours, AE_WRITABLE, 20), AE_NONE); /* it is only readable */
     assert_true(now_ms() - start >= 20);
-    close_pair(p);
 }
 
 /* Either end of a pipe whose other end is closed, even if it is empty or full. */
@@ -709,35 +621,35 @@ static void test_waits_for_a_hang_up(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        TEST(reports_readable_until_it_is_read),
-        TEST(reports_writable),
-        TEST(reads_before_it_writes),
-        TEST(writes_first_behind_a_barrier),
-        TEST(keeps_a_barrier_while_writable_is_watched),
-        TEST(calls_the_same_function_once),
-        TEST(returns_what_is_watched),
-        TEST(fails_out_of_range),
-        TEST(does_not_wake_for_what_is_not_watched),
-        TEST(reports_a_closed_peer),
-        TEST(reports_a_closed_pipe),
-        TEST(reports_a_reset),
-        TEST(reports_a_half_close),
-        TEST(reports_the_others_after_some_are_deleted),
-        TEST(survives_a_close_without_delete),
-        TEST(watches_a_number_that_was_closed_without_delete),
-        TEST(fails_to_watch_a_closed_descriptor_again),
-        TEST(serves_beyond_a_lowered_limit),
-        TEST(holds_thousands),
-        TEST(skips_a_descriptor_that_a_callback_deleted),
-        TEST(calls_a_descriptor_that_a_callback_watches_again),
-        TEST(does_not_call_for_writing_after_deletion),
-        TEST(a_new_descriptor_gets_no_old_reports),
-        TEST(a_successor_gets_no_old_reports),
-        TEST(nests_without_reporting_twice),
-        TEST(nests_between_reading_and_writing),
-        TEST(waits_for_one_descriptor),
-        TEST(waits_for_nothing_else),
-        TEST(waits_for_a_hang_up),
+        PAIRS(reports_readable_until_it_is_read),
+        PAIRS(reports_writable),
+        PAIRS(reads_before_it_writes),
+        PAIRS(writes_first_behind_a_barrier),
+        PAIRS(keeps_a_barrier_while_writable_is_watched),
+        PAIRS(calls_the_same_function_once),
+        PAIRS(returns_what_is_watched),
+        PAIRS(fails_out_of_range),
+        PAIRS(does_not_wake_for_what_is_not_watched),
+        PAIRS(reports_a_closed_peer),
+        PAIRS(reports_a_closed_pipe),
+        PAIRS(reports_a_reset),
+        PAIRS(reports_a_half_close),
+        PAIRS(reports_the_others_after_some_are_deleted),
+        PAIRS(survives_a_close_without_delete),
+        PAIRS(watches_a_number_that_was_closed_without_delete),
+        PAIRS(fails_to_watch_a_closed_descriptor_again),
+        PAIRS(serves_beyond_a_lowered_limit),
+        PAIRS(holds_thousands),
+        PAIRS(skips_a_descriptor_that_a_callback_deleted),
+        PAIRS(calls_a_descriptor_that_a_callback_watches_again),
+        PAIRS(does_not_call_for_writing_after_deletion),
+        PAIRS(a_new_descriptor_gets_no_old_reports),
+        PAIRS(a_successor_gets_no_old_reports),
+        PAIRS(nests_without_reporting_twice),
+        PAIRS(nests_between_reading_and_writing),
+        PAIRS(waits_for_one_descriptor),
+        PAIRS(waits_for_nothing_else),
+        PAIRS(waits_for_a_hang_up),
     };
 
     return cmocka_run_group_tests_name(aeGetApiName(), tests, NULL, NULL);

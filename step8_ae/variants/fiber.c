@@ -20,7 +20,6 @@
 #include "idle.h"
 #include "log.h"
 #include "server.h"
-#include "stats.h"
 #include "stop.h"
 
 #include <errno.h>
@@ -82,7 +81,7 @@ static int watch(struct fiber *f, int mask)
         return AE_OK;
     if (f->fd >= aeGetSetSize(loop) && aeResizeSetSize(loop, 2 * f->fd) == AE_ERR)
         return AE_ERR;
-    stats_add(&stats.interest_changes, before != AE_NONE && mask != AE_NONE ? 2 : 1);
+    server_watched(before != AE_NONE && mask != AE_NONE ? 2 : 1);
     if (mask != AE_NONE && aeCreateFileEvent(loop, f->fd, mask, fd_ready, f) == AE_ERR)
         return AE_ERR;
     aeDeleteFileEvent(loop, f->fd, before);
@@ -162,13 +161,14 @@ static void run_client(void)
     close(f->fd);
 }
 
-/* Makes a fiber for a client. Returns NULL with errno if memory is short. */
+/* Makes a fiber for a client. Rejects the client and returns NULL if memory is short. */
 static struct fiber *create_fiber(int fd, const struct address *peer)
 {
     struct fiber *f = calloc(1, sizeof *f);
 
     if (f == NULL || net_set_nonblocking(fd) == -1 ||
         coroutine_create(&f->coroutine, run_client) == -1) {
+        server_reject(fd, peer, strerror(errno));
         free(f);
         return NULL;
     }
@@ -188,16 +188,11 @@ static void accept_client(aeEventLoop *l, int fd, void *listener, int mask)
     (void)fd;
     (void)mask;
     count_event();
-    if (f != NULL) {
+    if (f != NULL)
         resume(f, 0);
-    } else if (client != -1) {
-        server_rejected(&peer, strerror(errno));
-        close(client);
-    }
 }
 
-/* Ends the fibers of idle clients. At a stop a client with unsent output is not idle. Returns
- * in how many milliseconds to be called again. */
+/* Ends the fibers of idle clients. Returns in how many milliseconds to be called again. */
 static int close_idle(aeEventLoop *l, long long id, void *data)
 {
     struct fiber *f;
@@ -206,10 +201,9 @@ static int close_idle(aeEventLoop *l, long long id, void *data)
     (void)id;
     (void)data;
     while ((f = (struct fiber *)idle_expired(&fibers)) != NULL) {
-        bool unsent = f->sendq >= 0;
-        if ((unsent && stop_requested()) || idle_has_progress(f->fd, f->sendq)) {
+        if (idle_has_progress(f->fd, f->sendq)) {
             idle_touch(&fibers, &f->idle);
-            f->sendq = unsent ? net_sendq(f->fd) : -1;
+            f->sendq = f->sendq >= 0 ? net_sendq(f->fd) : -1;
         } else {
             resume(f, stop_requested() ? EINTR : EAGAIN);
         }
@@ -252,7 +246,7 @@ static void run_server(struct net_listener *listener)
     count_waits(loop);
     server_ready(&listener->address);
     aeMain(loop);
-    stats_add(&stats.interest_changes, 2);
+    server_watched(2);
     aeDeleteFileEvent(loop, stop_wakeup_fd(), AE_READABLE);
     aeDeleteFileEvent(loop, listener->fd, AE_READABLE);
     net_unlisten(listener);

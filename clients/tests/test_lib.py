@@ -4,6 +4,7 @@
 import concurrent.futures
 import os
 import pathlib
+import re
 import signal
 import socket
 import subprocess
@@ -174,6 +175,14 @@ processes.program(main)
         os.kill(pid, 0)
         tool.terminate()
         self.assertEqual(tool.wait(10), 128 + signal.SIGTERM)
+
+    def test_every_program_that_starts_others_heeds_them(self):
+        for path in sorted(tree.ROOT.glob("[cs]*/**/*.py")):
+            text = path.read_text(encoding="utf-8")
+            if ("__main__" in text and re.search(r"\b(Server|Process|capture)\(", text)
+                    and not {"build", "tests", "node_modules"} & {*path.parts}):
+                with self.subTest(path=path):
+                    self.assertTrue(re.search(r"\bprogram\(main|\bend_all\(", text))
 
 
 class Servers(unittest.TestCase):

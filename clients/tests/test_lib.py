@@ -281,6 +281,15 @@ class EnvironmentTest(unittest.TestCase):
                     env={**os.environ, "PYTHONSAFEPATH": "1", "CHECK_SLOW": ""})
                 self.assertIn("usage:", done.stdout)
 
+    @unittest.skipUnless(os.path.exists("/dev/full"), "needs /dev/full")
+    def test_output_that_cannot_be_written_is_one_line(self):
+        for tool in "check-server.py", "../common/lessons/demos/queues.py":
+            with self.subTest(tool=tool), open("/dev/full", "w", encoding="ascii") as full:
+                done = subprocess.run([CLIENTS / tool, "--help"], stdout=full,
+                                      stderr=subprocess.PIPE, encoding="utf-8")
+                self.assertEqual((done.returncode, done.stderr),
+                                 (1, f"{tool.rpartition('/')[2]}: No space left on device\n"))
+
 
 if __name__ == "__main__":
     unittest.main()

@@ -657,7 +657,9 @@ if __name__ == "__main__":
         status = main()
         sys.stdout.flush()
     except OSError as error:
-        if error.errno not in (errno.EPIPE, errno.EIO):  # a closed pipe, a closed terminal
+        if error.errno == errno.ENOSPC:
+            print(f"demo: {error.strerror}", file=sys.stderr)
+        elif error.errno not in (errno.EPIPE, errno.EIO):   # a closed pipe, a closed terminal
             raise
         status = 128 + Interrupt.signal if Interrupt.signal else 1
     finally:

@@ -8,6 +8,7 @@ the jobs finish and in which order their results are returned. The two can diffe
 import argparse
 import asyncio
 import random
+import sys
 import time
 
 NAMES = "ABC"
@@ -79,4 +80,6 @@ if __name__ == "__main__":
     try:
         main()
     except KeyboardInterrupt:
-        raise SystemExit(130)
+        sys.exit(130)
+    except OSError as error:    # standard output was closed, or is full
+        sys.exit(f"gather-order: {error.strerror}")

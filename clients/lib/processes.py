@@ -317,6 +317,8 @@ def program(main, name="", grace=0.0):
         os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
         status = 1
     except (OSError, ValueError, Trouble) as problem:
+        if getattr(problem, "errno", None) == errno.ENOSPC:     # no fault of the program
+            name = name or os.path.basename(sys.argv[0])
         if not name:
             raise
         named = getattr(problem, "filename", None)

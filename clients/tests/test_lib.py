@@ -4,6 +4,7 @@
 import concurrent.futures
 import os
 import pathlib
+import re
 import signal
 import socket
 import subprocess
@@ -175,6 +176,14 @@ processes.program(main)
         tool.terminate()
         self.assertEqual(tool.wait(10), 128 + signal.SIGTERM)
 
+    def test_every_program_that_starts_others_heeds_them(self):
+        for path in sorted(tree.ROOT.glob("[cs]*/**/*.py")):
+            text = path.read_text(encoding="utf-8")
+            if ("__main__" in text and re.search(r"\b(Server|Process|capture)\(", text)
+                    and not {"build", "tests", "node_modules"} & {*path.parts}):
+                with self.subTest(path=path):
+                    self.assertTrue(re.search(r"\bprogram\(main|\bend_all\(", text))
+
 
 class Servers(unittest.TestCase):
     def test_is_listening_and_ends(self):
@@ -271,6 +280,15 @@ class EnvironmentTest(unittest.TestCase):
                     stdout=subprocess.PIPE, stderr=subprocess.STDOUT, encoding="utf-8",
                     env={**os.environ, "PYTHONSAFEPATH": "1", "CHECK_SLOW": ""})
                 self.assertIn("usage:", done.stdout)
+
+    @unittest.skipUnless(os.path.exists("/dev/full"), "needs /dev/full")
+    def test_output_that_cannot_be_written_is_one_line(self):
+        for tool in "check-server.py", "../common/lessons/demos/queues.py":
+            with self.subTest(tool=tool), open("/dev/full", "w", encoding="ascii") as full:
+                done = subprocess.run([CLIENTS / tool, "--help"], stdout=full,
+                                      stderr=subprocess.PIPE, encoding="utf-8")
+                self.assertEqual((done.returncode, done.stderr),
+                                 (1, f"{tool.rpartition('/')[2]}: No space left on device\n"))
 
 
 if __name__ == "__main__":

@@ -13,11 +13,14 @@ well, 1 a page shows something else or a command failed, 2 called wrongly.
 import argparse
 import pathlib
 import re
-import subprocess
 import sys
 
 HERE = pathlib.Path(__file__).resolve().parent
 TREE = HERE.parents[1]
+sys.path.insert(0, str(TREE / "clients"))
+
+from lib.processes import Trouble, capture, program     # noqa: E402
+
 SECONDS = 120       # for one command
 BLOCK = re.compile(r"(<!-- output: ([\w-]+) -->\n)(.*?)(<!-- end -->\n)", re.S)
 DEMO = ["Step 1 -", r"conn0", r"conn1", r"conn4", "Step 2 -", r"conn0", r"conn4", "Step 6 -",
@@ -85,10 +88,10 @@ def printed(command):
     if command in OUTPUTS:
         return path_of(command).read_text(encoding="utf-8")
     print(f"$ {command}", flush=True)
-    done = subprocess.run(command.split(), cwd=str(TREE), stdout=subprocess.PIPE,
-                          stderr=subprocess.PIPE, encoding="utf-8", timeout=SECONDS)
-    if done.returncode != 0:
-        raise LookupError(f"exit status {done.returncode}: {done.stderr.strip()[-300:]}")
+    done = capture(command.split(), SECONDS, cwd=str(TREE))
+    if done.status != 0:
+        raise Trouble(done.trouble or
+                      f"exit status {done.status}: {done.stderr.strip()[-300:]}")
     return done.stdout
 
 
@@ -143,7 +146,7 @@ def main():
         for name in options.names or OUTPUTS:
             try:
                 record(name)
-            except (LookupError, OSError, subprocess.TimeoutExpired) as problem:
+            except (LookupError, OSError, Trouble) as problem:
                 failed.append(f"{name}: {problem}")
         for page in pages():
             insert(page)
@@ -154,4 +157,4 @@ def main():
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    program(main, "record.py")

@@ -28,7 +28,7 @@ from collections import namedtuple
 ROOT = pathlib.Path(__file__).resolve().parents[2]
 sys.path.insert(0, str(ROOT / "clients"))
 from lib import figures     # noqa: E402
-from lib.processes import POLL, Trouble, program    # noqa: E402
+from lib.processes import POLL, SIGNALS, Trouble, program   # noqa: E402
 from lib.servers import Server  # noqa: E402
 
 PREFORK = ROOT / "step2_thread_per_client/build/variants/prefork"
@@ -81,6 +81,22 @@ def ptrace(request, tid):
 
 
 @contextlib.contextmanager
+def before_the_end(action):
+    """If a signal ends this program meanwhile, the action comes first."""
+    def both(number, frame):
+        action()
+        handlers[number](number, frame)
+
+    handlers = {number: signal.getsignal(number) for number in SIGNALS
+                if callable(signal.getsignal(number))}
+    for number in handlers:
+        signal.signal(number, both)
+    yield
+    for number, handler in handlers.items():
+        signal.signal(number, handler)
+
+
+@contextlib.contextmanager
 def suspended(server, way, count):
     """The last worker does not run."""
     victim = worker_ids(server, way, count)[-1]
@@ -93,7 +109,8 @@ def suspended(server, way, count):
         ptrace(PTRACE_SEIZE, victim)
         ptrace(PTRACE_INTERRUPT, victim)
         os.waitpid(victim, WAIT_FOR_THREADS)
-        yield
+        with before_the_end(lambda: ptrace(PTRACE_DETACH, victim)):
+            yield
         ptrace(PTRACE_DETACH, victim)
 
 

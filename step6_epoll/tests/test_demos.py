@@ -1,12 +1,17 @@
 """The demonstration in demos/ shows what it claims to show."""
 
 import os
+import signal
 import subprocess
 import sys
 import unittest
 from contextlib import contextmanager
 
 STEP = os.path.join(os.path.dirname(os.path.abspath(__file__)), "..")
+sys.path.insert(0, os.path.join(STEP, "..", "clients"))
+
+from lib import figures     # noqa: E402
+
 WRONG, RIGHT, LEVEL = "build/demos/edge_wrong", "build/variants/edge", "server"
 
 
@@ -120,6 +125,20 @@ class Sharing(unittest.TestCase):
         served, lost = self.rows["--share reuseport"]
         for each in [*served, lost]:
             self.assertTrue(20 <= each <= 80, (served, lost))
+
+    def test_a_signal_ends_it_at_once_also_while_a_thread_is_suspended(self):
+        with subprocess.Popen([sys.executable, os.path.join(STEP, "demos", "sharing.py")],
+                              stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL) as demo:
+            try:
+                server = None
+                while server is None and demo.poll() is None:
+                    below = figures.with_descendants({demo.pid}, figures.table())
+                    server = next((pid for pid in below if "t" in figures.states(pid)), None)
+                demo.terminate()
+                self.assertEqual(demo.wait(5), 128 + signal.SIGTERM)
+                self.assertEqual(figures.states(server), set())
+            finally:
+                demo.kill()
 
     def test_complaints(self):
         for arguments in ["--clients", "1"], ["--workers", "many"], ["8080"]:

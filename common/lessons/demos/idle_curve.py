@@ -59,7 +59,4 @@ def main():
 
 
 if __name__ == "__main__":
-    try:
-        main()
-    except (OSError, processes.Trouble) as problem:
-        sys.exit(f"idle_curve.py: {problem}")
+    processes.program(main, "idle_curve.py")

@@ -112,7 +112,4 @@ def main():
 
 
 if __name__ == "__main__":
-    try:
-        main()
-    except (OSError, processes.Trouble) as problem:
-        sys.exit(f"models.py: {problem}")
+    processes.program(main, "models.py")

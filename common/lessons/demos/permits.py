@@ -12,7 +12,13 @@ permits: a fiber without a permit waits.
 import argparse
 import asyncio
 import contextlib
+import pathlib
+import sys
 import time
+
+sys.path.insert(0, str(pathlib.Path(__file__).resolve().parents[3] / "clients"))
+
+from lib.processes import program   # noqa: E402
 
 CONNECTIONS = 30    # queries that the database works on at a time
 QUERY = 0.015       # seconds that it works on one
@@ -95,4 +101,4 @@ def main():
 
 
 if __name__ == "__main__":
-    main()
+    program(main, "permits.py")

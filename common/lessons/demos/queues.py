@@ -11,11 +11,16 @@ import argparse
 import array
 import contextlib
 import fcntl
+import pathlib
 import select
 import socket
 import sys
 import termios
 import time
+
+sys.path.insert(0, str(pathlib.Path(__file__).resolve().parents[3] / "clients"))
+
+from lib.processes import program   # noqa: E402
 
 STATES = {1: "ESTABLISHED", 2: "SYN_SENT", 3: "SYN_RECV", 4: "FIN_WAIT1", 5: "FIN_WAIT2",
           6: "TIME_WAIT", 7: "CLOSE", 8: "CLOSE_WAIT", 9: "LAST_ACK", 10: "LISTEN",
@@ -165,4 +170,4 @@ def main():
 
 
 if __name__ == "__main__":
-    main()
+    program(main, "queues.py")

@@ -13,8 +13,13 @@ import pathlib
 import re
 import shutil
 import subprocess
+import sys
 
 ROOT = pathlib.Path(__file__).resolve().parents[3]
+sys.path.insert(0, str(ROOT / "clients"))
+
+from lib.processes import program   # noqa: E402
+
 
 
 def without_comments(text):
@@ -84,4 +89,4 @@ def main():
 
 
 if __name__ == "__main__":
-    main()
+    program(main, "sizes.py")

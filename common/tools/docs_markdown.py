@@ -169,7 +169,7 @@ def logical(lines):
 
 
 def transcript(block):
-    """[(command, number of the first line of what it prints, the number after the last)]"""
+    """[(command, number of the first line of its output, the number after the last)]"""
     found, number = [], 0
     while number < len(block.lines):
         line = block.lines[number]

@@ -84,6 +84,8 @@ class MarkdownTest(unittest.TestCase):
     def test_comments_that_can_be_seen(self):
         text = "a <!-- from: b --c -->\n<!-- from: b --c -->\nd <!-- e -->\n"
         self.assertEqual([line for line, _ in markdown.visible_comments(text)], [1])
+        text = "<!-- a --> <!-- b -->\ntext <!-- c -->\n<!-- d --> *text*\n"
+        self.assertEqual([line for line, _ in markdown.visible_comments(text)], [3])
 
 
 class CompareTest(unittest.TestCase):

@@ -43,7 +43,8 @@ SPELLED = ("two three four five six seven eight nine ten eleven twelve fifteen t
            "half halves twice quarters? fifths? tenths? hundredths? thousandths?").split()
 FIGURE = re.compile(rf"(?<![\w.]){compare.NUMBER}(?!\w)(?:\s?{UNIT})?|"
                     rf"(?<![\w-])(?:{'|'.join(SPELLED)})(?!\w)", re.IGNORECASE)
-NAME = re.compile(r"\b(?:chapter|section|steps?|RFC|JDK) [\d., ]+", re.IGNORECASE)
+NAME = re.compile(r"\b(?:chapter|section|steps?|RFC|JDK) [\d., ]+|\d+(?:\.\d+){3}",
+                  re.IGNORECASE)    # and addresses
 ROUGHLY = re.compile(r"\b(?:about|nearly|almost|some|more than|less than|over|below|at most|at "
                      r"least|up to|well under|around)(?: \w+){0,1}\s+$", re.IGNORECASE)
 SOFT = 3 / 2            # the factor by which a figure after "about" may differ
@@ -81,7 +82,7 @@ def figures(text):
 def measured(text):
     """The same for figures of sentences and tables that are measured, or fixed elsewhere."""
     text = CLAIMS.sub(kept, markdown.BENCH.sub(kept, text))
-    text = LINK.sub("]", markdown.CODE_SPAN.sub("`", markdown.prose(text)))
+    text = LINK.sub("]", markdown.CODE_SPAN.sub(kept, markdown.prose(text)))
     text = NAME.sub(lambda found: "-" * len(found[0]), text)
     return [found for found in figures(text) if re.match(r"\d", found[1])
             and (re.search(r"[.,]", found[1]) or not found[1].isdigit())]

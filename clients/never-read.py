@@ -53,7 +53,7 @@ def send_queue(sock):
 
 
 def send(sock, sent, limit, seconds):
-    """Send up to `limit` bytes, for at most so many seconds. Return how many are sent then."""
+    """Send up to `limit` bytes, for `seconds` at most. Return how many are sent then."""
     until = time.monotonic() + seconds
     while sent - send_queue(sock) < limit and time.monotonic() < until:
         piece = PIECE[:limit - sent] if sent > 0 else b"^"

@@ -17,7 +17,7 @@ enum { LINE_SIZE = 512 }; /* longest log line; PIPE_BUF is no less (POSIX), see 
 static const char *program = "server";
 static bool is_socket[STDERR_FILENO + 1];
 
-/* Opens a terminal or a pipe anew, non-blocking, and puts it in the place of fd. Does nothing
+/* Opens a terminal or a pipe again, non-blocking, and puts it in the place of fd. Does nothing
  * where that is impossible: poll in log_write still prevents nearly every wait. */
 static void open_nonblocking(int fd)
 {

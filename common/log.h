@@ -7,8 +7,8 @@
 #include <stddef.h>
 
 /* Takes the program's name out of argv[0], for messages on stderr. Makes stdout and stderr
- * non-blocking if they are a terminal or a pipe. It opens them anew for that: O_NONBLOCK on the
- * descriptors we inherit would change them for the shell, too. */
+ * non-blocking if they are a terminal or a pipe. It opens them again for that: O_NONBLOCK on
+ * the descriptors we inherit would change them for the shell, too. */
 void log_init(const char *argv0);
 
 /* The program's name: "server" until log_init has been called. */

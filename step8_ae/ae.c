@@ -134,7 +134,7 @@ struct place {
 };
 
 struct aeTimers {
-    size_t room;          /* for so many timers: a power of two */
+    size_t room;          /* for this many timers: a power of two */
     size_t n;             /* timers in the table */
     size_t waiting;       /* timers in the heap */
     aeTimeEvent **table;  /* [room] lists of timers; the hash of an id says which list */
@@ -224,7 +224,7 @@ static aeTimeEvent *takeFromList(aeTimeEvent **list)
     return te;
 }
 
-/* Makes room for so many timers. On -1 with errno nothing has changed. */
+/* Makes room for this many timers. On -1 with errno nothing has changed. */
 static int resizeTimers(struct aeTimers *timers, size_t room)
 {
     aeTimeEvent **table = calloc(room, sizeof(aeTimeEvent *));

@@ -8,9 +8,9 @@
 #include <sys/epoll.h>
 #include <unistd.h>
 
-/* At most so many at a time. The kernel looks at a socket when it reports it, and again when it
- * is read. If there were thousands between, the socket would have left the processor's cache.
- * The others are not forgotten: epoll reports in turn. */
+/* At most this many at a time. The kernel looks at a socket when it reports it, and again when
+ * it is read. If there were thousands between, the socket would have left the processor's
+ * cache. The others are not forgotten: epoll reports in turn. */
 enum { EVENTS_PER_WAIT = 256 };
 
 struct apidata {

@@ -66,7 +66,7 @@ def counts():
 
 def cost_ratio(workers, single, count, limit):
     """CPU time of a message with so many workers, against that of one loop. Each is the least
-    of some runs, because other programs can only make a message dearer. One loop is measured
+    of some runs, because other programs can only raise the cost. One loop is measured
     twice, before and after the workers. If it differs from itself by more than the limit, a
     ratio above the limit means nothing."""
     server_cpus, load_cpus = split()

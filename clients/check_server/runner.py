@@ -58,7 +58,7 @@ class StallWatch:
 
 
 class Alarm:
-    """Raises OutOfTime in the main thread after so many seconds, until it is switched off. It
+    """Raises OutOfTime in the main thread after this many seconds, until it is switched off. It
     strikes again each second, for code that swallows exceptions must not lose it."""
 
     on = False

@@ -7,7 +7,7 @@
 #include <sys/timerfd.h>
 #include <unistd.h>
 
-/* The descriptor stays readable until the timer is set anew, which alarm_set then does. */
+/* The descriptor stays readable until the timer is set again, which alarm_set then does. */
 static void ring(aeEventLoop *loop, int fd, void *data, int mask)
 {
     struct alarm *a = data;

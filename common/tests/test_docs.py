@@ -13,6 +13,7 @@ TREE = pathlib.Path(__file__).resolve().parents[2]
 sys.path.insert(0, str(TREE / "common/tools"))
 
 import docs_compare as compare      # noqa: E402
+import docs_figures                 # noqa: E402
 import docs_markdown as markdown    # noqa: E402
 from lib.seals import seal          # noqa: E402
 
@@ -83,6 +84,8 @@ class MarkdownTest(unittest.TestCase):
     def test_comments_that_can_be_seen(self):
         text = "a <!-- from: b --c -->\n<!-- from: b --c -->\nd <!-- e -->\n"
         self.assertEqual([line for line, _ in markdown.visible_comments(text)], [1])
+        text = "<!-- a --> <!-- b -->\ntext <!-- c -->\n<!-- d --> *text*\n"
+        self.assertEqual([line for line, _ in markdown.visible_comments(text)], [3])
 
 
 class CompareTest(unittest.TestCase):
@@ -143,6 +146,99 @@ class CompareTest(unittest.TestCase):
                          ["...", "b 22", "..."])
         with self.assertRaises(compare.Differs):
             compare.replaced(["...", "b 1"], ["a", "c 1"])
+
+
+PAGE = """# A page of 9 lines
+
+A thread costs about 12 KiB, its switch 1.3 µs. (recv(2), lesson 4.) Two of 100 clients wait:
+
+<!-- sealed: 0 -->
+    $ ./show
+    each costs 12.4 KiB, 1.26 µs     <- after 5 s
+
+| step 3 | 8,000 |
+"""
+LEDGER = {"a.md": (["9", "12 KiB", "1.3 µs", "2", "4", "two", "100", "5 s", "3", "8,000"],
+                   {"8,000": "b.md: many = 8000"})}
+
+
+class FiguresTest(unittest.TestCase):
+    """Figures that stand in sentences, in tables, and in blocks that no run prints."""
+
+    def setUp(self):
+        self.tree = pathlib.Path(tempfile.mkdtemp(prefix="docs-test-"))
+        self.addCleanup(shutil.rmtree, self.tree)
+        (self.tree / "b.md").write_text(
+            "many = 8000\n\n<!-- sealed: 0 -->\n    $ ./a\n    7.9 s\n")
+
+    def wrong(self, text, ledger=None):
+        return [what for _, what in
+                docs_figures.wrong_figures("a.md", text, ledger or LEDGER, self.tree)]
+
+    def test_a_changed_figure_is_noticed(self):
+        self.assertEqual(self.wrong(PAGE), [])
+        for old, new in (("9 lines", "8 lines"), ("about 12", "about 13"), ("1.3", "1.4"),
+                         ("Two", "Three"), ("100 c", "101 c"), ("5 s", "6 s"),
+                         ("8,000", "9,000"), ("12 KiB", "12 MiB"), ("Two of 100", "Many")):
+            self.assertIn("docs_figures.py --write a", self.wrong(PAGE.replace(old, new))[0])
+
+    def test_measured_figures_follow_their_block(self):
+        self.assertEqual(self.wrong(PAGE.replace("12.4", "14.9")), [])
+        self.assertIn("12 KiB: no block", self.wrong(PAGE.replace("12.4", "24.8"))[0])
+        self.assertIn("1.3 µs: no block", self.wrong(PAGE.replace("1.26", "1.21"))[0])
+
+    def test_sources(self):
+        order = LEDGER["a.md"][0]
+        for source, problem in (
+                ("b.md: many = 8001", "8,000: b.md does not contain 'many = 8001'"),
+                ("c/d.md: many", "8,000: there is no c/d.md"),
+                ("b.md", "8,000: not measured in b.md")):
+            self.assertEqual(self.wrong(PAGE, {"a.md": (order, {"8,000": source})}), [problem])
+        self.assertEqual(self.wrong(PAGE, {"a.md": (order, {"8,000": "an example: many"})}), [])
+        self.assertIn("ledger no source", self.wrong(PAGE, {"a.md": (order, {})})[0])
+        self.assertIn("the text does not name it", self.wrong(
+            PAGE, {"a.md": (order, {"8,000": "", "7 s": ""})})[0])
+        page = PAGE.replace("8,000", "about 7 s")
+        ledger = {"a.md": ([*order[:-1], "7 s"], {"7 s": "b.md"})}
+        self.assertEqual(self.wrong(page, ledger), [])
+
+    def test_what_is_printed_is_left_to_the_seals(self):
+        for begin, end in (("<!-- bench:a begin -->", "<!-- bench:a end 1 -->"),
+                           ("<!-- claims begin -->", "<!-- claims end -->")):
+            self.assertEqual(self.wrong(f"{PAGE}{begin} 5 ms {end}\n"), [])
+        for marker in "not run: why", "long":
+            block = f"b <!-- {marker} -->\n\n    make check     # 5 minutes\n"
+            self.assertIn("'5 minutes'", self.wrong(PAGE + block)[0])
+
+    def test_the_ledger_is_read_as_it_was_written(self):
+        path = self.tree / "figures.txt"
+        self.assertIsNone(docs_figures.read_ledger(path))
+        path.write_text("# A remark\n")
+        docs_figures.write_ledger(LEDGER, path)
+        self.assertEqual(docs_figures.read_ledger(path), LEDGER)
+        self.assertTrue(path.read_text().startswith("# A remark\n"))
+
+    def test_every_document_of_the_tree_is_in_the_ledger(self):
+        names = {str(path.relative_to(TREE)) for path in markdown.documents(TREE)}
+        self.assertEqual(set(docs_figures.read_ledger()), names)
+
+    def test_one_figure_of_each_document_is_changed(self):
+        """Whatever it is, a check that runs no command notices it."""
+        ledger = docs_figures.read_ledger()
+        for path in markdown.documents(TREE):
+            name, text = str(path.relative_to(TREE)), path.read_text("utf-8")
+            self.assertEqual(list(docs_figures.wrong_figures(name, text, ledger)), [], name)
+            own = docs_figures.own_text(text).split("\n")
+            for number, line in enumerate(text.split("\n")):
+                if line == own[number] and re.search(r"(?<=[ (])[1-9](?=[\d,. ])", line):
+                    changed = text.split("\n")
+                    changed[number] = re.sub(
+                        r"(?<=[ (])[1-9](?=[\d,. ])", lambda found: str(int(found[0]) % 9 + 1),
+                        line, count=1)
+                    changed = "\n".join(changed)
+                    self.assertNotEqual(list(docs_figures.wrong_figures(
+                        name, changed, ledger)), [], f"{name}: {line}")
+                    break
 
 
 class RunTest(unittest.TestCase):

@@ -15,22 +15,6 @@ LESSONS = TREE / "common/lessons"
 PAGES = sorted(LESSONS.glob("[0-9][0-9]-*.md"))
 SECTIONS = ["See it", "The common mistake", "Three questions", "Read next"]
 LINES = 75      # a screen and a half
-# Figures that no command of the page has printed: limits, sizes and dates, and what other pages
-# have measured.
-CONSTANTS = {
-    "01": "0.28 2.2 63",
-    "03": "128 65,536 61",
-    "04": "10 27",
-    "05": "1.1 80 1,023 1999 30",
-    "06": "700 701 704 64 63",
-    "07": "0.9 10,000 10,001 63.4",
-    "08": "1,000 35",
-    "09": "4.0 1.0 10",
-    "10": "0.25 500",
-    "11": "23 24 10 90 99 444 491 2025",
-    "12": "100 10,000 27,000",
-    "13": "30",
-}
 KINDS = {"F": 24, "S": 23, "C": 11, "K": 23, "P": 6, "E": 35}
 
 
@@ -83,27 +67,6 @@ def problem_of(row, tree=TREE):
 def rows():
     with open(LESSONS / "rows.tsv", encoding="utf-8", newline="") as file:
         return list(csv.DictReader(file, delimiter="\t", quoting=csv.QUOTE_NONE))
-
-
-def numbers(text):
-    return re.findall(r"(?<![\w.,-])\d[\d,]*(?:\.\d+)?(?!\w)", text)
-
-
-def unknown_figures(text, constants):
-    """The figures of the prose, of two digits or more, that no block of the page supports."""
-    blocks = "\n".join(line for line in text.split("\n") if line[:4] == 4 * " ")
-    prose = "\n".join(line for line in text.split("\n") if not line.startswith(("    ", "#")))
-    prose = re.sub(r"\]\([^)]*\)|`[^`]*`|<[^>]*>|[Ll]esson \d+", " ", prose)
-    printed = [float(each.replace(",", ""))
-               for each in re.findall(r"\d[\d,]*(?:\.\d+)?", blocks)]
-    known = set(constants.split())
-    found = []
-    for each in map(lambda number: number.strip(","), numbers(prose)):
-        value, places = float(each.replace(",", "")), len(each.partition(".")[2])
-        if len(each) > 1 and each not in known \
-                and not any(round(number, places) == value for number in printed):
-            found.append(each)
-    return found
 
 
 class RowsTest(unittest.TestCase):
@@ -194,27 +157,12 @@ class PagesTest(unittest.TestCase):
                         self.assertIn(anchor, sections(read(path)))
 
 
-class FiguresTest(unittest.TestCase):
-    """A figure of a page is one that its commands have printed, or a constant."""
-
+class OutputsTest(unittest.TestCase):
     def test_outputs_are_those_that_were_recorded(self):
         done = subprocess.run([sys.executable, str(LESSONS / "record.py")],
                               stdout=subprocess.PIPE, stderr=subprocess.STDOUT,
                               encoding="utf-8")
         self.assertEqual((done.returncode, done.stdout), (0, ""))
-
-    def test_figures_in_the_text(self):
-        for page in PAGES:
-            with self.subTest(page=page.name):
-                self.assertEqual(unknown_figures(read(page), CONSTANTS.get(page.name[:2], "")),
-                                 [])
-
-    def test_a_wrong_figure_is_noticed(self):
-        text = "It took 118 ms of 64 KiB.\n\n    took 117.7\n"
-        self.assertEqual(unknown_figures(text, "64"), [])
-        wrong = text.replace("118", "119")
-        self.assertEqual(unknown_figures(wrong, "64"), ["119"])
-        self.assertEqual(unknown_figures(text, "65"), ["64"])
 
 
 class GlossaryTest(unittest.TestCase):

@@ -163,7 +163,7 @@ static void lose_the_room_in_a_terminal(void)
     fill_after_poll = -1;
 }
 
-/* A socket cannot be opened anew. It stays blocking, so send(2) must be told not to wait. */
+/* A socket cannot be opened again. It stays blocking, so send(2) must be told not to wait. */
 static void lose_the_room_in_a_socket(void)
 {
     int fd = log_to(open_socket());

@@ -204,7 +204,7 @@ static void receive_interrupted_for_long(void)
     CHECK(send(pair.client, "ab", 2, 0) == 2);
     interruptions = 20; /* the client is not idle: it has unread input */
     CHECK(stream_recv(pair.fd, &byte, 1) == 1 && interrupted == 20);
-    interruptions = 5; /* the next call measures anew */
+    interruptions = 5; /* the next call measures again */
     CHECK(stream_recv(pair.fd, &byte, 1) == 1 && interrupted == 25);
 }
 

@@ -260,7 +260,7 @@ class Document:
         return shown
 
     def check_seal(self, block):
-        """Also of what is not run, or not now: nobody can change a figure unnoticed."""
+        """Also for blocks that are not run, or not now: no figure is changed unnoticed."""
         if self.has_figures(block) and block.markers.get("sealed") != compare.seal(block.lines):
             raise Wrong("its figures were changed by hand, or come from no run: common/tools/"
                         f"docs.py --update {'--full ' * ('long' in block.markers)}"

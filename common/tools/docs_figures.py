@@ -4,20 +4,22 @@
     common/tools/docs_figures.py                    compares all documents with the ledger
     common/tools/docs_figures.py --write FILE...    writes their figures into the ledger
 
-A block of a document shows what a run printed, and its seal tells when somebody changed it. This
-checks the other figures: in sentences, in tables, and in blocks that no run prints. There are two
-rules:
+A block of a document shows what a run printed, and its seal tells when somebody changed it.
+This checks the other figures: in sentences, tables, remarks, and blocks that no run prints.
+There are two rules:
 
 - figures.txt, the ledger, lists them for each document, in their order. So a figure cannot be
   changed unnoticed. Number words count, too, except "one".
-- A figure of a sentence or table is measured if it has a unit, a decimal point or a comma. It must
-  stand in a block or a measured table of its page, rounded to the places that the text shows.
-  After "about", "more than" and the like it may differ by half, so that the next measurement does
-  not make it wrong. Any other such figure has its source in the ledger, in a line below its
-  document: the figure, two blanks, the source. A source "FILE: TEXT" is a text of that file. A
-  source "FILE" is a document in which the figure was measured. Others are for the reader.
+- A figure of a sentence or table is measured if it has a unit, a decimal point or a comma. It
+  must stand in a block or a measured table of its page, rounded to the places that the text
+  shows. After "about", "more than" and the like it may differ by half, so that the next
+  measurement does not make it wrong. Any other such figure has its source in the ledger, in a
+  line below its document: the figure, two blanks, the source. A source "FILE: TEXT" is a text
+  of that file. A source "FILE" is a document in which the figure was measured. Others are for
+  the reader.
 
-docs.py applies both rules. Exit status: 0 all figures are right, 1 one is not, 2 called wrongly.
+docs.py applies both rules. Exit status: 0 all figures are right, 1 one is wrong, 2 called
+wrongly.
 """
 
 import argparse
@@ -36,14 +38,13 @@ LINK = re.compile(r"\]\([^)\s]*\)")
 SYMBOL = r"(?:[nuµm]?s|%|[KMG]i?B(?:/s)?|B|[KMG]Hz)(?![\w/])"
 WORD = r"(?:seconds?|minutes?|hours?|bytes?|times|cores?|cycles)\b"
 UNIT = rf"(?:{SYMBOL}|{WORD})"
-SPELLED = ("two three four five six seven eight nine ten eleven twelve fifteen twenty thirty forty "
-           "fifty sixty seventy eighty ninety hundreds? thousands? millions? billions? half halves "
-           "twice quarters? fifths? tenths? hundredths? thousandths?").split()
+SPELLED = ("two three four five six seven eight nine ten eleven twelve fifteen twenty thirty "
+           "forty fifty sixty seventy eighty ninety hundreds? thousands? millions? billions? "
+           "half halves twice quarters? fifths? tenths? hundredths? thousandths?").split()
 FIGURE = re.compile(rf"(?<![\w.]){compare.NUMBER}(?!\w)(?:\s?{UNIT})?|"
                     rf"(?<![\w-])(?:{'|'.join(SPELLED)})(?!\w)", re.IGNORECASE)
-# Not figures: sections of manuals, and the numbers that lessons, steps and questions have as names.
-NAMES = re.compile(r"\w\(\d\w?\)|\b(?:steps?|lessons?|questions?|stages?|chapters?|RFC|JEP|JDK) "
-                   r"\d+(?:\.\d+)?(?:(?:,| and| to| or)+ \d+)*", re.IGNORECASE)
+NAME = re.compile(r"\b(?:chapter|section|steps?|RFC|JDK) [\d., ]+|\d+(?:\.\d+){3}",
+                  re.IGNORECASE)    # and addresses
 ROUGHLY = re.compile(r"\b(?:about|nearly|almost|some|more than|less than|over|below|at most|at "
                      r"least|up to|well under|around)(?: \w+){0,1}\s+$", re.IGNORECASE)
 SOFT = 3 / 2            # the factor by which a figure after "about" may differ
@@ -55,31 +56,34 @@ def kept(found):
 
 
 def own_text(text):
-    """What no run has written: sentences, tables, and blocks without a seal."""
+    """What no run has written: sentences, tables, blocks without a seal, and remarks."""
     text = CLAIMS.sub(kept, markdown.BENCH.sub(kept, text))
     lines = markdown.prose(text).split("\n")
     for block in markdown.blocks(text):
         compared = block.kind() in ("transcript", "excerpt") \
             and not {"long", "not run"} & set(block.markers)
-        if compared or {"sealed", "output"} & set(block.markers):
-            continue
-        lines[block.line - 1:block.line - 1 + len(block.lines)] = block.lines
+        for number, line in enumerate(block.lines, block.line - 1):
+            if compared or {"sealed", "output"} & set(block.markers):
+                remark = compare.REMARK.search(line)    # a seal leaves it out
+                line = remark[0] if remark and "output" not in block.markers else ""
+            lines[number] = line
     return LINK.sub("]", "\n".join(lines))
 
 
 def figures(text):
     """Yields (line number, figure, is it only roughly right?) of a text."""
-    text = NAMES.sub(lambda found: re.sub(r"[^\n]", "-", found[0]), text)
     for found in FIGURE.finditer(text):
         before = text[max(0, found.start() - 40):found.start()]
-        yield (text.count("\n", 0, found.start()) + 1, " ".join(found[0].split()),
-               bool(ROUGHLY.search(before)))
+        figure = " ".join(found[0].split())
+        yield (text.count("\n", 0, found.start()) + 1,
+               figure.lower() if figure.isalpha() else figure, bool(ROUGHLY.search(before)))
 
 
 def measured(text):
     """The same for figures of sentences and tables that are measured, or fixed elsewhere."""
     text = CLAIMS.sub(kept, markdown.BENCH.sub(kept, text))
-    text = LINK.sub("]", markdown.CODE_SPAN.sub("`", markdown.prose(text)))
+    text = LINK.sub("]", markdown.CODE_SPAN.sub(kept, markdown.prose(text)))
+    text = NAME.sub(lambda found: "-" * len(found[0]), text)
     return [found for found in figures(text) if re.match(r"\d", found[1])
             and (re.search(r"[.,]", found[1]) or not found[1].isdigit())]
 
@@ -135,15 +139,15 @@ def write_ledger(ledger, path=LEDGER):
 
 def wrong_source(figure, source, root):
     """Why the source of a figure does not show it, or ""."""
-    name, colon, words = source.partition(": ")
-    if not source:
-        return f"{figure} has no source in the ledger"
-    if " " in name or not (root / name).is_file():
-        return f"there is no {name}" if colon and "/" in name and " " not in name else ""
+    name, _, words = source.partition(": ")
+    if not re.fullmatch(r"[\w./-]+\.\w+|[\w.-]+/[\w./-]+", name):
+        return ""           # for the reader
+    if not (root / name).is_file():
+        return f"{figure}: there is no {name}"
     text = (root / name).read_text("utf-8")
     if words:
         return "" if words in text else f"{figure}: {name} does not contain {words!r}"
-    return "" if stands_in(figure, True, printed(text)) else f"{figure} was not measured in {name}"
+    return "" if stands_in(figure, True, printed(text)) else f"{figure}: not measured in {name}"
 
 
 def wrong_figures(name, text, ledger, root=TREE):
@@ -156,26 +160,25 @@ def wrong_figures(name, text, ledger, root=TREE):
     for what, i, j, k, m in difflib.SequenceMatcher(None, order, now, False).get_opcodes():
         if what != "equal":
             line = found[min(k, len(found) - 1)][0] if found else 1
-            yield line, (f"the ledger has {'; '.join(order[i:j]) or 'no figure'!r} here, the text "
-                         f"{'; '.join(now[k:m]) or 'none'!r}: common/tools/docs_figures.py --write "
-                         f"{name}, if the text is right")
+            yield line, (f"the ledger has {'; '.join(order[i:j]) or 'no figure'!r}, the text "
+                         f"{'; '.join(now[k:m]) or 'no figure'!r}. If the text is right: "
+                         f"common/tools/docs_figures.py --write {name}")
     numbers = printed(text)
     for line, figure, roughly in measured(text):
-        if figure in sources:
-            problem = wrong_source(figure, sources[figure], root)
-            if problem:
-                yield line, problem
-        elif not stands_in(figure, roughly, numbers):
-            yield line, f"{figure} stands in no block of the page, and has no source in the ledger"
-    for figure in sorted(set(sources) - set(now)):
-        yield 1, f"the ledger has a source of {figure}, which the text does not name"
+        problem = wrong_source(figure, sources[figure], root) if figure in sources else ""
+        if figure not in sources and not stands_in(figure, roughly, numbers):
+            problem = f"{figure}: no block of the page has it, and the ledger no source"
+        if problem:
+            yield line, problem
+    for figure in sorted(set(sources) - {figure for _, figure, _ in measured(text)}):
+        yield 1, f"{figure}: the ledger has a source for it, but the text does not name it"
 
 
 def main():
     usage, _, rest = __doc__.partition("\n\n")
     parser = argparse.ArgumentParser(description=usage, epilog=rest,
                                      formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--write", action="store_true", help="write the figures into the ledger")
+    parser.add_argument("--write", action="store_true", help="write them into the ledger")
     parser.add_argument("files", metavar="FILE", nargs="*", type=pathlib.Path)
     options = parser.parse_args()
     for path in options.files:
@@ -186,7 +189,8 @@ def main():
         name, text = str(path.relative_to(TREE)), path.read_text("utf-8")
         if options.write:
             sources = ledger.get(name, ([], {}))[1]
-            ledger[name] = [figure for _, figure, _ in figures(own_text(text))], sources
+            order = [figure for _, figure, _ in figures(own_text(text))]
+            ledger[name] = order, sources
         for line, problem in wrong_figures(name, text, ledger):
             print(f"{name}:{line}: {problem}")
             wrong = True

@@ -169,7 +169,7 @@ def logical(lines):
 
 
 def transcript(block):
-    """[(command, number of the first line of what it prints, the number after the last)]"""
+    """[(command, number of the first line of its output, the number after the last)]"""
     found, number = [], 0
     while number < len(block.lines):
         line = block.lines[number]
@@ -212,9 +212,12 @@ def anchors(text):
 
 
 def visible_comments(text):
-    """Yields (line, what is wrong) for each comment that some readers would see: one within a
-    line must not contain two hyphens."""
+    """Yields (line, what is wrong) for each comment that a reader of the page would notice: one
+    within a line must not contain two hyphens, and after one that begins a line no text is
+    taken for Markdown."""
     for number, line in enumerate(text.split("\n"), 1):
+        if line.startswith("<!--") and COMMENT.sub("", line).strip():
+            yield number, "it begins with a comment, so its text is not taken for Markdown"
         for found in COMMENT.finditer(line):
             if found.start() > 0 and not line.startswith("<!--") and "--" in found[0][4:-3]:
                 yield number, f"{found[0]} contains --, so it must begin a line of its own"

@@ -115,6 +115,12 @@ PATTERNS = [
     Pattern(r"\b(?:whereupon|whence|thence|thereof|therein|whereof|wherein|lest|hither|"
             r"thither|unto|forthwith|hitherto|betwixt)\b", "an everyday word",
             "It sleeps, lest it spins.", "It sleeps, or else it would spin."),
+    Pattern(r"\bdear(?:er|est)?\b", "expensive; it costs more",
+            "A call is dear.", "There is a dearth of calls."),
+    Pattern(r"\b(?:anew|afresh|hence)\b", "again; so",
+            "It is opened anew.", "It is opened again."),
+    Pattern(r"\b(?:in|most|least|for|of|after|by) so many\b(?! \w+(?: \w+)? that)", "this many",
+            "It returns after so many seconds.", "It waits for so many clients that it fails."),
     Pattern(r"^Let\b.*\b(?:be|not|say|hear|have|know|go|stay|see|take)\b",
             "the change itself: \"Reject ...\", \"Wait for ...\"",
             "Let a client be idle", "Reject a client that is idle", r"^subject$"),

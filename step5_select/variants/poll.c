@@ -32,7 +32,7 @@ enum { LISTENER, WAKEUP, FIRST_CLIENT };
 static struct pollfd *asked;
 static int room; /* entries in asked[] */
 
-/* Makes room for so many clients. Returns -1 with errno ENOMEM if it cannot. */
+/* Makes room for this many clients. Returns -1 with errno ENOMEM if it cannot. */
 static int make_room(int clients)
 {
     int needed = FIRST_CLIENT + clients;

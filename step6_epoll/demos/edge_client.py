@@ -24,7 +24,7 @@ def connect(host, port):
 
 
 def receive(sock, expected):
-    """Up to so many bytes, until the socket's time limit passes without any."""
+    """Up to this many bytes, until the socket's time limit passes without any."""
     received = b""
     while len(received) < expected:
         try:
@@ -42,7 +42,7 @@ def main():
     add = parser.add_argument
     add("--bytes", type=int, default=10000, metavar="N", help="of the message (default 10000)")
     add("--silence", type=float, default=0.5, metavar="SECONDS",
-        help="give up after so many seconds without a byte (default 0.5)")
+        help="give up after this many seconds without a byte (default 0.5)")
     address.add_arguments(parser)
     options = parser.parse_args()
     address.resolve(parser, options)

@@ -82,7 +82,7 @@ PREFORK = os.path.join("..", "step2_thread_per_client", "build", "variants", "pr
 @built("build/variants/workers")
 @built(PREFORK)
 class Sharing(unittest.TestCase):
-    """The bands are wide: only what the kernel promises, and what the hash of so many clients
+    """The bands are wide: only what the kernel promises, and what the hash of this many clients
     makes certain, is asserted."""
 
     CLIENTS, WORKERS = 200, 4

@@ -31,7 +31,8 @@ enum { EVENTS_MAX = 256 }; /* per epoll_wait; further ones are reported by the n
 static struct conn **ready_list; /* clients that may have more to move: c->progress */
 static int listed, room;         /* how many are on it, how many can be */
 
-/* Makes room for so many clients: all may be ready. Returns -1 with errno ENOMEM if it cannot.
+/* Makes room for this many clients: all may be ready. Returns -1 with errno ENOMEM if it
+ * cannot.
  */
 static int make_room(int clients)
 {

@@ -85,7 +85,7 @@ def check_served(clients):
 
 
 def check_rejections(t, s, count):
-    """Of so many clients some are served, the others rejected; then there is room again."""
+    """Of this many clients some are served, the others rejected; then there is room again."""
     inside, rejected = s.fill(count)
     t.check(inside, "not one client was admitted")
     check_served(inside)

@@ -59,7 +59,7 @@ class Committed(unittest.TestCase):
         self.assertEqual({scene for _, scene in scenes.PLAN}, set(scenes.SCENES))
 
     def test_each_line_of_source_is_in_the_source(self):
-        """The page finds a line again by its text, so a recording need not be made anew for
+        """The page finds a line again by its text, so a recording need not be made again for
         every change."""
         for file in FILES:
             made = model.load(file)

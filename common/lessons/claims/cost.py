@@ -171,7 +171,7 @@ for each in check.CLAIMS:
 
 @claim("epoll is faster than select.", "folklore",
        "With few connections the cost of a message is that of its recv and send. select "
-       "becomes dearer with each idle connection.",
+       "costs more with each idle connection.",
        "900 idle connections in both cases", on="how many connections are idle", slow=True)
 def epoll_is_faster_than_select(lab):
     prepared = _prepared(lab, ("step5", "step6"), {})
@@ -186,7 +186,7 @@ def epoll_is_faster_than_select(lab):
 
 
 @claim("io_uring is faster.", "folklore",
-       "It makes few system calls. That pays where a call is dear: with filters, or with "
+       "It makes few system calls. That pays where a call is expensive: with filters, or with "
        "mitigations in the processor. Where a call is cheap, the bookkeeping costs as much.",
        "step 6 in its place, with a call for each action", on="what a system call costs",
        slow=True)
@@ -205,7 +205,7 @@ def io_uring_is_faster(lab):
 
 
 def _nearest_in_list(count):
-    """Nanoseconds to find the nearest of so many timers in a list without an order."""
+    """Nanoseconds to find the nearest of this many timers in a list without an order."""
     timers = list(range(count))
     began = time.perf_counter()
     min(timers)

@@ -14,7 +14,7 @@ MANY = 20
 
 
 def _connect_many(lab, address, count):
-    """How many of so many clients are connected soon."""
+    """How many of this many clients are connected soon."""
     connected, poll = 0, select.poll()
     for _ in range(count):
         sock = lab.keep(socket.socket())

@@ -12,7 +12,7 @@ ROUNDS = 200         # messages that one client sends
 
 
 def _calls_per_message(lab, name, clients, rounds, arguments=()):
-    """Waits, recvs and sends, divided by the messages of so many clients."""
+    """Waits, recvs and sends, divided by the messages of this many clients."""
     server = lab.counted_server(name, *arguments)
     sockets = [greet(lab.connect(server)) for _ in range(clients)]
     for _ in range(rounds):

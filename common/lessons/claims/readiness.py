@@ -104,7 +104,7 @@ def select_scans_all_bits(lab):
     if libc.mprotect(start + page, page, 0):
         raise Undecided("a page cannot be protected")
     raise_limit(BITS)
-    os.close(fcntl.fcntl(0, fcntl.F_DUPFD, BITS - 1))   # the kernel has a table for so many
+    os.close(fcntl.fcntl(0, fcntl.F_DUPFD, BITS - 1))   # the table has room for this many
     needed = 0
     for size in range(8, BITS // 8 + 1, 8):     # bytes before the page that must not be read
         if libc.select(lab.either(10, BITS), start + page - size, None, None,

@@ -34,7 +34,7 @@ def more_threads_are_faster(lab):
     processors = len(os.sched_getaffinity(0))
 
     def cpu_seconds(workers):
-        """Processor time of computing jobs, shared by so many processes."""
+        """Processor time of computing jobs, shared by this many processes."""
         before = resource.getrusage(resource.RUSAGE_CHILDREN)
         children = []
         for _ in range(workers):
@@ -50,7 +50,7 @@ def more_threads_are_faster(lab):
         return after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime
 
     def elapsed_seconds(workers):
-        """Of jobs that wait, shared by so many threads."""
+        """Of jobs that wait, shared by this many threads."""
         began = time.perf_counter()
         with concurrent.futures.ThreadPoolExecutor(workers) as pool:
             for _ in range(16 * processors):

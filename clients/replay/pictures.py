@@ -63,7 +63,7 @@ def mark(kind, x, y):
               f"M{x:.1f} {y - 4.5:.1f}l4.5 4.5l-4.5 4.5l-4.5 -4.5z",
               f"M{x:.1f} {y + 4:.1f}l4 -7h-8z", f"M{x - 4:.1f} {y:.1f}h8M{x:.1f} {y - 4:.1f}v8",
               f"M{x - 4:.1f} {y:.1f}a4 4 0 1 0 8 0a4 4 0 1 0 -8 0")
-    return f'<path class="point" d="{shapes[kind % len(shapes)]}"/>'
+    return shapes[kind % len(shapes)]
 
 
 class Picture:
@@ -80,12 +80,14 @@ class Picture:
         self.parts.append(f'<rect class="{kind}" x="{x1:.1f}" y="{y:.1f}" '
                           f'width="{max(x2 - x1, 1.2):.1f}" height="{height}"{inside}')
 
-    def curve(self, points, number):
+    def curve(self, points, number, kind=""):
         """A line with points; number chooses its dashes and marks, so nobody needs colours."""
         path = " ".join(f"{x:.1f},{y:.1f}" for x, y in points)
-        self.parts.append(f'<polyline class="curve" points="{path}" '
+        kind = f" {kind}" if kind else ""
+        self.parts.append(f'<polyline class="curve{kind}" points="{path}" '
                           f'stroke-dasharray="{DASHES[number % len(DASHES)]}"/>')
-        self.parts += [mark(number, x, y) for x, y in points]
+        self.parts += [f'<path class="point{kind}" d="{mark(number, x, y)}"/>'
+                       for x, y in points]
 
     def line(self, x1, y1, x2, y2):
         self.parts.append(f'<line class="line" x1="{x1:.1f}" y1="{y1:.1f}" x2="{x2:.1f}" '

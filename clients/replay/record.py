@@ -319,7 +319,7 @@ def attempt(label, scene, close=CLOSE):
         made, text = make(label, scene)
         wrong = model.problems(made)
         if wrong:
-            print(f"  again: {wrong[0]}", file=sys.stderr, flush=True)
+            print(f"again: {wrong[0]}\n         ", end="", flush=True)
             continue
         usual = made["unrecorded"] or made["elapsed"]
         distance = abs(made["elapsed"] - usual) / usual
@@ -373,8 +373,9 @@ def main():
             and options.scene in (None, scene)]
     if not plan:
         parser.error(f"--only {options.only}: no such server is planned in scenes.py")
-    status = 0
-    for label, name in plan:
+    status, began = 0, time.monotonic()
+    for number, (label, name) in enumerate(plan, 1):
+        print(f"{number:3}/{len(plan)}  ", end="", flush=True)
         target = options.output / file_name(label, name)
         scene = scenes.SCENES[name]
         try:
@@ -395,6 +396,7 @@ def main():
             (options.trace / f"{target.stem}.strace").write_text(text, encoding="utf-8")
         size = target.stat().st_size
         print(f"{target.name:<44} {len(made['calls']):4} calls {size:6} bytes", flush=True)
+    print(f"{len(plan)} runs in {time.monotonic() - began:.0f} s", flush=True)
     return status
 
 

@@ -87,7 +87,9 @@
         socket: say("makes a socket"), bind: say("gives the listening socket its address"),
         listen: say("lets clients connect from now on"), epoll_create1: say("makes an epoll instance"),
         io_uring_enter: say("gives requests to io_uring, and waits for results", "has results of io_uring"),
-        wait4: say("asks whether a child process has ended"),
+        wait4: say("asks whether a child process has ended"), waitid: say("asks whether a child process has ended"),
+        socketpair: say("makes a pair of connected sockets"), io_uring_setup: say("makes an io_uring"),
+        io_uring_register: say("tells io_uring which buffers it may use"),
         futex: ({ text, over }) => text.includes("WAKE") ? "wakes another thread" : over ? "was woken by another thread" :
             "sleeps until another thread wakes it",
         close: ({ client, error }) => error ? `close failed (${error})` : `closes ${client ? `the socket of ${client}` : "a descriptor of the server's own"}`,
@@ -319,7 +321,7 @@
             const slept = call[END] === null || call[END] - call[START] >= SLEEP;
             const client = call[CLIENT] >= 0 ? this.clients[call[CLIENT]].name : null;
             const error = over && /^-1 (\w+)/.exec(call[RESULT])?.[1];
-            const words = (MEANINGS[call[NAME]] || other)({ call, over, count, slept, client, error,
+            const words = over && call[RESULT].startsWith("?") ? `was interrupted in ${call[NAME]}` : (MEANINGS[call[NAME]] || other)({ call, over, count, slept, client, error,
                 text: call[TEXT], names: this.descriptors(at), model: this, at });
             return `${this.subject(call[TASK])} ${words}.`;
         }

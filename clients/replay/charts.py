@@ -98,7 +98,8 @@ def draw(panel, about):
         kind = ORDER.index(name) if name in ORDER else len(ORDER)
         picture.curve([(x(a), y(b)) for a, b in points], kind, f"v{kind}")
         last = HEIGHT - 22 - next(heights) if far else y(points[-1][1]) + 14
-        names.append((x(points[-1][0]) + 8, last + 4, plots.NAMES.get(name, name), f"halo n{kind}"))
+        names.append((x(points[-1][0]) + 8, last + 4, plots.NAMES.get(name, name),
+                      f"halo n{kind}"))
     for name in names:      # in front of all lines
         picture.text(*name)
     picture.text(LEFT, HEIGHT + 32, about, "soft")

@@ -407,9 +407,9 @@ def sockets(recording):
         picture.text(LEFT - 8, y + 11, f"{name}: {number}", "e")
         picture.bar(axis.x(start), axis.x(end), y, "cost",
                     title=f"descriptor {number}, from {call}() to close()")
-        if axis.x(end) - axis.x(start) > 118:
-            picture.text(axis.x(start) + 3, y + 10.5, f"{call}()")
-            picture.text(axis.x(end) - 3, y + 10.5, "close()", "e")
+        if axis.x(end) - axis.x(start) > 95:
+            picture.text(axis.x(start) + 3, y + 10.5, call)
+            picture.text(axis.x(end) - 3, y + 10.5, "close", "e")
         y += ROW
     axis.draw(28, y)
     picture.text(8, y + 34, "Name: number of the descriptor. A number is used again as soon as "

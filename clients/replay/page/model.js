@@ -228,16 +228,22 @@
             return seen ? list : null;
         }
 
-        /** Those of the interest list that have something to read. */
+        /** Those of the interest list that are watched for input and have some. */
         ready(at) {
             const interest = this.interest(at), names = this.descriptors(at), found = [];
             if (!interest) return null;
-            for (const descriptor of interest.keys()) {
+            for (const [descriptor, events] of interest) {
+                if (!events.split("|").includes("IN")) continue;
                 const name = names.get(descriptor);
                 if (name === "listener" ? this.acceptQueue(at).length : this.hasInput(name, at))
                     found.push(descriptor);
             }
             return found;
+        }
+
+        /** The ready list, except with edge-triggered events: there it loses those that it has reported. */
+        readyName() {
+            return this.calls.some(call => call[TEXT].includes("EPOLLET")) ? "ready to read" : "ready list";
         }
 
         hasInput(name, at) {

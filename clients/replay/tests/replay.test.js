@@ -87,6 +87,13 @@ test("the slow reader makes the server ask for EPOLLOUT, and drop it", () => {
     assert.equal(asked[asked.length - 1], false);
 });
 
+test("a client that is watched for room only is not on the ready list", () => {
+    const model = new Model(load("6-slow-reader"));
+    const time = model.moments.find(at => [...(model.interest(at) || new Map()).values()].includes("OUT") && model.unread(0, at) > 0);
+    const [descriptor] = [...model.interest(time)].find(([, events]) => events === "OUT");
+    assert.ok(!model.ready(time).includes(descriptor));
+});
+
 test("select's sets: what was asked about, and what is left of it", () => {
     const model = new Model(load("5-five"));
     const call = model.calls.find(each => each[3] === "pselect6" && each[5].startsWith("1 "));

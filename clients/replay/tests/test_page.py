@@ -132,7 +132,9 @@ class Reading:
                   and call[3].startswith("accept") and self.returned(call)
                   and self.count(call) >= 0}
         found = []
-        for fd in self.interest():
+        for fd, events in self.interest().items():
+            if "IN" not in events.split("|"):
+                continue
             if fd == self.made["listener"] and self.queue() != "empty":
                 found.append(f"{fd} listener")
             elif fd in owners:
@@ -144,11 +146,11 @@ class Reading:
 
     def sets(self):
         """What select or poll was asked about, and what it returned; None before the first."""
-        calls = [call for call in self.begun if call[3] in ("pselect6", "poll")]
+        calls = [call for call in self.begun if call[3] in ("pselect6", "poll", "ppoll")]
         if not calls:
             return None
         _, _, _, name, text, result, *_ = calls[-1]
-        if name == "poll":
+        if name.endswith("poll"):
             asked = re.findall(r"fd=(\d+), events=POLLIN", text)
             asked += [f"{fd} to write" for fd in re.findall(r"fd=(\d+), events=POLLOUT", text)]
             ready = re.findall(r"fd=(\d+), revents", result or "")
@@ -223,7 +225,9 @@ class Page(unittest.TestCase):
             listed = [] if listed == "empty" else listed.split("; ")
             self.assertEqual({int(entry.split()[0]): entry.split()[-1] for entry in listed},
                              reading.interest())
-            self.assertEqual(shown["kernel"]["ready to read"], reading.ready())
+            edge = any("EPOLLET" in call[4] for call in made["calls"])
+            self.assertEqual(shown["kernel"]["ready to read" if edge else "ready list"],
+                             reading.ready())
         if "asked about" in shown["kernel"]:
             self.assertEqual((shown["kernel"]["asked about"], shown["kernel"]["returned"]),
                              reading.sets() or ("nothing yet", "nothing yet"))

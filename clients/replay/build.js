@@ -170,11 +170,13 @@ function withStage(page, ids, beside, above = "") {
 
 /** What a run is called: step 6, edge-triggered. */
 function label(server) {
+    if (server.startsWith("/")) return `Your server, ${path.basename(server.split(" ")[0])}`;
     const [word, ...options] = server.split(" "), [step, ...rest] = word.split("/");
     const folder = fs.readdirSync(ROOT).find(name => name.startsWith(`step${step}_`));
     const own = folder.replace(/^step\d+_/, "").replaceAll("_", " ");
     const name = rest[rest.length - 1];
-    return `Step ${step}, ${name || own}${options.length ? ` (${options.join(" ").replaceAll("--", "")})` : ""}`;
+    const standIn = /kqueue/.test(name) ? " (on a stand-in for kqueue)" : "";
+    return `Step ${step}, ${name || own}${standIn}${options.length ? ` (${options.join(" ").replaceAll("--", "")})` : ""}`;
 }
 
 /** The source may have changed a little since: find each line again by its text. */
@@ -191,12 +193,13 @@ function follow(recording, text) {
 }
 
 function recordings() {
-    const folder = path.join(HERE, "recordings");
-    return fs.readdirSync(folder).filter(name => name.endsWith(".json")).map(name => {
-        const recording = JSON.parse(fs.readFileSync(path.join(folder, name), "utf8"));
+    const files = [path.join(HERE, "recordings"), path.join(ROOT, "build/recordings")].filter(fs.existsSync)
+        .flatMap(folder => fs.readdirSync(folder).map(name => path.join(folder, name)));
+    return files.filter(file => file.endsWith(".json")).map(file => {
+        const recording = JSON.parse(fs.readFileSync(file, "utf8")), name = path.basename(file);
         recording.id = name.replace(/\.json$/, "");
         recording.label = label(recording.server);
-        recording.text = read(recording.source).replace(/\n$/, "");
+        recording.text = (recording.text || read(recording.source)).replace(/\n$/, "");
         const lost = follow(recording, recording.text);
         if (lost) console.error(`${name}: ${lost} lines of ${recording.source} have changed: make record`);
         return recording;
@@ -280,7 +283,7 @@ function main() {
     }, ["5-five", "6-five"], "6-five"));
     pages.push(charts());
     for (const page of pages) write(page.url, layout(page, pages));
-    for (const recording of all) sources.add(recording.source);
+    for (const recording of all) if (!recording.server.startsWith("/")) sources.add(recording.source);
     for (const file of sources) {   // a folder that is linked to adds its files
         const full = path.join(ROOT, file), url = file.endsWith("/") ? `${file}index.html` : `${file}.html`;
         let html = `<h1>${escape(file)}</h1>\n`;

@@ -309,7 +309,8 @@
                 element("code", {}, ...this.lines));
             return element("div", { class: "code-box" },
                 element("p", { class: "call-box" }, this.meaning, this.callLine, this.libraryLine),
-                element("p", { class: "file" }, element("a", { href: `${this.stage.base}${recording.source}.html` }, recording.source)),
+                element("p", { class: "file" }, recording.server.startsWith("/") ? recording.source :
+                    element("a", { href: `${this.stage.base}${recording.source}.html` }, recording.source)),
                 this.code);
         }
 

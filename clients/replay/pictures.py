@@ -212,7 +212,8 @@ CLIENT_WORDS = "Clients", "c", (("wait", "wait for the greeting"),
                                 ("served", "wait for an answer"), ("idle", "idle"))
 KERNEL_WORDS = "Kernel", "k", (("level", "the higher, the more clients or bytes wait"),)
 SERVER_WORDS = "Server", "s", (("asleep", "a call that sleeps"),
-                               ("call", "one that returns at once"), ("alive", "no call"))
+                               ("call", "one that returns at once"),
+                               ("alive", "no call: it computes"))
 
 
 def title_of(recording):

@@ -208,8 +208,10 @@ class Recorder(unittest.TestCase):
             made = model.load(REPLAY / f"recordings/{step}-five.json")
             fewer = copy.deepcopy(made)
             for name in "recvfrom", "sendto":
-                fewer["calls"].remove([call for call in fewer["calls"] if call[model.CLIENT] == 0
-                                       and call[model.NAME] == name][1])
+                fewer["calls"].remove([call for call in fewer["calls"]
+                                       if call[model.CLIENT] == 0
+                                       and call[model.NAME] == name
+                                       and model.amount(call) > 0][1])
             self.assertEqual(record.structure(made) == record.structure(fewer), same)
 
     def test_somebodys_own_server(self):

@@ -299,17 +299,12 @@ def phases(*recordings):
         picture.text(x, 44, words, "soft")
     y = 56
     for made in recordings:
-        received = [call for call in made["calls"] if call[CLIENT] == 0
-                    and call[NAME] in model.RECEIVE and (model.amount(call) or 0) > 0]
-        copy, sent = received[1], made["clients"][0]["sends"][1][0]
-        before = [call for call in made["calls"] if call[TASK] == copy[TASK]
-                  and call[START] < copy[START] and call[NAME] in (*model.WAIT, *NAPS)]
-        wait = before[-1] if before else copy
+        wait, copy, sent, size = longest_wait(made)
         picture.text(8, y + 18, " ".join(made["source"].split("_")[:2]).split("/")[0], "b")
         picture.bar(left[0], left[0] + wide[0], y, "asleep", 27)
         picture.text(left[0] + 6, y + 18, f"{wait[NAME]}: {duration(wait[END] - wait[START])}")
         picture.bar(left[1], left[1] + wide[1], y + 7, "level", 13)
-        picture.text(left[1], y + 36, f"{send_size(made)} bytes, "
+        picture.text(left[1], y + 36, f"{size} bytes, "
                      f"for {duration(copy[END] - sent)}", "soft")
         if copy is wait:
             picture.text(left[2] + 6, y + 18, "the same recvfrom")
@@ -323,8 +318,20 @@ def phases(*recordings):
     return picture.svg()
 
 
-def send_size(recording):
-    return recording["clients"][0]["sends"][1][1]
+def longest_wait(recording):
+    """(call that waits, call that copies, time at which the client sent, bytes): of all
+    messages the one for which the server slept longest."""
+    calls, found = recording["calls"], []
+    for number, client in enumerate(recording["clients"]):
+        received = [call for call in calls if call[CLIENT] == number
+                    and call[NAME] in model.RECEIVE and (model.amount(call) or 0) > 0]
+        for copy, send in zip(received, client["sends"]):
+            before = [call for call in calls if call[TASK] == copy[TASK]
+                      and call[START] < copy[START] and call[NAME] in (*model.WAIT, *NAPS)]
+            wait = before[-1] if before else copy
+            if wait[START] < send[0] and model.amount(copy) == send[1]:
+                found.append((wait, copy, send[0], send[1]))
+    return max(found, key=lambda each: each[0][END] - each[0][START])
 
 
 def lists(recording):

@@ -327,19 +327,21 @@ def text_of(source):
 
 def structure(recording):
     """What does not depend on the clock: per client the kinds of calls in their order. Where
-    the number of calls is a matter of buffers, or of the moment of a stop, only the kinds. In
-    step 4 a second message may come during the same nap, so a repeated answer counts once."""
+    the number of calls is a matter of buffers, only the kinds. Of a stop also the client is a
+    matter of the moment: those that are connected by then. In step 4 a second message may come during the same nap, so a repeated answer counts once."""
     shape = {}
     for number, client in enumerate(recording["clients"]):
         kinds = [call[model.NAME] for call in recording["calls"]
                  if call[model.CLIENT] == number and call[model.NAME] != "epoll_ctl"
                  and not (call[model.RESULT] or "").startswith("-1 EAGAIN")]
-        if recording["scene"] in ("slow-reader", "stop"):
+        if recording["scene"] == "slow-reader":
             kinds = sorted(set(kinds))
         words = " ".join(kinds)
         if recording["server"] == "4":
             words = re.sub(r"( recvfrom sendto)+", r"\1", words)
         shape[client["name"]] = words
+    if recording["scene"] == "stop":
+        return sorted({kind for words in shape.values() for kind in words.split()})
     return shape
 
 

@@ -44,7 +44,7 @@
 ##                       QUICK=1: under one minute; PEERS=1: Redis too; STEPS=5,6: only these
 ## make page           the course as a page with recorded runs, in build/page; needs node
 ## make record         record the runs of that page again, in clients/replay/recordings (strace)
-##                       STEPS=5,6/edge: only these servers
+##                       STEPS=5,6/edge: only these servers; SERVER=PROGRAM: your own, for make page
 ##
 ## make compile_commands.json   for editors: how each file is compiled; needs bear
 ## make clean          remove everything that was built
@@ -200,8 +200,12 @@ page:
 	@clients/replay/page.sh
 record: setup-check
 	@$(MAKE) --no-print-directory all
+ifneq ($(SERVER),)
+	@clients/replay/record.py --server '$(SERVER)'
+else
 	@clients/replay/record.py $(if $(ASKED),--only $(subst $() ,$(comma),$(ASKED)))
 	@clients/replay/pictures.py
+endif
 
 coverage: all-steps setup-check
 	@common/tools/coverage.py

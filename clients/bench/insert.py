@@ -10,13 +10,15 @@ stand in one line, with nothing but the text between the two. NAME is one of: ma
 when the figures were taken), comparison (a row per step), variants (a row per variant), idle
 (cost against idle connections), calls (cost against what a system call costs), workers (cost by
 the number of workers, and of the load client's threads), and cost-SERVER (sentences about
-one server: cost-step6, cost-step5/poll).
+one server: cost-step6, cost-step5/poll). Without a README as an argument the results are also
+copied to clients/bench/results.json, from which `make page` draws its charts.
 """
 
 import argparse
 import json
 import pathlib
 import re
+import shutil
 import sys
 
 sys.path.insert(0, str(pathlib.Path(__file__).resolve().parent))     # also with PYTHONSAFEPATH
@@ -27,6 +29,7 @@ import workers      # noqa: E402
 from lib.seals import seal                              # noqa: E402
 from tables import duration, size, three, two           # noqa: E402
 
+KEPT = lab.TREE / "clients/bench/results.json"
 MARKED = re.compile(r"(<!-- bench:(\S+) begin -->(\n?))(.*?)<!-- bench:\2 end(?: (\w+))? -->",
                     re.DOTALL)
 BEGIN = re.compile(r"<!-- bench:\S+ begin -->")
@@ -216,6 +219,9 @@ def main():
             if filled != text:
                 path.write_text(filled)
                 print(f"{path}: {len(MARKED.findall(text))} filled in")
+        if not settings.files and settings.results != KEPT:
+            shutil.copyfile(settings.results, KEPT)     # what the READMEs say, the charts show
+            print(f"{KEPT}: the figures of the charts")
     except (OSError, ValueError, lab.Trouble) as trouble:
         print(f"insert.py: {trouble}", file=sys.stderr)
         return 1

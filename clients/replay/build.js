@@ -13,7 +13,7 @@ const { Marked } = require("marked");
 const HERE = __dirname;
 const ROOT = path.resolve(HERE, "../..");
 const OUT = path.resolve(process.argv[2] || path.join(ROOT, "build/page"));
-const RESULTS = process.env.RESULTS || path.join(ROOT, "build/bench/results.json");
+const RESULTS = [path.join(ROOT, "build/bench/results.json"), path.join(ROOT, "clients/bench/results.json")];
 const SCRIPTS = ["model.js", "view.js", "search.js"];
 
 const read = file => fs.readFileSync(path.join(ROOT, file), "utf8");
@@ -170,11 +170,13 @@ function withStage(page, ids, beside, above = "") {
 
 /** What a run is called: step 6, edge-triggered. */
 function label(server) {
+    if (server.startsWith("/")) return `Your server, ${path.basename(server.split(" ")[0])}`;
     const [word, ...options] = server.split(" "), [step, ...rest] = word.split("/");
     const folder = fs.readdirSync(ROOT).find(name => name.startsWith(`step${step}_`));
     const own = folder.replace(/^step\d+_/, "").replaceAll("_", " ");
     const name = rest[rest.length - 1];
-    return `Step ${step}, ${name || own}${options.length ? ` (${options.join(" ").replaceAll("--", "")})` : ""}`;
+    const standIn = /kqueue/.test(name) ? " (on a stand-in for kqueue)" : "";
+    return `Step ${step}, ${name || own}${standIn}${options.length ? ` (${options.join(" ").replaceAll("--", "")})` : ""}`;
 }
 
 /** The source may have changed a little since: find each line again by its text. */
@@ -191,12 +193,13 @@ function follow(recording, text) {
 }
 
 function recordings() {
-    const folder = path.join(HERE, "recordings");
-    return fs.readdirSync(folder).filter(name => name.endsWith(".json")).map(name => {
-        const recording = JSON.parse(fs.readFileSync(path.join(folder, name), "utf8"));
+    const files = [path.join(HERE, "recordings"), path.join(ROOT, "build/recordings")].filter(fs.existsSync)
+        .flatMap(folder => fs.readdirSync(folder).map(name => path.join(folder, name)));
+    return files.filter(file => file.endsWith(".json")).map(file => {
+        const recording = JSON.parse(fs.readFileSync(file, "utf8")), name = path.basename(file);
         recording.id = name.replace(/\.json$/, "");
         recording.label = label(recording.server);
-        recording.text = read(recording.source).replace(/\n$/, "");
+        recording.text = (recording.text || read(recording.source)).replace(/\n$/, "");
         const lost = follow(recording, recording.text);
         if (lost) console.error(`${name}: ${lost} lines of ${recording.source} have changed: make record`);
         return recording;
@@ -211,19 +214,34 @@ function straceText(recording) {
         `${task(call[0])} ${time(call[1])} ${call[4]} = ${call[5]} <${((call[2] - call[1]) / 1e6).toFixed(6)}>\n`).join("");
 }
 
-/** What make bench has measured; without it, what the top README says. */
+// Which charts there are, in the order of reading, and what to look at.
+const CHARTS = [
+    ["costs", "An idle connection", "Ten clients send, the others are idle. select and poll look at every connection for each message. epoll does not."],
+    ["idle", "Cost among idle connections", "The same in all points that were measured. A line that ends early is a server that takes no more connections."],
+    ["throughput", "Cost by connections", "All connections send. What grows is the price of a connection that has something to say."],
+    ["latency", "Latency by connections", "With more connections each message waits for more others."],
+    ["memory", "Memory", "What idle connections occupy in the server: a stack for each thread, an object for each client in a loop."],
+    ["interval", "The polling dilemma", "Step 4 naps between two rounds. A short nap costs processor time, a long one delays each answer."],
+    ["calls", "The price of a system call", "Each call is made slower by filters. io_uring makes fewer calls, so its line rises less."],
+];
+
+/** What make bench has measured: the latest results of this tree, else those that are committed. */
 function charts() {
     const folder = path.join(OUT, "charts");
     fs.mkdirSync(folder, { recursive: true });
-    if (fs.existsSync(RESULTS)) execFileSync("python3", [path.join(HERE, "charts.py"), RESULTS, folder], { stdio: "inherit" });
+    const results = [process.env.RESULTS, ...RESULTS].find(file => file && fs.existsSync(file));
+    if (results) execFileSync("python3", [path.join(HERE, "charts.py"), results, folder], { stdio: "inherit" });
     const costs = path.join(HERE, "pictures/costs.svg");
     if (fs.existsSync(costs)) fs.copyFileSync(costs, path.join(folder, "costs.svg"));
     const drawn = fs.readdirSync(folder).sort();
     const title = name => escape(/<title>(.*?)<\/title>/.exec(fs.readFileSync(path.join(folder, name), "utf8"))[1]);
+    const sections = CHARTS.map(([name, heading, words]) => [heading, words, drawn.filter(file => file.replace(/(-\d+)?\.svg$/, "") === name)])
+        .filter(([, , files]) => files.length);
     return {
-        url: "charts.html", file: "", title: "Charts", sections: [{ id: "", title: "Charts", text: "what each server costs: connections, idle, memory" }],
+        url: "charts.html", file: "", title: "Charts", sections: [{ id: "", title: "Charts", text: sections.map(([heading]) => heading).join(", ") }],
         html: "<h1>What the servers cost</h1>\n<p>Measured by <code>make bench</code>, on the machine and the day that each chart names.</p>\n" +
-            drawn.map(name => `<figure><img src="charts/${name}" alt="${title(name)}"></figure>`).join("\n"),
+            sections.map(([heading, words, files]) => `<h2>${escape(heading)}</h2>\n<p>${escape(words)}</p>\n<div class="charts">` +
+                files.map(name => `<figure><img src="charts/${name}" alt="${title(name)}"></figure>`).join("\n") + "</div>").join("\n"),
     };
 }
 
@@ -265,7 +283,7 @@ function main() {
     }, ["5-five", "6-five"], "6-five"));
     pages.push(charts());
     for (const page of pages) write(page.url, layout(page, pages));
-    for (const recording of all) sources.add(recording.source);
+    for (const recording of all) if (!recording.server.startsWith("/")) sources.add(recording.source);
     for (const file of sources) {   // a folder that is linked to adds its files
         const full = path.join(ROOT, file), url = file.endsWith("/") ? `${file}index.html` : `${file}.html`;
         let html = `<h1>${escape(file)}</h1>\n`;

@@ -2,7 +2,7 @@
 """Draws the results of `make bench` as SVG for the page: charts.py RESULTS FOLDER
 
 Which curves there are, and their axes, is what clients/bench/plots.py says. Each line has its
-name at its end, and dashes and points of its own, so nobody needs the colours.
+name at its end, and dashes and marks of its own, so nobody needs the colours.
 """
 
 import json
@@ -19,6 +19,31 @@ import tables           # noqa: E402
 from pictures import Picture    # noqa: E402
 
 WIDTH, LEFT, RIGHT, TOP, HEIGHT = 620, 60, 110, 34, 300
+# Each server has the same colour, dashes and marks in all charts: light and dark scheme.
+ORDER = list(plots.STYLES)
+COLOURS = {
+    "2": ("#a3262a", "#f28b82"), "4": ("#7a5a00", "#e5b454"), "5": ("#b84a00", "#ff9d57"),
+    "6": ("#0b57a4", "#7db8f5"), "7": ("#19714a", "#62c98d"), "8": ("#6a2fb5", "#c8a2ff")}
+OTHER = "#5b636d", "#a5adb6"
+
+
+def colours(scheme):
+    rules = []
+    for kind, name in enumerate([*ORDER, ""]):
+        found = re.match(r"step(\d)", name)
+        colour = (COLOURS.get(found[1], OTHER) if found else OTHER)[scheme]
+        rules.append(f".v{kind} {{ stroke: {colour} }} .v{kind}.point, .n{kind} "
+                     f"{{ fill: {colour} }}")
+    return "\n".join(rules)
+
+
+STYLE = f"""
+.halo {{ paint-order: stroke; stroke: #fdfdfb; stroke-width: 3; font-weight: bold }}
+{colours(0)}
+@media (prefers-color-scheme: dark) {{
+.halo {{ stroke: #14171a }}
+{colours(1)} }}
+"""
 
 
 def tics(axis):
@@ -33,11 +58,14 @@ def share(axis, value):
     return math.log(value / axis.low) / math.log(axis.high / axis.low)
 
 
-def spread_out(heights, gap=15):
-    """Sorted heights, moved upwards so that names of lines do not cover each other."""
+def spread_out(heights, room, gap=15):
+    """Sorted heights, moved apart so that names of lines do not cover each other; the highest
+    stays within the room."""
     placed = []
     for height in heights:
         placed.append(max(height, placed[-1] + gap) if placed else height)
+    for place in range(len(placed) - 1, -1, -1):
+        placed[place] = min(placed[place], room - gap * (len(placed) - 1 - place))
     return placed
 
 
@@ -61,16 +89,21 @@ def draw(panel, about):
     picture.text(WIDTH - RIGHT, HEIGHT + 8, panel.xlabel, "e")
     ends = sorted((share(panel.y, points[-1][1]), name, points) for name, points in panel.lines)
     room = HEIGHT - 22 - TOP
-    heights = spread_out([end * room for end, _, _ in ends])
-    for number, ((_, name, points), height) in enumerate(zip(ends, heights)):
-        picture.curve([(x(a), y(b)) for a, b in points], number)
-        last = HEIGHT - 22 - height
-        at = x(points[-1][0])
-        if at < WIDTH - RIGHT - 4:      # a line that ends early has its name there
-            last = y(points[-1][1]) - 8
-        picture.text(at + 8, last + 4, plots.NAMES.get(name, name))
+    # A line that ends early has its name there, the others have theirs on the right.
+    whole = [points[-1][0] == max(each[-1][0] for _, _, each in ends) for _, _, points in ends]
+    heights = iter(spread_out([end * room for (end, *_), far in zip(ends, whole) if far],
+                              room))
+    names = []
+    for (_, name, points), far in zip(ends, whole):
+        kind = ORDER.index(name) if name in ORDER else len(ORDER)
+        picture.curve([(x(a), y(b)) for a, b in points], kind, f"v{kind}")
+        last = HEIGHT - 22 - next(heights) if far else y(points[-1][1]) + 14
+        names.append((x(points[-1][0]) + 8, last + 4, plots.NAMES.get(name, name),
+                      f"halo n{kind}"))
+    for name in names:      # in front of all lines
+        picture.text(*name)
     picture.text(LEFT, HEIGHT + 32, about, "soft")
-    return picture.svg()
+    return picture.svg().replace("</style>", f"{STYLE}</style>", 1)
 
 
 def main():

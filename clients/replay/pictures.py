@@ -63,7 +63,7 @@ def mark(kind, x, y):
               f"M{x:.1f} {y - 4.5:.1f}l4.5 4.5l-4.5 4.5l-4.5 -4.5z",
               f"M{x:.1f} {y + 4:.1f}l4 -7h-8z", f"M{x - 4:.1f} {y:.1f}h8M{x:.1f} {y - 4:.1f}v8",
               f"M{x - 4:.1f} {y:.1f}a4 4 0 1 0 8 0a4 4 0 1 0 -8 0")
-    return f'<path class="point" d="{shapes[kind % len(shapes)]}"/>'
+    return shapes[kind % len(shapes)]
 
 
 class Picture:
@@ -80,12 +80,14 @@ class Picture:
         self.parts.append(f'<rect class="{kind}" x="{x1:.1f}" y="{y:.1f}" '
                           f'width="{max(x2 - x1, 1.2):.1f}" height="{height}"{inside}')
 
-    def curve(self, points, number):
+    def curve(self, points, number, kind=""):
         """A line with points; number chooses its dashes and marks, so nobody needs colours."""
         path = " ".join(f"{x:.1f},{y:.1f}" for x, y in points)
-        self.parts.append(f'<polyline class="curve" points="{path}" '
+        kind = f" {kind}" if kind else ""
+        self.parts.append(f'<polyline class="curve{kind}" points="{path}" '
                           f'stroke-dasharray="{DASHES[number % len(DASHES)]}"/>')
-        self.parts += [mark(number, x, y) for x, y in points]
+        self.parts += [f'<path class="point{kind}" d="{mark(number, x, y)}"/>'
+                       for x, y in points]
 
     def line(self, x1, y1, x2, y2):
         self.parts.append(f'<line class="line" x1="{x1:.1f}" y1="{y1:.1f}" x2="{x2:.1f}" '
@@ -210,7 +212,8 @@ CLIENT_WORDS = "Clients", "c", (("wait", "wait for the greeting"),
                                 ("served", "wait for an answer"), ("idle", "idle"))
 KERNEL_WORDS = "Kernel", "k", (("level", "the higher, the more clients or bytes wait"),)
 SERVER_WORDS = "Server", "s", (("asleep", "a call that sleeps"),
-                               ("call", "one that returns at once"), ("alive", "no call"))
+                               ("call", "one that returns at once"),
+                               ("alive", "no call: it computes"))
 
 
 def title_of(recording):
@@ -296,17 +299,12 @@ def phases(*recordings):
         picture.text(x, 44, words, "soft")
     y = 56
     for made in recordings:
-        received = [call for call in made["calls"] if call[CLIENT] == 0
-                    and call[NAME] in model.RECEIVE and (model.amount(call) or 0) > 0]
-        copy, sent = received[1], made["clients"][0]["sends"][1][0]
-        before = [call for call in made["calls"] if call[TASK] == copy[TASK]
-                  and call[START] < copy[START] and call[NAME] in (*model.WAIT, *NAPS)]
-        wait = before[-1] if before else copy
+        wait, copy, sent, size = longest_wait(made)
         picture.text(8, y + 18, " ".join(made["source"].split("_")[:2]).split("/")[0], "b")
         picture.bar(left[0], left[0] + wide[0], y, "asleep", 27)
         picture.text(left[0] + 6, y + 18, f"{wait[NAME]}: {duration(wait[END] - wait[START])}")
         picture.bar(left[1], left[1] + wide[1], y + 7, "level", 13)
-        picture.text(left[1], y + 36, f"{send_size(made)} bytes, "
+        picture.text(left[1], y + 36, f"{size} bytes, "
                      f"for {duration(copy[END] - sent)}", "soft")
         if copy is wait:
             picture.text(left[2] + 6, y + 18, "the same recvfrom")
@@ -320,8 +318,20 @@ def phases(*recordings):
     return picture.svg()
 
 
-def send_size(recording):
-    return recording["clients"][0]["sends"][1][1]
+def longest_wait(recording):
+    """(call that waits, call that copies, time at which the client sent, bytes): of all
+    messages the one for which the server slept longest."""
+    calls, found = recording["calls"], []
+    for number, client in enumerate(recording["clients"]):
+        received = [call for call in calls if call[CLIENT] == number
+                    and call[NAME] in model.RECEIVE and (model.amount(call) or 0) > 0]
+        for copy, send in zip(received, client["sends"]):
+            before = [call for call in calls if call[TASK] == copy[TASK]
+                      and call[START] < copy[START] and call[NAME] in (*model.WAIT, *NAPS)]
+            wait = before[-1] if before else copy
+            if wait[START] < send[0] and model.amount(copy) == send[1]:
+                found.append((wait, copy, send[0], send[1]))
+    return max(found, key=lambda each: each[0][END] - each[0][START])
 
 
 def lists(recording):
@@ -405,9 +415,9 @@ def sockets(recording):
         picture.text(LEFT - 8, y + 11, f"{name}: {number}", "e")
         picture.bar(axis.x(start), axis.x(end), y, "cost",
                     title=f"descriptor {number}, from {call}() to close()")
-        if axis.x(end) - axis.x(start) > 118:
-            picture.text(axis.x(start) + 3, y + 10.5, f"{call}()")
-            picture.text(axis.x(end) - 3, y + 10.5, "close()", "e")
+        if axis.x(end) - axis.x(start) > 95:
+            picture.text(axis.x(start) + 3, y + 10.5, call)
+            picture.text(axis.x(end) - 3, y + 10.5, "close", "e")
         y += ROW
     axis.draw(28, y)
     picture.text(8, y + 34, "Name: number of the descriptor. A number is used again as soon as "

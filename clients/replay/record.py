@@ -5,6 +5,7 @@
     clients/replay/record.py --only 6,2/pool    only these servers
     clients/replay/record.py --check FILE...    are these recordings faithful?
     clients/replay/record.py --compare          record again and compare the structure
+    clients/replay/record.py --server PROGRAM   your own server: into build/recordings/
 
 The server runs under strace. It needs no code for this. Exit status: 0 all is well, 1 it is
 not, 2 wrong command line.
@@ -35,7 +36,7 @@ import scenes                       # noqa: E402
 import strace                       # noqa: E402
 from lib import processes, tree     # noqa: E402
 from lib.processes import Trouble   # noqa: E402
-from lib.servers import Server      # noqa: E402
+from lib.servers import Server, free_port   # noqa: E402
 
 TRIES = 4
 CLOSE = 0.02        # a recorded run may take so much longer, as a share, without another try
@@ -46,9 +47,23 @@ NO_STATS = re.compile(r"/(slow_command|prime_server)")
 SOCKETS = re.compile(r"<(?:TCP|UNIX|socket|pipe|anon_inode)")
 
 
+def shown(path):
+    """A path from the top of the tree, or a whole one."""
+    return str(path.relative_to(tree.ROOT) if tree.ROOT in path.parents else path)
+
+
+def is_own(label):
+    return label.startswith("/")
+
+
 def source_of(label):
-    """(program, its options, source) of 6, 6/edge or 6/demos/edge_wrong --option."""
+    """(program, its options, source) of 6, 6/edge or 6/demos/edge_wrong --option; or of the
+    absolute path of somebody's own server."""
     word, *options = label.split()
+    if is_own(label):
+        program = pathlib.Path(word)
+        beside = [program.with_name(program.name + ".c"), program.with_name("server.c")]
+        return program, options, next((each for each in beside if each.is_file()), program)
     step, _, name = word.partition("/")
     folders = [folder for number, folder in tree.steps() if str(number) == step]
     if not folders:
@@ -62,6 +77,8 @@ def source_of(label):
 
 
 def file_name(label, scene):
+    if is_own(label):
+        label = "own " + pathlib.Path(label.split()[0]).name
     return re.sub(r"[^a-z0-9_]+", "-", f"{label} {scene}".replace("demos/", "")) + ".json"
 
 
@@ -139,12 +156,14 @@ def run(label, scene, traced=True):
     """Run the clients; returns (started, elapsed, reports, stats, trace, samples)."""
     program, options, _ = source_of(label)
     if not tree.is_program(program):
-        raise Trouble(f"{program.relative_to(tree.ROOT)} is not built")
+        raise Trouble(f"{shown(program)} is not a program, or is not built")
     with tempfile.TemporaryDirectory() as folder:
         trace, stats = pathlib.Path(folder, "trace"), pathlib.Path(folder, "stats")
-        ours = [] if NO_STATS.search(label) else ["--quiet", "--stats", str(stats)]
+        own = is_own(label)
+        ours = [] if own or NO_STATS.search(label) else ["--quiet", "--stats", str(stats)]
         command = strace.command(trace) if traced else []
-        with Server([*command, program, *options, *ours]) as server:
+        with Server([*command, program, *options, *ours],
+                    port=free_port() if own else 0) as server:
             if scene.descriptors:
                 limit_descriptors(server, scene.descriptors)
             sampler = Sampler(server.port)
@@ -156,7 +175,7 @@ def run(label, scene, traced=True):
             sampler.over.set()
             sampler.join()
             status = server.stop()
-            if status != (0 if ours else -signal.SIGTERM):
+            if not own and status != (0 if ours else -signal.SIGTERM):
                 raise Trouble(f"{label} ended with status {status}")
         text = trace.read_text(encoding="utf-8", errors="replace") if traced else ""
         return (started, elapsed, reports,
@@ -187,7 +206,7 @@ class Maker:
     def place(self, entry):
         """Its number in places; it is added if it is new."""
         function, path, number = entry
-        key = str(path.relative_to(tree.ROOT)), number, function
+        key = shown(path), number, function
         if key not in self.numbers:
             if path not in self.texts:
                 self.texts[path] = path.read_text(encoding="utf-8").splitlines()
@@ -210,8 +229,9 @@ class Maker:
 
     def calls(self, trace, ports):
         wanted = [call for call in trace.calls if is_of_interest(call)]
+        near = str(tree.ROOT), str(self.source.parent)
         self.lines.look_up([frame for call in wanted for frame in call.frames
-                            if str(tree.ROOT) in frame[0]])
+                            if frame[0].startswith(near)])
         tasks = {task: number for number, task in enumerate(trace.tasks)}
         for call in wanted:
             accepted = call.name.startswith("accept")
@@ -283,7 +303,7 @@ def make(label, scene):
                      if call[model.NAME] == "listen"), None)
     return {
         "format": model.FORMAT, "server": label, "scene": scene.name, "title": scene.title,
-        "source": str(source.relative_to(tree.ROOT)),
+        "source": shown(source), **({"text": text_of(source)} if is_own(label) else {}),
         "recorded": datetime.date.today().isoformat(), "machine": machine(),
         "elapsed": round(elapsed * 1e6), "unrecorded": unrecorded, "listener": listener,
         "stats": stats, "kinds": dict(Counter(call[model.NAME] for call in calls)),
@@ -297,17 +317,31 @@ def make(label, scene):
         "samples": thin(samples, ports, maker)}, text
 
 
+def text_of(source):
+    """The source of somebody's own server: the page cannot find it later."""
+    try:
+        return source.read_text(encoding="utf-8")
+    except ValueError:
+        return f"The source of {source.name} was not found beside the program.\n"
+
+
 def structure(recording):
     """What does not depend on the clock: per client the kinds of calls in their order. Where
-    the number of calls is a matter of buffers, or of the moment of a stop, only the kinds."""
+    the number of calls is a matter of buffers, only the kinds. Of a stop also the client is a
+    matter of the moment: those that are connected by then. In step 4 a second message may come during the same nap, so a repeated answer counts once."""
     shape = {}
     for number, client in enumerate(recording["clients"]):
         kinds = [call[model.NAME] for call in recording["calls"]
                  if call[model.CLIENT] == number and call[model.NAME] != "epoll_ctl"
                  and not (call[model.RESULT] or "").startswith("-1 EAGAIN")]
-        if recording["scene"] in ("slow-reader", "stop"):
+        if recording["scene"] == "slow-reader":
             kinds = sorted(set(kinds))
-        shape[client["name"]] = " ".join(kinds)
+        words = " ".join(kinds)
+        if recording["server"] == "4":
+            words = re.sub(r"( recvfrom sendto)+", r"\1", words)
+        shape[client["name"]] = words
+    if recording["scene"] == "stop":
+        return sorted({kind for words in shape.values() for kind in words.split()})
     return shape
 
 
@@ -319,7 +353,7 @@ def attempt(label, scene, close=CLOSE):
         made, text = make(label, scene)
         wrong = model.problems(made)
         if wrong:
-            print(f"  again: {wrong[0]}", file=sys.stderr, flush=True)
+            print(f"again: {wrong[0]}\n         ", end="", flush=True)
             continue
         usual = made["unrecorded"] or made["elapsed"]
         distance = abs(made["elapsed"] - usual) / usual
@@ -357,8 +391,11 @@ def main():
     parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
     parser.add_argument("--only", metavar="6,2/pool", default="", help="only these servers")
     parser.add_argument("--scene", choices=sorted(scenes.SCENES), help="only this scene")
+    parser.add_argument("--server", metavar="PROGRAM", help="record your own server: a program "
+                        "that takes a port as its last argument; its options may follow")
     parser.add_argument("--output", metavar="FOLDER", type=pathlib.Path,
-                        default=HERE / "recordings", help="default: recordings/ beside this")
+                        help="default: recordings/ beside this, and build/recordings/ at the "
+                        "top for your own server")
     parser.add_argument("--compare", action="store_true",
                         help="write nothing; compare the structure with the files")
     parser.add_argument("--trace", metavar="FOLDER", type=pathlib.Path,
@@ -371,10 +408,20 @@ def main():
     plan = [(label, scene) for label, scene in scenes.PLAN
             if (not only or label in only or label.split()[0] in only)
             and options.scene in (None, scene)]
+    if options.server:
+        program, *words = options.server.split()
+        path = pathlib.Path(program).resolve()
+        if not tree.is_program(path) or only or options.compare:
+            parser.error(f"--server {program}: expected a program that can be run, and neither "
+                         "--only nor --compare")
+        plan = [(" ".join([str(path), *words]), options.scene or "five")]
+    options.output = options.output or (tree.ROOT / "build/recordings" if options.server
+                                        else HERE / "recordings")
     if not plan:
         parser.error(f"--only {options.only}: no such server is planned in scenes.py")
-    status = 0
-    for label, name in plan:
+    status, began = 0, time.monotonic()
+    for number, (label, name) in enumerate(plan, 1):
+        print(f"{number:3}/{len(plan)}  ", end="", flush=True)
         target = options.output / file_name(label, name)
         scene = scenes.SCENES[name]
         try:
@@ -395,6 +442,7 @@ def main():
             (options.trace / f"{target.stem}.strace").write_text(text, encoding="utf-8")
         size = target.stat().st_size
         print(f"{target.name:<44} {len(made['calls']):4} calls {size:6} bytes", flush=True)
+    print(f"{len(plan)} runs in {time.monotonic() - began:.0f} s", flush=True)
     return status
 
 

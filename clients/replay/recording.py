@@ -3,6 +3,7 @@
 Times are whole microseconds since the clients began. These are the fields:
 
     server, scene, title, source    what ran, and its source from the top of the tree
+    text                            the source itself, of a server that is not in the tree
     recorded, machine               when and where
     elapsed, unrecorded             of the clients; the second one without strace
     stats                           the server's own counters (--stats); null if it has none
@@ -172,8 +173,8 @@ def problems(recording):
 
 def _was_full(recording):
     """Did a send come up short, or sleep until there was room in the socket?"""
-    stats = recording["stats"]
-    return stats["send_short"] + stats["send_again"] > 0 or any(
+    stats = recording["stats"] or {}
+    return stats.get("send_short", 0) + stats.get("send_again", 0) > 0 or any(
         call[NAME] in SEND and call[END] is not None and call[END] - call[START] > FULL
         for call in recording["calls"])
 

@@ -171,6 +171,19 @@ class Readme(unittest.TestCase):
             "machine", "Measured on 2025-01-31, a machine: medians of 3 rounds.\n"))
         self.assertEqual(self.fill(filled), filled)
 
+    def test_the_results_that_fill_all_readmes_are_kept_for_the_charts(self):
+        with tempfile.TemporaryDirectory() as folder:
+            tree, source = pathlib.Path(folder), pathlib.Path(folder, "new.json")
+            source.write_text(json.dumps(a_result()))
+            kept = tree / "kept.json"
+            with unittest.mock.patch("lab.TREE", tree), \
+                    unittest.mock.patch("insert.KEPT", kept), \
+                    unittest.mock.patch("sys.argv", ["insert.py", "--results", str(source)]), \
+                    unittest.mock.patch("sys.stdout"):
+                (tree / "README.md").write_text(self.marked("machine"))
+                self.assertEqual(insert.main(), 0)
+            self.assertEqual(json.loads(kept.read_text()), a_result())
+
     def test_a_busy_machine_is_reported(self):
         results = a_result()
         for cell in results["cells"]:

@@ -87,7 +87,9 @@
         socket: say("makes a socket"), bind: say("gives the listening socket its address"),
         listen: say("lets clients connect from now on"), epoll_create1: say("makes an epoll instance"),
         io_uring_enter: say("gives requests to io_uring, and waits for results", "has results of io_uring"),
-        wait4: say("asks whether a child process has ended"),
+        wait4: say("asks whether a child process has ended"), waitid: say("asks whether a child process has ended"),
+        socketpair: say("makes a pair of connected sockets"), io_uring_setup: say("makes an io_uring"),
+        io_uring_register: say("tells io_uring which buffers it may use"),
         futex: ({ text, over }) => text.includes("WAKE") ? "wakes another thread" : over ? "was woken by another thread" :
             "sleeps until another thread wakes it",
         close: ({ client, error }) => error ? `close failed (${error})` : `closes ${client ? `the socket of ${client}` : "a descriptor of the server's own"}`,
@@ -226,16 +228,22 @@
             return seen ? list : null;
         }
 
-        /** Those of the interest list that have something to read. */
+        /** Those of the interest list that are watched for input and have some. */
         ready(at) {
             const interest = this.interest(at), names = this.descriptors(at), found = [];
             if (!interest) return null;
-            for (const descriptor of interest.keys()) {
+            for (const [descriptor, events] of interest) {
+                if (!events.split("|").includes("IN")) continue;
                 const name = names.get(descriptor);
                 if (name === "listener" ? this.acceptQueue(at).length : this.hasInput(name, at))
                     found.push(descriptor);
             }
             return found;
+        }
+
+        /** The ready list, except with edge-triggered events: there it loses those that it has reported. */
+        readyName() {
+            return this.calls.some(call => call[TEXT].includes("EPOLLET")) ? "ready to read" : "ready list";
         }
 
         hasInput(name, at) {
@@ -319,7 +327,7 @@
             const slept = call[END] === null || call[END] - call[START] >= SLEEP;
             const client = call[CLIENT] >= 0 ? this.clients[call[CLIENT]].name : null;
             const error = over && /^-1 (\w+)/.exec(call[RESULT])?.[1];
-            const words = (MEANINGS[call[NAME]] || other)({ call, over, count, slept, client, error,
+            const words = over && call[RESULT].startsWith("?") ? `was interrupted in ${call[NAME]}` : (MEANINGS[call[NAME]] || other)({ call, over, count, slept, client, error,
                 text: call[TEXT], names: this.descriptors(at), model: this, at });
             return `${this.subject(call[TASK])} ${words}.`;
         }

@@ -74,15 +74,15 @@
 
         heading() {
             const { recording } = this;
-            const facts = `${recording.title}. Recorded on ${recording.recorded}, ${recording.machine}: ` +
+            const facts = `Recorded on ${recording.recorded}, ${recording.machine}: ` +
                 `${recording.calls.length} calls, ${(recording.elapsed / 1e6).toFixed(2)} s` +
                 (recording.unrecorded ? `, ${(recording.unrecorded / 1e6).toFixed(2)} s without strace.` : ".");
             return element("header", {},
-                element("h2", {}, recording.label),
+                element("h2", {}, `${recording.label}: ${recording.title}`),
                 element("p", { class: "facts" }, facts, " ",
                     element("a", { href: `${this.stage.base}recordings/${recording.id}.strace`, download: "" },
-                        "The calls in strace's format"),
-                    ", which Perfetto's viewer opens."));
+                        "The calls in strace's format"), ": ",
+                    element("a", { href: "https://ui.perfetto.dev/" }, "Perfetto's viewer"), " opens this file."));
         }
 
         // The lanes.
@@ -95,9 +95,9 @@
                     ...recording.clients.map((client, number) => ({ label: `${client.name}'s bytes`, number, kind: "socket" })));
                 if (model.interest(Infinity))
                     this.rows.push({ label: "interest list", kind: "list", value: at => (model.interest(at) || new Map()).size },
-                        { label: "ready list", kind: "list", value: at => (model.ready(at) || []).length });
+                        { label: model.readyName(), kind: "list", value: at => (model.ready(at) || []).length });
                 else if (model.sets(Infinity))
-                    this.rows.push({ label: "bits set", kind: "list", value: at => {
+                    this.rows.push({ label: model.sets(Infinity).name.includes("select") ? "bits set" : "asked about", kind: "list", value: at => {
                         const sets = model.sets(at);
                         return sets ? (sets.ready || [...sets.read, ...sets.write]).length : 0;
                     } });
@@ -140,10 +140,7 @@
                 else if (row.kind === "socket") this.drawSocket(row, parts);
                 else this.drawLevel(row, parts);
             }
-            for (const [time, , name] of this.recording.signals)
-                if (name === "SIGTERM")
-                    parts.push(shape("line", { class: "signal", x1: x(time), x2: x(time), y1: TOP - 6, y2: this.height }),
-                        shape("text", { class: "tick", x: Math.min(x(time), this.width - 40) - 2, y: 10 * UNIT, "text-anchor": "end" }, "SIGTERM"));
+            this.drawSignals(parts);
             this.cursor = shape("line", { class: "cursor", x1: 0, x2: 0, y1: 0, y2: this.height });
             parts.push(this.cursor);
             this.svg.setAttribute("width", this.width);
@@ -151,6 +148,23 @@
             this.svg.setAttribute("aria-label", `${model.clients.length} clients, the kernel and ` +
                 `${this.recording.tasks.length} of the server's tasks against time; the same is below in words`);
             this.svg.replaceChildren(...parts);
+        }
+
+        /** The order to stop; where it is passed on to other tasks, a mark in their lanes. */
+        drawSignals(parts) {
+            const [first, ...others] = this.recording.signals.filter(([, , name]) => name === "SIGTERM");
+            if (!first) return;
+            const line = (time, from, to) => {
+                const x = this.x(time);
+                parts.push(shape("line", { class: "signal", x1: x, x2: x, y1: from, y2: to }));
+                return x;
+            };
+            const x = line(first[0], TOP - 6, this.height);
+            parts.push(shape("text", { class: "tick", x: Math.min(x, this.width - 40) - 2, y: 10 * UNIT, "text-anchor": "end" }, "SIGTERM"));
+            for (const [time, task] of others) {
+                const row = this.rows.find(each => each.kind === "task" && each.number === task);
+                line(time, row.y, row.y + ROW);
+            }
         }
 
         ruler() {
@@ -166,8 +180,8 @@
             for (let time = Math.ceil(axis.start / step) * step; time <= axis.end; time += step) {
                 const at = this.x(time);
                 parts.push(shape("line", { class: "row", x1: at, x2: at, y1: 14 * UNIT, y2: this.height }));
-                if (at < this.width - 34 && !this.recording.signals.some(([when, , name]) => name === "SIGTERM" &&
-                    at > Math.min(this.x(when), this.width - 40) - 110 * UNIT && at < this.x(when) + 10))
+                if (at < this.width - 34 && !this.recording.signals.some(([when, , name], index, all) => name === "SIGTERM" &&
+                    all.findIndex(each => each[2] === name) === index && at > Math.min(this.x(when), this.width - 40) - 110 * UNIT && at < this.x(when) + 10))
                     parts.push(shape("text", { class: "tick", x: at, y: 10 * UNIT }, `${time / 1e6} s`));
             }
             return parts;
@@ -266,7 +280,7 @@
             [clients, this.clientCells] = table("Clients, and their bytes in the kernel", "now-clients",
                 recording.clients.map(client => client.name), bytesToo, bytesToo.length);
             const facts = model.followsBytes() ? ["accept queue"] : ["io_uring"];
-            if (model.interest(Infinity)) facts.push("interest list", "ready to read");
+            if (model.interest(Infinity)) facts.push("interest list", model.readyName());
             else if (model.sets(Infinity)) facts.push("asked about", "returned");
             [kernel, this.kernelCells] = table("Kernel", "now-kernel", facts);
             [tasks, this.taskCells] = table("Server", "now-tasks", model.names);
@@ -295,7 +309,8 @@
                 element("code", {}, ...this.lines));
             return element("div", { class: "code-box" },
                 element("p", { class: "call-box" }, this.meaning, this.callLine, this.libraryLine),
-                element("p", { class: "file" }, element("a", { href: `${this.stage.base}${recording.source}.html` }, recording.source)),
+                element("p", { class: "file" }, recording.server.startsWith("/") ? recording.source :
+                    element("a", { href: `${this.stage.base}${recording.source}.html` }, recording.source)),
                 this.code);
         }
 

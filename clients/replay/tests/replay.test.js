@@ -87,6 +87,13 @@ test("the slow reader makes the server ask for EPOLLOUT, and drop it", () => {
     assert.equal(asked[asked.length - 1], false);
 });
 
+test("a client that is watched for room only is not on the ready list", () => {
+    const model = new Model(load("6-slow-reader"));
+    const time = model.moments.find(at => [...(model.interest(at) || new Map()).values()].includes("OUT") && model.unread(0, at) > 0);
+    const [descriptor] = [...model.interest(time)].find(([, events]) => events === "OUT");
+    assert.ok(!model.ready(time).includes(descriptor));
+});
+
 test("select's sets: what was asked about, and what is left of it", () => {
     const model = new Model(load("5-five"));
     const call = model.calls.find(each => each[3] === "pselect6" && each[5].startsWith("1 "));
@@ -94,6 +101,28 @@ test("select's sets: what was asked about, and what is left of it", () => {
     const { read, ready } = model.sets(call[2]);
     assert.equal(ready.length, 1);
     assert.ok(read.includes(ready[0]));
+});
+
+test("each call of each recording has a sentence, before and after it returns", () => {
+    for (const id of ids) {
+        const model = new Model(load(id));
+        model.calls.forEach((call, index) => {
+            for (const at of [call[1], call[2] ?? call[1]]) {
+                const words = model.meaning(index, at);
+                assert.match(words, /^(The (server|main thread|first process)|Thread \d+|Process \d+) [a-z].*[^.]\.$/, `${id} ${index}`);
+                assert.doesNotMatch(words, /undefined|null|NaN|calls \w+\.$/, `${id}: ${call[4]}`);
+            }
+        });
+    }
+});
+
+test("a sentence tells the result only once the call has returned", () => {
+    const model = new Model(load("1-five"));
+    const of = (name, result) => model.calls.findIndex(call => call[3] === name && call[5] === result);
+    const received = of("recvfrom", "14"), accepted = model.calls.findIndex(call => /^accept/.test(call[3]) && call[2] - call[1] > 1000);
+    assert.match(model.meaning(received, model.calls[received][2]), /^The server has copied 14 bytes of conn\d out of the kernel\.$/);
+    assert.doesNotMatch(model.meaning(received, model.calls[received][1]), /14/);
+    assert.equal(model.meaning(accepted, model.calls[accepted][1]), "The server sleeps until a client connects.");
 });
 
 test("the search finds headings first, and only where all words are", () => {

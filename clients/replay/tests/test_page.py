@@ -18,8 +18,9 @@ import unittest
 REQUIRED = os.environ.get("REQUIRE_ALL", "0") not in ("", "0")
 HERE = pathlib.Path(__file__).resolve().parent
 REPLAY, ROOT = HERE.parent, HERE.parents[2]
-sys.path.insert(0, str(ROOT / "clients/tests"))
+sys.path[:0] = [str(ROOT / "clients/tests"), str(REPLAY)]
 
+import charts           # noqa: E402
 import test_bench       # noqa: E402  (it has results as the benchmark writes them)
 
 CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser")
@@ -131,7 +132,9 @@ class Reading:
                   and call[3].startswith("accept") and self.returned(call)
                   and self.count(call) >= 0}
         found = []
-        for fd in self.interest():
+        for fd, events in self.interest().items():
+            if "IN" not in events.split("|"):
+                continue
             if fd == self.made["listener"] and self.queue() != "empty":
                 found.append(f"{fd} listener")
             elif fd in owners:
@@ -143,11 +146,11 @@ class Reading:
 
     def sets(self):
         """What select or poll was asked about, and what it returned; None before the first."""
-        calls = [call for call in self.begun if call[3] in ("pselect6", "poll")]
+        calls = [call for call in self.begun if call[3] in ("pselect6", "poll", "ppoll")]
         if not calls:
             return None
         _, _, _, name, text, result, *_ = calls[-1]
-        if name == "poll":
+        if name.endswith("poll"):
             asked = re.findall(r"fd=(\d+), events=POLLIN", text)
             asked += [f"{fd} to write" for fd in re.findall(r"fd=(\d+), events=POLLOUT", text)]
             ready = re.findall(r"fd=(\d+), revents", result or "")
@@ -222,7 +225,9 @@ class Page(unittest.TestCase):
             listed = [] if listed == "empty" else listed.split("; ")
             self.assertEqual({int(entry.split()[0]): entry.split()[-1] for entry in listed},
                              reading.interest())
-            self.assertEqual(shown["kernel"]["ready to read"], reading.ready())
+            edge = any("EPOLLET" in call[4] for call in made["calls"])
+            self.assertEqual(shown["kernel"]["ready to read" if edge else "ready list"],
+                             reading.ready())
         if "asked about" in shown["kernel"]:
             self.assertEqual((shown["kernel"]["asked about"], shown["kernel"]["returned"]),
                              reading.sets() or ("nothing yet", "nothing yet"))
@@ -233,7 +238,8 @@ class Page(unittest.TestCase):
         else:
             self.assertTrue(shown["call"].endswith("<unfinished ...>"), shown["call"])
             self.assertTrue(shown["call"].startswith(reading.begun[-1][3] + "("))
-        if reading.begun and reading.begun[-1][6] >= 0:
+        if reading.begun and reading.begun[-1][6] >= 0 \
+                and not reading.begun[-1][3].startswith("accept"):
             self.assertIn(reading.clients[reading.begun[-1][6]]["name"], shown["meaning"])
         if reading.begun and reading.begun[-1][7] >= 0:
             _, _, _, text = made["places"][reading.begun[-1][7]]
@@ -286,7 +292,7 @@ class Page(unittest.TestCase):
             self.assertLessEqual(width, int(name.split()[0]), name)
 
     def test_no_markdown_is_left_as_text(self):
-        """A line that begins with a comment is not Markdown: a link in it would be shown raw."""
+        """A line that begins with a comment is not Markdown: its links would be shown raw."""
         for file in self.page.rglob("*.html"):
             text = re.sub(r"<(pre|code)\b.*?</\1>", "", file.read_text(encoding="utf-8"),
                           flags=re.S)
@@ -308,6 +314,12 @@ class Scripts(unittest.TestCase):
                               stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True,
                               check=False)
         self.assertEqual(done.returncode, 0, done.stdout[-3000:])
+
+
+class Charts(unittest.TestCase):
+    def test_names_of_lines_neither_overlap_nor_leave_the_chart(self):
+        self.assertEqual(charts.spread_out([0, 1, 50], 100), [0, 15, 50])
+        self.assertEqual(charts.spread_out([97, 98, 99], 100), [70, 85, 100])
 
 
 class LockFile(unittest.TestCase):

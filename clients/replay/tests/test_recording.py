@@ -26,6 +26,35 @@ FILES = sorted((REPLAY / "recordings").glob("*.json"))
 RECORDER = [sys.executable, str(REPLAY / "record.py")]
 
 
+OWN_SERVER = """
+#include <arpa/inet.h>
+#include <stdlib.h>
+#include <unistd.h>
+int main(int argc, char **argv)
+{
+    int l = socket(AF_INET, SOCK_STREAM, 0);
+    struct sockaddr_in a = {.sin_family = AF_INET, .sin_port = htons(atoi(argv[argc - 1])),
+                            .sin_addr.s_addr = htonl(INADDR_LOOPBACK)};
+    if (bind(l, (struct sockaddr *)&a, sizeof a) || listen(l, 50))
+        return 1;
+    for (;;) {
+        char b[1000];
+        int c = accept(l, NULL, NULL), in = 0;
+        if (write(c, "*", 1) == 1)
+            for (ssize_t n; (n = read(c, b, sizeof b)) > 0;)
+                for (ssize_t i = 0; i < n; i++) {
+                    char next = b[i] + 1;
+                    if (!in || b[i] == '$')
+                        in = b[i] == '^';
+                    else if (write(c, &next, 1) != 1)
+                        return 1;
+                }
+        close(c);
+    }
+}
+"""
+
+
 def can_record():
     if not shutil.which("strace") or not shutil.which("addr2line"):
         return "strace or addr2line is not installed"
@@ -174,8 +203,40 @@ class Recorder(unittest.TestCase):
                               check=False, timeout=120)
         self.assertEqual(done.returncode, 0, done.stdout)
 
+    def test_messages_that_came_during_one_nap_are_no_other_structure(self):
+        for step, same in (("4", True), ("6", False)):
+            made = model.load(REPLAY / f"recordings/{step}-five.json")
+            fewer = copy.deepcopy(made)
+            for name in "recvfrom", "sendto":
+                fewer["calls"].remove([call for call in fewer["calls"]
+                                       if call[model.CLIENT] == 0
+                                       and call[model.NAME] == name
+                                       and model.amount(call) > 0][1])
+            self.assertEqual(record.structure(made) == record.structure(fewer), same)
+
+    def test_somebodys_own_server(self):
+        """It knows no --stats, prints nothing and is not in the tree."""
+        if can_record() or not shutil.which("cc"):
+            self.skipTest(can_record() or "cc is not installed")
+        with tempfile.TemporaryDirectory() as folder:
+            source = pathlib.Path(folder, "mine.c")
+            source.write_text(OWN_SERVER)
+            subprocess.run(["cc", "-g", "-o", folder + "/mine", str(source)], check=True)
+            done = subprocess.run(
+                [*RECORDER, "--server", folder + "/mine", "--scene", "early", "--output",
+                 folder], stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True,
+                check=False, timeout=120)
+            self.assertEqual(done.returncode, 0, done.stdout)
+            made = model.load(folder + "/own-mine-early.json")
+            self.assertEqual(made["text"], OWN_SERVER)
+            call = next(call for call in made["calls"] if call[model.NAME] == "read"
+                        and call[model.CLIENT] >= 0)
+            self.assertIn("read(c,", made["places"][call[model.PLACE]][3])
+
     def test_wrong_command_lines(self):
-        for arguments in (["--only", "9"], ["--scene", "none"], ["--check"]):
+        for arguments in (["--only", "9"], ["--scene", "none"], ["--check"],
+                          ["--server", "/no/such/program"],
+                          ["--server", "/bin/true", "--compare"]):
             done = subprocess.run([*RECORDER, *arguments], stdout=subprocess.DEVNULL,
                                   stderr=subprocess.PIPE, text=True, check=False)
             self.assertEqual(done.returncode, 2, done.stderr)

@@ -24,6 +24,7 @@ import ctypes
 import errno
 import itertools
 import os
+import select
 import signal
 import subprocess
 import sys
@@ -95,7 +96,18 @@ class Process:
 
     def wait(self, seconds):
         """Its exit status, or None if it still runs after so long (None: no limit)."""
-        try:
+        if self.poll() is not None:
+            return self.poll()
+        with contextlib.suppress(AttributeError, OSError):  # Linux wakes us when it has ended
+            ended = os.pidfd_open(self.pid)
+            try:
+                poll = select.poll()
+                poll.register(ended, select.POLLIN)
+                poll.poll(None if seconds is None else 1000 * seconds)
+                return self.popen.poll()
+            finally:
+                os.close(ended)
+        try:                        # elsewhere popen.wait() looks at ever longer intervals
             return self.popen.wait(seconds)
         except subprocess.TimeoutExpired:
             return None

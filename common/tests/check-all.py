@@ -29,6 +29,7 @@ signal that ended it. Whatever was started has ended by then.
 
 import argparse
 import concurrent.futures
+import contextlib
 import json
 import os
 import pathlib
@@ -64,6 +65,7 @@ class Part:
         self.results = []           # (status, name, lines that belong to it)
         self.output, self.errors = [], []
         self.began, self.seconds = None, 0.0
+        self.work = 0.0             # seconds of processor time
 
     def __str__(self):
         return f"{self.area}/{self.name}"
@@ -153,7 +155,13 @@ class Runner:
     def wait(self, part, process):
         """Until it has ended; return how, if not well."""
         limit = part.limit * self.slow
-        status = process.wait(limit)
+        deadline = time.monotonic() + limit
+        while time.monotonic() < deadline and not os.waitid(
+                os.P_PID, process.pid, os.WEXITED | os.WNOHANG | os.WNOWAIT):
+            time.sleep(0.02)
+        with contextlib.suppress(OSError):
+            part.work = figures.cpu_seconds_with_waited(process.pid)
+        status = process.wait(0)
         if process.flooded:
             return f"ended because it printed more than {process.limit >> 20} MiB"
         if status is None:
@@ -264,7 +272,8 @@ def tell(part):
     numbers = [f"{count[OK]} passed"]
     numbers += [f"{count[FAIL]} failed"] if count[FAIL] else []
     numbers += [f"{count[SKIP]} skipped"] if count[SKIP] else []
-    print(f"{verdict:<4}  {part!s:<44} {', '.join(numbers):<34} {part.seconds:6.1f} s")
+    print(f"{verdict:<4}  {part!s:<44} {', '.join(numbers):<34} {part.seconds:6.1f} s"
+          f" {part.work:6.1f} s")
     if count[FAIL]:
         tell_failures(part)
         print()
@@ -370,6 +379,7 @@ def summarise(parts, seconds):
         red = ", ".join(part.name for part in mine if part.count()[FAIL])
         print(f"{area:<26} {count[OK]:7} {count[FAIL]:7} {count[SKIP]:7} "
               f"{sum(part.seconds for part in mine):9.1f}"
+              f"{sum(part.work for part in mine):9.1f}"
               f"{'   FAILED: ' + red if red else ''}")
     print(f"{'whole run':<26} {seconds:33.1f}")
     reasons = Counter(lines[0] for part in parts for status, _, lines in part.results

@@ -70,6 +70,7 @@ class Process:
         number = next(_numbers)
         adopt_orphans()
         self.command, self.limit, self.flooded = command, limit, False
+        self.cpu_seconds = 0.0      # what it used with all that it waited for, where wait() knows
         self.mark = f"{_mark_name()}={number}"
         self.output_file = output or tempfile.TemporaryFile()
         self.files = [self.output_file] + ([stderr] if hasattr(stderr, "fileno") else [])
@@ -103,8 +104,9 @@ class Process:
             try:
                 poll = select.poll()
                 poll.register(ended, select.POLLIN)
-                poll.poll(None if seconds is None else 1000 * seconds)
-                return self.popen.poll()
+                if poll.poll(None if seconds is None else 1000 * seconds):
+                    self.cpu_seconds = figures.cpu_seconds_with_waited(self.pid)
+                return self.poll()
             finally:
                 os.close(ended)
         try:                        # elsewhere popen.wait() looks at ever longer intervals

@@ -115,8 +115,10 @@ tests: known-steps $(CHOSEN) clients
 	@for part in common common/lessons clients $(CHOSEN); do \
 	    $(MAKE) --no-print-directory -C $$part tests || exit 1; done
 
+# One job for each processor, unless -j says how many. (make 3.81 names no -j here.)
+BUILD_JOBS = $(if $(filter -j% --jobserver%,$(MAKEFLAGS)),,-j$(shell getconf _NPROCESSORS_ONLN 2>/dev/null || echo 1))
 check: known-steps setup-check
-	@$(MAKE) --no-print-directory tests
+	@$(MAKE) --no-print-directory $(BUILD_JOBS) tests
 	@common/tests/check-all.py $(if $(ASKED),--steps $(STEP_LIST))
 
 dockerfile-check container-check:

@@ -74,6 +74,7 @@ class Server:
         self.process = None
         self.clients = []
         self.stopped = None
+        self.left_nothing = False   # it ended, and none of its processes run on
         self.last_seen = "not started"
 
     # Life.
@@ -219,6 +220,7 @@ class Server:
         if self.process.left_behind(STOP_SECONDS) or processes.adopted():
             raise Failure("it ended but left processes of its own behind: "
                           f"{self._left_running()}")
+        self.left_nothing = True
         return self.stopped
 
     def _left_running(self):
@@ -475,7 +477,7 @@ class Server:
             return f"running as process {self.pid}"
         how = (f"killed by {signal_name(-status)}" if status < 0 else
                f"exited with status {status}")
-        left = self._left_running()
+        left = "" if self.left_nothing else self._left_running()
         return how + (f", but went on in the background: {left}" if left else "")
 
     def log_tail(self, lines=12):

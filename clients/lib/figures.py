@@ -24,12 +24,15 @@ Entry = namedtuple("Entry", "pid parent group session state started")
 def table():
     """{process id: Entry} of all processes; state as in proc(5): Z has ended, unburied."""
     found = {}
-    for name in os.listdir("/proc"):
-        if name.isdigit():
-            with contextlib.suppress(OSError, ValueError, IndexError):
-                fields = _read(int(name), "stat").rpartition(")")[2].split()
-                found[int(name)] = Entry(int(name), *map(int, fields[1:4]), fields[0],
-                                         int(fields[19]))
+    for name in filter(str.isdigit, os.listdir("/proc")):
+        with contextlib.suppress(OSError, ValueError, IndexError):
+            file = os.open(f"/proc/{name}/stat", os.O_RDONLY)   # twice as fast as open()
+            try:
+                fields = os.read(file, 4096).rpartition(b")")[2].split(None, 20)
+            finally:
+                os.close(file)
+            found[int(name)] = Entry(int(name), *map(int, fields[1:4]), fields[0].decode(),
+                                     int(fields[19]))
     return found
 
 
@@ -126,6 +129,12 @@ def cpu_seconds_with_children(pid):
         with contextlib.suppress(OSError):
             total += cpu_seconds(each)
     return total
+
+
+def cpu_seconds_with_waited(pid):
+    """Of a process, also one that has ended, and of all the descendants that were waited for."""
+    fields = _read(pid, "stat").rpartition(")")[2].split()
+    return sum(map(int, fields[11:15])) / TICKS
 
 
 def delay_seconds(pid):

@@ -24,6 +24,7 @@ import ctypes
 import errno
 import itertools
 import os
+import select
 import signal
 import subprocess
 import sys
@@ -69,6 +70,7 @@ class Process:
         number = next(_numbers)
         adopt_orphans()
         self.command, self.limit, self.flooded = command, limit, False
+        self.cpu_seconds = 0.0      # what it used with all that it waited for, where wait() knows
         self.mark = f"{_mark_name()}={number}"
         self.output_file = output or tempfile.TemporaryFile()
         self.files = [self.output_file] + ([stderr] if hasattr(stderr, "fileno") else [])
@@ -95,7 +97,19 @@ class Process:
 
     def wait(self, seconds):
         """Its exit status, or None if it still runs after so long (None: no limit)."""
-        try:
+        if self.poll() is not None:
+            return self.poll()
+        with contextlib.suppress(AttributeError, OSError):  # Linux wakes us when it has ended
+            ended = os.pidfd_open(self.pid)
+            try:
+                poll = select.poll()
+                poll.register(ended, select.POLLIN)
+                if poll.poll(None if seconds is None else 1000 * seconds):
+                    self.cpu_seconds = figures.cpu_seconds_with_waited(self.pid)
+                return self.poll()
+            finally:
+                os.close(ended)
+        try:                        # elsewhere popen.wait() looks at ever longer intervals
             return self.popen.wait(seconds)
         except subprocess.TimeoutExpired:
             return None

@@ -52,13 +52,13 @@ def check_broken(name):
 
 class TheSuite(unittest.TestCase):
     def test_accepts_correct_servers_and_catches_each_broken_one(self):
-        with ThreadPoolExecutor(2) as two_at_a_time:
+        with ThreadPoolExecutor(4) as some_at_a_time:   # they mostly wait
             correct = [
-                two_at_a_time.submit(check_server, "--ephemeral", "--contract=full", "--also",
+                some_at_a_time.submit(check_server, "--ephemeral", "--contract=full", "--also",
                                      fair_accept.__file__, REFERENCE),
-                two_at_a_time.submit(check_server, "--quick", "--serial", "--skip=one-byte-*",
+                some_at_a_time.submit(check_server, "--quick", "--serial", "--skip=one-byte-*",
                                      BROKEN, "--", "--bug", "serves-one-at-a-time")]
-            runs = {name: two_at_a_time.submit(check_broken, name) for name in broken.BUGS}
+            runs = {name: some_at_a_time.submit(check_broken, name) for name in broken.BUGS}
         for run in correct:
             done = run.result()
             with self.subTest(done.args):

@@ -49,21 +49,32 @@ LINE = re.compile(r"(ok|not ok)\b[ \t]*(?:\d+)?[ \t]*(?:- )?(.*)")
 SHOWN = 40      # lines of output per failure
 READ = 8 << 20  # bytes of a part's output that are looked at
 GRACE = 3       # seconds that parts have to end what they started
+LOOK = 0.5      # seconds between two looks at what runs
 REPORT_EVERY = 30   # seconds between two lines about what is running, without a terminal
+WHEN = "beside", "timed", "alone"   # the order in which parts run, and beside which others
+PROCESSORS = (len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity")
+              else os.cpu_count() or 1)
+IDLE_ENOUGH = 0.15  # the idle share of the processors that is enough for one part more
+# Those that take long start first, also in a first run: seconds.
+EXPECTED = {"test_check_server.py": 120, "test_grade.py": 45, "test_load_client.py": 40,
+            "test_fleet.py": 35, "test_workers.py": 30, "test_tools.py": 28, "test_docs.py": 22,
+            "test_page.py": 20, "test_begin.py": 17, "test_check_all.py": 15, "test_demo.py": 15}
 SANITIZERS = "ASAN_OPTIONS", "LSAN_OPTIONS", "TSAN_OPTIONS", "UBSAN_OPTIONS"
 
 
 class Part:
     """One program to run, and its results."""
 
-    def __init__(self, area, name, command, limit, alone=False, expected=2.0, in_c=False):
+    def __init__(self, area, name, command, limit, when="beside", expected=2.0, in_c=False):
         self.area, self.name, self.command = area, name, command
-        self.limit, self.alone = limit, alone
+        self.limit = limit          # seconds
+        self.when = when            # one of WHEN
         self.expected = expected    # seconds, as a guess, until a run has shown it
         self.in_c = in_c            # cmocka writes its TAP to both streams
         self.results = []           # (status, name, lines that belong to it)
         self.output, self.errors = [], []
         self.began, self.seconds = None, 0.0
+        self.cpu_seconds = 0.0
 
     def __str__(self):
         return f"{self.area}/{self.name}"
@@ -154,6 +165,7 @@ class Runner:
         """Until it has ended; return how, if not well."""
         limit = part.limit * self.slow
         status = process.wait(limit)
+        part.cpu_seconds = process.cpu_seconds
         if process.flooded:
             return f"ended because it printed more than {process.limit >> 20} MiB"
         if status is None:
@@ -192,11 +204,11 @@ def find_parts(root, steps, level):
         for path in sorted([*area.glob("tests/test_*.py"), *area.glob("*/tests/test_*.py")]):
             yield Part(area.name, path.name,
                        [sys.executable, str(HERE / "unittest_tap.py"), str(path)], 600,
-                       expected=100 if path.name == "test_check_server.py" else 8)
+                       expected=EXPECTED.get(path.name, 8))
         for path in sorted(area.glob("tests/long_*.py")) if level == "--full" else []:
             yield Part(area.name, path.name,
                        [sys.executable, str(HERE / "unittest_tap.py"), str(path)], 3600,
-                       alone=True, expected=900)
+                       when="alone", expected=900)
         for path in sorted(area.glob("tests/check-*.py")):
             if path.name != "check-all.py":     # this program
                 documents = path.name == "check-docs.py"
@@ -204,8 +216,8 @@ def find_parts(root, steps, level):
                            300 if documents else 60, expected=60 if documents else 2)
     claims = root / "clients/bench/check.py"
     if claims.is_file() and not steps:
-        yield Part("clients", "bench/check.py", [sys.executable, str(claims)], 120, alone=True,
-                   expected=60)
+        yield Part("clients", "bench/check.py", [sys.executable, str(claims)], 120,
+                   when="alone", expected=35)
     behind = root / "clients/fleet/check.py"
     if behind.is_file() and not steps:
         yield Part("clients", "fleet/check.py", [sys.executable, str(behind)], 180,
@@ -248,7 +260,7 @@ def suites(root, server, level):
         yield Part(server.area.name, name, [*command, "--not-timed", *also, *tail], limit,
                    expected=35)
         yield Part(server.area.name, f"{name} timed", [*command, "--timed", *also, *tail],
-                   limit, alone=True, expected=8)
+                   limit, when="timed", expected=8)
     if (root / "common/tests/faults.c").is_file():
         faults = server.area / f"build/tests/faults_{name}"
         yield Part(server.area.name, faults.name, [str(faults), *arguments], 120, in_c=True)
@@ -264,7 +276,8 @@ def tell(part):
     numbers = [f"{count[OK]} passed"]
     numbers += [f"{count[FAIL]} failed"] if count[FAIL] else []
     numbers += [f"{count[SKIP]} skipped"] if count[SKIP] else []
-    print(f"{verdict:<4}  {part!s:<44} {', '.join(numbers):<34} {part.seconds:6.1f} s")
+    print(f"{verdict:<4}  {part!s:<44} {', '.join(numbers):<34} {part.seconds:6.1f} s, "
+          f"CPU {part.cpu_seconds:5.1f} s")
     if count[FAIL]:
         tell_failures(part)
         print()
@@ -300,17 +313,19 @@ class Progress:
         return self.expected.get(str(part), part.expected)
 
     def left(self, done):
-        """Seconds."""
-        now, side_by_side, alone = time.monotonic(), 0.0, 0.0
-        for part in self.parts:
-            if part not in done:
-                spent = now - part.began if part.began else 0.0
-                left = max(1.0, self.estimate(part) - spent)
-                if part.alone:
-                    alone += left
-                else:
-                    side_by_side += left
-        return side_by_side / self.jobs + alone
+        """Seconds: of each kind all that is left, at so many parts at once as ran so far, but
+        at least as much as its longest part."""
+        now, total = time.monotonic(), 0.0
+        for when in WHEN:
+            mine = [part for part in self.parts if part.when == when]
+            spent = {part: part.seconds if part in done else now - part.began
+                     for part in mine if part.began}
+            left = [max(1.0, self.estimate(part) - spent.get(part, 0.0))
+                    for part in mine if part not in done]
+            began = min((part.began for part in mine if part.began), default=now)
+            at_once = sum(spent.values()) / (now - began) if now - began > 5 else 0.0
+            total += max([sum(left) / max(1.0, at_once or self.jobs[when]), *left], default=0.0)
+        return total
 
     def line(self, done):
         running = [str(part) for part in self.parts if part.began and part not in done]
@@ -336,42 +351,77 @@ class Progress:
         self.file.write_text(json.dumps(known, indent=1), encoding="utf-8")
 
 
-def run_all(parts, runner, jobs):
-    """Side by side those that only wait, the longest first; then one by one the others."""
+class Processors:
+    """How idle the processors have been of late, by Linux's /proc/stat; 0 elsewhere."""
+
+    def __init__(self):
+        self.share, self.since, self.before = 0.0, time.monotonic(), self.ticks()
+
+    @staticmethod
+    def ticks():
+        """Idle ones, and all: see proc(5)."""
+        try:
+            with open("/proc/stat", encoding="ascii") as file:
+                ticks = [int(each) for each in file.readline().split()[1:9]]
+        except (OSError, ValueError):
+            return 0, 0
+        return sum(ticks[3:5]), sum(ticks)
+
+    def idle(self):
+        if time.monotonic() - self.since > LOOK:
+            now = self.ticks()
+            self.share = (now[0] - self.before[0]) / max(1, now[1] - self.before[1])
+            self.since, self.before = time.monotonic(), now
+        return self.share
+
+    def forget(self):
+        """A part has been started: what it needs is still to be seen."""
+        self.share, self.since, self.before = 0.0, time.monotonic(), self.ticks()
+
+
+def run_all(parts, runner, most):
+    """Each kind after the one before it, the longest parts first."""
+    jobs = {"beside": most, "timed": min(most, PROCESSORS), "alone": 1}
     progress = Progress(parts, jobs, runner.logs / "seconds.json")
-    done = []
-    with concurrent.futures.ThreadPoolExecutor(jobs) as pool:
-        def run(batch):
-            waiting = {pool.submit(runner.run, part) for part in batch}
-            while waiting:
-                ended, waiting = concurrent.futures.wait(
-                    waiting, 0.5, concurrent.futures.FIRST_COMPLETED)
+    done, processors = [], Processors()
+
+    def may_start(when, running):
+        """Parts mostly wait. So each processor gets two, and then more while it is idle."""
+        return running < jobs[when] and (when != "beside" or running < 2 * PROCESSORS
+                                         or processors.idle() > IDLE_ENOUGH)
+
+    with concurrent.futures.ThreadPoolExecutor(max(jobs.values())) as pool:
+        for when in WHEN:
+            waiting = sorted((part for part in parts if part.when == when),
+                             key=progress.estimate)
+            running = set()
+            while waiting or running:
+                while waiting and may_start(when, len(running)):
+                    running.add(pool.submit(runner.run, waiting.pop()))
+                    processors.forget()
+                ended, running = concurrent.futures.wait(
+                    running, LOOK, concurrent.futures.FIRST_COMPLETED)
                 if ended:
                     progress.clear()
                 for each in ended:
                     done.append(each.result())
                     tell(each.result())
-                if waiting:
+                if running:
                     progress.show(done)
-
-        run(sorted((part for part in parts if not part.alone), key=progress.estimate,
-                   reverse=True))
-        for part in parts:
-            if part.alone:
-                run([part])
     progress.save()
 
 
 def summarise(parts, seconds):
-    print(f"\n{'':<26} {'passed':>7} {'failed':>7} {'skipped':>7} {'seconds':>9}")
+    print(f"\n{'':<26} {'passed':>7} {'failed':>7} {'skipped':>7} {'seconds':>9} {'of CPU':>8}")
     for area in dict.fromkeys(part.area for part in parts):
         mine = [part for part in parts if part.area == area]
         count = sum((part.count() for part in mine), Counter())
         red = ", ".join(part.name for part in mine if part.count()[FAIL])
         print(f"{area:<26} {count[OK]:7} {count[FAIL]:7} {count[SKIP]:7} "
-              f"{sum(part.seconds for part in mine):9.1f}"
+              f"{sum(part.seconds for part in mine):9.1f} "
+              f"{sum(part.cpu_seconds for part in mine):8.1f}"
               f"{'   FAILED: ' + red if red else ''}")
-    print(f"{'whole run':<26} {seconds:33.1f}")
+    print(f"{'whole run':<26} {seconds:33.1f} {sum(part.cpu_seconds for part in parts):8.1f}")
     reasons = Counter(lines[0] for part in parts for status, _, lines in part.results
                       if status == SKIP)
     if reasons:
@@ -402,9 +452,9 @@ def parse(arguments):
     add = parser.add_argument
     add("only", metavar="PART", nargs="*", help="only the parts with this in their name")
     add("--steps", metavar="N,...", default="", help="only the parts of these steps")
-    add("--jobs", type=int, default=max(3, 2 * (os.cpu_count() or 1)), metavar="N",
-        help="how many parts that measure no time run at once (default: two per processor, "
-        "at least 3: they mostly wait)")
+    add("--jobs", type=int, default=4 * PROCESSORS, metavar="N",
+        help="how many parts that measure no time run at once, at most (default: four per "
+        "processor, as they mostly wait, but more than two only while it is idle)")
     add("--junit", type=pathlib.Path, metavar="DIR", help="write JUnit XML, a file per part")
     add("--list", action="store_true", help="list the parts and end")
     add("--tree", type=pathlib.Path, default=HERE.parents[1], help=argparse.SUPPRESS)

@@ -170,6 +170,13 @@ class Units(unittest.TestCase):
         about_us = [line for line in done.stderr.splitlines() if "echo@" in line]
         self.assertEqual(about_us, [])
 
+    def test_restarts_are_not_limited(self):
+        """systemd closes the socket of a service that it will not start again. It counts starts,
+        also those by hand, unless the unit says otherwise; it cannot be asked without running."""
+        text = (UNITS / "echo@.service").read_text(encoding="utf-8")
+        unit = text[text.index("[Unit]"):text.index("[Service]")]
+        self.assertIn("\nStartLimitIntervalSec=0\n", unit)
+
     def test_the_service_is_hardened(self):
         """systemd rates the exposure of a service from 0 to 10; below 2 is its "OK"."""
         done = self.analyze("security", "--offline=yes", "--threshold=15", "--no-pager",

@@ -1,10 +1,13 @@
 """The lesson of prefork: workers that accept for themselves, and are replaced when they die."""
 
+import contextlib
 import json
 import os
 import pathlib
 import signal
+import socket
 import tempfile
+import threading
 import time
 
 from check_server import case
@@ -95,6 +98,85 @@ def restarts_are_limited(t):
                 f"3 replacements took {seconds:.1f} s")
         s.check_calm()
         s.serves()
+
+
+class Load:
+    """Clients who come all the time, `count` at once. Each sends a message in two parts, checks
+    the answers and leaves."""
+
+    def __init__(self, address, count):
+        self.address, self.over = address, threading.Event()
+        self.served, self.cut_off, self.wrong = 0, 0, []
+        self.lock = threading.Lock()
+        self.threads = [threading.Thread(target=self.run, daemon=True) for _ in range(count)]
+        for thread in self.threads:
+            thread.start()
+
+    def run(self):
+        while not self.over.is_set():
+            came = self.exchange()
+            with self.lock:
+                self.served += came == b"*bcdefg"
+                self.cut_off += came != b"*bcdefg" and b"*bcdefg".startswith(came)
+                if not b"*bcdefg".startswith(came):
+                    self.wrong.append(came)
+
+    def exchange(self):
+        """What came until the end."""
+        came = b""
+        with socket.create_connection(self.address, 20) as sock:
+            try:
+                for part in b"^abc", b"def$":
+                    sock.sendall(part)
+                    came += sock.recv(100)
+                sock.shutdown(socket.SHUT_WR)
+                while piece := sock.recv(100):
+                    came += piece
+            except socket.timeout:
+                came += b" and then nothing for 20 s"
+            except OSError:     # it was cut off
+                pass
+        return came
+
+    def end(self):
+        self.over.set()
+        for thread in self.threads:
+            thread.join(30)
+
+
+@case("workers killed and suspended at random under load: each killed one cuts off at most its "
+      "own client, and all other answers come", needs="linux", level="normal")
+def random_deaths(t):
+    with tempfile.NamedTemporaryFile() as file, \
+            t.server("--workers", "8", "--max-clients", "8", "--quiet", "--stats",
+                     file.name) as s:
+        started(s, 8)
+        load, killed, suspended = Load(s.address, 12), 0, []
+        for _ in range(t.scale(20, 40, 200)):
+            pid = t.rng.choice(workers(s) or [0])
+            with contextlib.suppress(ProcessLookupError):
+                if pid and t.rng.random() < 0.5:
+                    os.kill(pid, signal.SIGKILL)
+                    killed += 1
+                elif pid:
+                    os.kill(pid, signal.SIGSTOP)
+                    suspended.append(pid)
+                if len(suspended) > 3:
+                    os.kill(suspended.pop(0), signal.SIGCONT)
+            t.pause(0.05)
+        for pid in set(suspended) & set(workers(s)):
+            os.kill(pid, signal.SIGCONT)
+        load.end()
+        t.check(not load.wrong, f"wrong answers: {load.wrong[:3]}")
+        t.check(load.cut_off <= killed,
+                f"{load.cut_off} clients were cut off, and {killed} workers killed")
+        t.check(load.served > killed, f"{load.served} clients served, {killed} workers killed")
+        pids = started(s, 8)
+        t.check(len(pids) == 8, f"{len(pids)} of 8 workers run")
+        s.stop()
+        t.check(not states(pids), f"left behind: {states(pids)}")
+        report = read_report(file.name)
+        t.check(report["clients_served"] == sum(report["workers"]) >= load.served, f"{report}")
 
 
 @case("--max-clients limits all workers together, also after one of them was killed",

@@ -2,11 +2,16 @@
 
 import json
 import os
+import pathlib
+import runpy
+import select
 import signal
 import tempfile
 import time
 
 from check_server import case
+
+sharing = runpy.run_path(str(pathlib.Path(__file__).parents[1] / "demos/sharing.py"))
 
 WORDS = "accept", "listener", "exclusive", "reuseport"
 
@@ -89,6 +94,30 @@ def the_acceptor_takes_turns(t):
             s.stop()
         served = json.load(file)["workers"]
     t.check(served == [10] * 4, f"{served}")
+
+
+@case("a worker that hangs delays its own clients and no others, who get all answers later",
+      needs="linux", clients=40)
+def a_hung_worker(t):
+    t.not_emulated()
+    for word in WORDS:
+        with t.server("--workers", "4", "--share", word) as s:
+            if s.sanitized():
+                t.skip("a sanitizer has threads of its own")
+            clients = s.crowd(40)
+            with sharing["suspended"](s, sharing["Way"](word, [None]), 4):
+                for client in clients:
+                    client.send(b"^abc$")
+                if word == "accept":    # the other ways do not spread clients evenly
+                    t.check(s.eventually(lambda: unanswered(clients) == 10),
+                            f"{unanswered(clients)} of 40 clients wait for one of 4 workers")
+            for client in clients:
+                client.expect(b"bcd")
+
+
+def unanswered(clients):
+    sockets = [client.sock for client in clients]
+    return len(sockets) - len(select.select(sockets, [], [], 0)[0])
 
 
 @case("--idle-timeout: each worker closes its own clients", clients=20)

@@ -41,9 +41,10 @@ LAYERS = [
     ("step8_ae/count.?", "ae count server stats"),
     ("step8_ae/ae*.?", "ae*"),                      # to be lifted out and used elsewhere
     ("step8_ae/variants/coroutine.h", ""),          # knows stacks only
+    ("step6_*/uring.?", "uring log net server stats stop"),  # how the ring is made
     ("step6_*/variants/workers.c", "conn cpus drain stream threads " + PROGRAM),
     ("step2_*/variants/*", "stream threads children echo " + PROGRAM),
-    ("step*/variants/*", "conn drain stream idle echo ae coroutine count " + PROGRAM),
+    ("step*/variants/*", "conn drain stream idle echo ae coroutine count uring " + PROGRAM),
     ("clients/*", "*"),
 ]
 # System headers that only a few sources need.
@@ -98,7 +99,8 @@ class Source:
             if kind == "<":
                 self.includes.append((where, header, guarded))
                 continue
-            folders = [path.parent, tree / "common", tree / "step8_ae", tree / "clients/load"]
+            folders = [path.parent, *(tree / name for name in
+                       ("common", "step6_epoll", "step8_ae", "clients/load"))]
             found = [(folder / header).resolve() for folder in folders
                      if (folder / header).is_file()]
             self.ours.append((where, found[0].relative_to(tree) if found else None))

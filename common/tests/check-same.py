@@ -17,7 +17,7 @@ SAME = [
     ("pump_client", "4 5 5/poll"),
     ("pump_client", "6 6/workers"),
     ("watch", "6 6/workers"),
-    ("main", "1 2 2/fork 5 5/poll 6 6/edge 6/kqueue 8 8/fiber"),
+    ("main", "1 2 2/fork 5 5/poll 6 6/edge 6/io_uring 6/kqueue 8 8/fiber"),
 ]
 
 

@@ -2,6 +2,7 @@
 while a request is in flight."""
 
 import json
+import os
 import shutil
 import subprocess
 import tempfile
@@ -9,7 +10,7 @@ import tempfile
 from check_server import case
 from check_server.protocol import message
 
-BUFFERS = 128       # as in io_uring.c
+BUFFERS = 128       # as in uring.h
 
 
 @case("for many clients it needs fewer waits than it receives messages", clients=50)
@@ -79,6 +80,60 @@ def waits_for_a_buffer(t):
         cost = json.load(stats)
     t.check(0 < cost["recv_again"] <= 2 * BUFFERS,
             f"{cost['recv_again']} receive requests found no buffer")
+
+
+# Cancels the poll for the wake-up descriptor, which is a pipe or an eventfd. Then SIGUSR1 comes
+# just before the next sleep, so that it interrupts no call.
+SIGNAL_BEFORE_SLEEP = """
+#include <liburing.h>
+#include <signal.h>
+#include <stdio.h>
+#include <string.h>
+#include <unistd.h>
+
+extern void *dlsym(void *, const char *);
+
+static void end_polls(struct io_uring *ring)
+{
+    for (int fd = 3; fd < 64; fd++) {
+        char path[32], what[256] = "";
+
+        snprintf(path, sizeof path, "/proc/self/fd/%d", fd);
+        if (readlink(path, what, sizeof what - 1) <= 0 ||
+            (strstr(what, "pipe:") == NULL && strstr(what, "[eventfd]") == NULL))
+            continue;
+        struct io_uring_sqe *request = io_uring_get_sqe(ring);
+        io_uring_prep_cancel_fd(request, fd, IORING_ASYNC_CANCEL_ALL);
+        io_uring_sqe_set_data(request, NULL);
+    }
+}
+
+int io_uring_submit_and_wait_timeout(struct io_uring *ring, struct io_uring_cqe **result,
+                                     unsigned n, struct __kernel_timespec *limit,
+                                     sigset_t *mask)
+{
+    static int calls;
+    int (*real)(struct io_uring *, struct io_uring_cqe **, unsigned,
+                struct __kernel_timespec *, sigset_t *) =
+        dlsym((void *)-1L, "io_uring_submit_and_wait_timeout");
+
+    if (calls == 0)
+        end_polls(ring);
+    if (calls == 1)
+        raise(SIGUSR1);
+    calls++;
+    return real(ring, result, n, limit, mask);
+}
+"""
+
+
+@case("a signal that comes just before the sleep wakes it, also after its poll has ended",
+      needs="linux")
+def signal_before_sleep(t):
+    with t.preloaded(SIGNAL_BEFORE_SLEEP) as env, tempfile.TemporaryDirectory() as folder:
+        path = os.path.join(folder, "stats.json")
+        with t.server("--quiet", "--stats", path, env=env) as s:
+            t.check(s.eventually(lambda: os.path.getsize(path) > 0), "it writes no report")
 
 
 # A small send buffer, which accepted sockets inherit: a client that never reads costs less.

@@ -295,8 +295,9 @@ class TimeLimits(unittest.TestCase):
                 file.write(LATE)
             done = check_server("--also", path, "--only=a-late*", "--only=b-*", "--only=c-*",
                                 "--contract=basic", REFERENCE)
-        self.assertRegex(done.stdout, r"(?m)^FAIL +a-late .*\n +described slowly$")
-        self.assertRegex(done.stdout, r"(?m)^FAIL +b-endless .*\n +not done after 0\.2 s$")
+        second_try = r".*\n(?: +the second try.*\n)? +"     # a busy machine may stand still
+        self.assertRegex(done.stdout, rf"(?m)^FAIL +a-late {second_try}described slowly$")
+        self.assertRegex(done.stdout, rf"(?m)^FAIL +b-endless {second_try}not done after 0\.2 s$")
         self.assertRegex(done.stdout, r"(?m)^skip +c-lacking .*this machine lacks")
         self.assertIn("\n0 passed, 2 failed, 1 skipped\n", done.stdout)
 

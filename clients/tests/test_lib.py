@@ -5,6 +5,7 @@ import concurrent.futures
 import contextlib
 import os
 import pathlib
+import shutil
 import signal
 import socket
 import subprocess
@@ -115,6 +116,16 @@ class Starting(unittest.TestCase):
                 self.assertIsNone(process.wait(0))
                 for seconds in None, 10, 0:
                     self.assertEqual(process.wait(seconds), 3)
+
+    @unittest.skipUnless(shutil.which("strace"), "needs strace")
+    def test_waits_for_the_end_of_a_program_that_is_traced(self):
+        command = ["strace", "-D", "-o", "/dev/null", *shell("exit 3")]
+        with processes.Process(command) as process:
+            if process.wait(10) != 3:
+                self.skipTest("strace may not trace here")
+        for _ in range(20):     # its tracer is told first that it has ended
+            with processes.Process(command) as process:
+                self.assertEqual(process.wait(10), 3)
 
     @unittest.skipUnless(figures.AVAILABLE and hasattr(os, "pidfd_open"), "needs pidfd_open")
     def test_knows_the_processor_time_of_a_program_and_its_children(self):

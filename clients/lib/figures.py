@@ -132,7 +132,7 @@ def cpu_seconds_with_children(pid):
 
 
 def cpu_seconds_with_waited(pid):
-    """Of a process, also one that has ended, and of all the descendants that were waited for."""
+    """Of a process, also one that has ended, and of all descendants that were waited for."""
     fields = _read(pid, "stat").rpartition(")")[2].split()
     return sum(map(int, fields[11:15])) / TICKS
 

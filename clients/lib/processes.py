@@ -70,7 +70,7 @@ class Process:
         number = next(_numbers)
         adopt_orphans()
         self.command, self.limit, self.flooded = command, limit, False
-        self.cpu_seconds = 0.0      # what it used with all that it waited for, where wait() knows
+        self.cpu_seconds = 0.0      # its own and its children's, where wait() can see them
         self.mark = f"{_mark_name()}={number}"
         self.output_file = output or tempfile.TemporaryFile()
         self.files = [self.output_file] + ([stderr] if hasattr(stderr, "fileno") else [])
@@ -99,6 +99,7 @@ class Process:
         """Its exit status, or None if it still runs after so long (None: no limit)."""
         if self.poll() is not None:
             return self.poll()
+        deadline = None if seconds is None else time.monotonic() + seconds
         with contextlib.suppress(AttributeError, OSError):  # Linux wakes us when it has ended
             ended = os.pidfd_open(self.pid)
             try:
@@ -106,11 +107,10 @@ class Process:
                 poll.register(ended, select.POLLIN)
                 if poll.poll(None if seconds is None else 1000 * seconds):
                     self.cpu_seconds = figures.cpu_seconds_with_waited(self.pid)
-                return self.poll()
             finally:
                 os.close(ended)
-        try:                        # elsewhere popen.wait() looks at ever longer intervals
-            return self.popen.wait(seconds)
+        try:    # elsewhere it looks now and then; and a tracer may see the end before us
+            return self.popen.wait(deadline and max(0, deadline - time.monotonic()))
         except subprocess.TimeoutExpired:
             return None
 

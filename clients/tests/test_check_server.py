@@ -52,13 +52,13 @@ def check_broken(name):
 
 class TheSuite(unittest.TestCase):
     def test_accepts_correct_servers_and_catches_each_broken_one(self):
-        with ThreadPoolExecutor(4) as some_at_a_time:   # they mostly wait
+        with ThreadPoolExecutor(4) as pool:     # they mostly wait
             correct = [
-                some_at_a_time.submit(check_server, "--ephemeral", "--contract=full", "--also",
-                                     fair_accept.__file__, REFERENCE),
-                some_at_a_time.submit(check_server, "--quick", "--serial", "--skip=one-byte-*",
-                                     BROKEN, "--", "--bug", "serves-one-at-a-time")]
-            runs = {name: some_at_a_time.submit(check_broken, name) for name in broken.BUGS}
+                pool.submit(check_server, "--ephemeral", "--contract=full", "--also",
+                            fair_accept.__file__, REFERENCE),
+                pool.submit(check_server, "--quick", "--serial", "--skip=one-byte-*",
+                            BROKEN, "--", "--bug", "serves-one-at-a-time")]
+            runs = {name: pool.submit(check_broken, name) for name in broken.BUGS}
         for run in correct:
             done = run.result()
             with self.subTest(done.args):
@@ -295,8 +295,10 @@ class TimeLimits(unittest.TestCase):
                 file.write(LATE)
             done = check_server("--also", path, "--only=a-late*", "--only=b-*", "--only=c-*",
                                 "--contract=basic", REFERENCE)
-        self.assertRegex(done.stdout, r"(?m)^FAIL +a-late .*\n +described slowly$")
-        self.assertRegex(done.stdout, r"(?m)^FAIL +b-endless .*\n +not done after 0\.2 s$")
+        second_try = r".*\n(?: +the second try.*\n)? +"     # a busy machine may stand still
+        self.assertRegex(done.stdout, rf"(?m)^FAIL +a-late {second_try}described slowly$")
+        self.assertRegex(done.stdout, rf"(?m)^FAIL +b-endless {second_try}not done "
+                                      r"after 0\.2 s$")
         self.assertRegex(done.stdout, r"(?m)^skip +c-lacking .*this machine lacks")
         self.assertIn("\n0 passed, 2 failed, 1 skipped\n", done.stdout)
 

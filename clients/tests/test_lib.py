@@ -2,9 +2,11 @@
 """clients/lib: nothing that was started survives, nothing hangs, all that grows is bounded."""
 
 import concurrent.futures
+import contextlib
 import os
 import pathlib
 import re
+import shutil
 import signal
 import socket
 import subprocess
@@ -12,6 +14,7 @@ import sys
 import tempfile
 import time
 import unittest
+from unittest import mock
 from xml.etree import ElementTree
 
 CLIENTS = pathlib.Path(__file__).resolve().parents[1]
@@ -103,6 +106,37 @@ class Starting(unittest.TestCase):
                     for entry in figures.table().values()):
                 time.sleep(0.01)
             self.assertEqual(process.members(), [process.pid])
+
+    def test_waits_for_the_end_also_where_there_is_no_pidfd_open(self):
+        for missing in False, True:
+            with self.subTest(missing=missing), contextlib.ExitStack() as stack:
+                if missing:
+                    stack.enter_context(mock.patch.object(
+                        os, "pidfd_open", mock.Mock(side_effect=OSError), create=True))
+                process = stack.enter_context(processes.Process(shell("sleep 0.1; exit 3")))
+                self.assertIsNone(process.wait(0))
+                for seconds in None, 10, 0:
+                    self.assertEqual(process.wait(seconds), 3)
+
+    @unittest.skipUnless(shutil.which("strace"), "needs strace")
+    def test_waits_for_the_end_of_a_program_that_is_traced(self):
+        command = ["strace", "-D", "-o", "/dev/null", *shell("exit 3")]
+        with processes.Process(command) as process:
+            if process.wait(10) != 3:
+                self.skipTest("strace may not trace here")
+        for _ in range(20):     # its tracer is told first that it has ended
+            with processes.Process(command) as process:
+                self.assertEqual(process.wait(10), 3)
+
+    @unittest.skipUnless(figures.AVAILABLE and hasattr(os, "pidfd_open"), "needs pidfd_open")
+    def test_knows_the_processor_time_of_a_program_and_its_children(self):
+        count = "i=0; while [ $i -lt 100000 ]; do i=$((i + 1)); done"
+        with processes.Process(shell(f"sh -c '{count}'; true")) as process:
+            process.wait(30)
+        self.assertGreater(process.cpu_seconds, 0.01)
+        with processes.Process(["sleep", "0.1"]) as process:
+            process.wait(30)
+        self.assertLess(process.cpu_seconds, 0.05)
 
     def test_captures_status_output_and_error_output(self):
         done = processes.capture(shell("echo out; echo err >&2; exit 3"), 5)

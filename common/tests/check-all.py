@@ -13,15 +13,21 @@ Each part is a program that writes TAP to its standard output:
     clients/fleet/check.py
                         a server behind HAProxy; not if steps were chosen
     step*/server        through check-server.py, with the step's own cases in tests/lesson.py:
-                        first the cases that only wait, then alone those that measure time
+                        first the cases that only wait, later those that measure time
     build/variants/*    the same with tests/lesson_NAME.py, and --quick unless --full is given
     both of them        through common/tests/faults.c (build/tests/faults_*), and inject.py
 
 A part fails if it reports a failure, reports nothing or less than it planned, exits with
 another status than 0, crashes, takes or prints too much, leaves processes behind, or if a
 sanitizer complains about any of its processes. The other parts go on. The whole output of each
-part is kept in build/check/. Parts that only wait run side by side; parts that measure time run
-alone.
+part is kept in build/check/.
+
+Parts run in three groups, one after another, in each the longest first:
+
+    beside      most parts. They mostly wait, so two of them run for each processor, and more
+                while the processors are idle.
+    timed       cases that measure time: nothing else runs, and one part for each processor
+    alone       what claims something about cost, and what takes very long: one by one
 
 Exit status: 0 nothing failed, 1 something failed, 2 wrong command line, 128 + the number of the
 signal that ended it. Whatever was started has ended by then.
@@ -57,8 +63,9 @@ PROCESSORS = (len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity")
 IDLE_ENOUGH = 0.15  # the idle share of the processors that is enough for one part more
 # Those that take long start first, also in a first run: seconds.
 EXPECTED = {"test_check_server.py": 120, "test_grade.py": 45, "test_load_client.py": 40,
-            "test_fleet.py": 35, "test_workers.py": 30, "test_tools.py": 28, "test_docs.py": 22,
-            "test_page.py": 20, "test_begin.py": 17, "test_check_all.py": 15, "test_demo.py": 15}
+            "test_fleet.py": 35, "test_workers.py": 30, "test_tools.py": 28,
+            "test_docs.py": 22, "test_page.py": 20, "test_begin.py": 17,
+            "test_check_all.py": 15, "test_demo.py": 15}
 SANITIZERS = "ASAN_OPTIONS", "LSAN_OPTIONS", "TSAN_OPTIONS", "UBSAN_OPTIONS"
 
 

@@ -2,20 +2,28 @@
 """check-all.py against small trees whose tests are shell scripts: everything that can go wrong
 with a part must be counted, named, and reflected in the exit status."""
 
+import importlib.util
+import io
 import pathlib
 import shutil
 import signal
 import subprocess
 import sys
 import tempfile
+import threading
 import time
 import unittest
+from unittest import mock
 from xml.etree import ElementTree
 
 CHECK_ALL = pathlib.Path(__file__).resolve().parent / "check-all.py"
 sys.path.insert(0, str(CHECK_ALL.parents[2] / "clients"))
 
 from lib import figures     # noqa: E402
+
+spec = importlib.util.spec_from_file_location("check_all", CHECK_ALL)
+check_all = importlib.util.module_from_spec(spec)
+spec.loader.exec_module(check_all)
 
 SERVER = """
 import sys
@@ -254,12 +262,114 @@ class CheckAllTest(unittest.TestCase):
         self.assertEqual((suite.get("tests"), suite.get("failures")), ("2", "1"))
         self.assertEqual(suite.findall("testcase")[1].get("name"), "a<b")
 
+    @unittest.skipUnless(figures.AVAILABLE, "needs Linux's /proc")
+    def test_the_processor_time_of_a_part_includes_its_children(self):
+        self.program("test_a", "1..1", "ok 1", then="sh -c 'i=0; "
+                     "while [ $i -lt 300000 ]; do i=$((i + 1)); done'; true")
+        self.program("test_b", "1..1", "ok 1", then="sleep 0.3")
+        said = self.expect(0, "2 passed, 0 failed, 0 skipped")
+        self.assertRegex(said, r"(?m)^ok +common/test_a .* CPU +(0\.[1-9]|[1-9])")
+        self.assertRegex(said, r"(?m)^ok +common/test_b .* CPU +0\.0 s$")
+
     def test_usage(self):
         self.assertEqual(self.run_it()[0], 2)       # an empty tree proves nothing
         self.program("test_a", "1..1", "ok 1")
         for wrong in ("nonsense",), ("--steps", "x"), ("--jobs", "0"), ("--quick", "--full"):
             self.assertEqual(self.run_it(*wrong)[0], 2, wrong)
         self.assertEqual(self.run_it(CHECK_SLOW="much")[0], 2)
+
+
+class PretendingRunner:
+    """Runs nothing, and notes which parts ran at the same time."""
+
+    def __init__(self, logs):
+        self.logs, self.lock, self.running, self.seen = logs, threading.Lock(), [], []
+        self.barrier = None     # where parts wait for one another, if they do
+
+    def run(self, part):
+        part.began = time.monotonic()
+        with self.lock:
+            self.running.append(part)
+            self.seen.append(tuple(self.running))
+        if self.barrier:
+            self.barrier.wait(10)
+        else:
+            time.sleep(0.02)
+        with self.lock:
+            self.running.remove(part)
+        return part
+
+
+class Scheduling(unittest.TestCase):
+    TWO_EACH = 2 * check_all.PROCESSORS
+
+    def setUp(self):
+        folder = tempfile.TemporaryDirectory()
+        self.addCleanup(folder.cleanup)
+        self.runner = PretendingRunner(pathlib.Path(folder.name))
+
+    def run_parts(self, parts, most, idle):
+        with mock.patch.object(check_all.Processors, "idle", lambda _: idle), \
+                mock.patch("sys.stdout", io.StringIO()):
+            check_all.run_all(parts, self.runner, most)
+
+    @staticmethod
+    def parts(count, when="beside", expected=1.0):
+        return [check_all.Part("common", f"{when}{number}", [], 1, when, expected + number)
+                for number in range(count)]
+
+    def test_more_parts_start_while_the_processors_are_idle(self):
+        most = 2 * self.TWO_EACH
+        self.runner.barrier = threading.Barrier(most)
+        self.run_parts(self.parts(most), most, idle=1.0)
+        self.assertEqual(max(map(len, self.runner.seen)), most)
+
+    def test_busy_processors_get_two_parts_each(self):
+        self.run_parts(self.parts(5 * self.TWO_EACH), 4 * self.TWO_EACH, idle=0.0)
+        self.assertEqual(max(map(len, self.runner.seen)), self.TWO_EACH)
+
+    def test_what_measures_time_has_nothing_that_computes_beside_it(self):
+        self.run_parts([*self.parts(3, "alone"), *self.parts(3 * self.TWO_EACH, "timed"),
+                        *self.parts(9)], 4 * self.TWO_EACH, idle=1.0)
+        for together in self.runner.seen:
+            self.assertEqual(len({part.when for part in together}), 1)
+            if together[0].when != "beside":
+                self.assertLessEqual(len(together), 1 if together[0].when == "alone"
+                                     else check_all.PROCESSORS)
+
+    def test_no_more_run_than_were_asked_for(self):
+        self.run_parts([*self.parts(3), *self.parts(3, "timed")], 1, idle=1.0)
+        self.assertEqual(max(map(len, self.runner.seen)), 1)
+
+    def test_the_longest_start_first_as_guessed_or_as_seen_in_the_last_run(self):
+        for known, order in ("", [2, 1, 0]), ('{"common/beside1": 9}', [1, 2, 0]):
+            (self.runner.logs / "seconds.json").write_text(known, encoding="utf-8")
+            self.runner.seen, parts = [], self.parts(3)
+            self.run_parts(parts, 1, idle=1.0)
+            self.assertEqual(self.runner.seen, [(parts[number],) for number in order])
+
+    def test_what_is_left_depends_on_how_many_run_at_once(self):
+        parts = [*self.parts(4, expected=8.5), *self.parts(2, "timed", 4.5),
+                 *self.parts(1, "alone", 7.0)]
+        progress = check_all.Progress(parts, {"beside": 4, "timed": 2, "alone": 1},
+                                      self.runner.logs / "none")
+        self.assertAlmostEqual(progress.left([]), 11.5 + 5.5 + 7)     # the longest one counts
+        progress.jobs["beside"] = 1
+        self.assertAlmostEqual(progress.left([]), 40 + 5.5 + 7)
+        for part in parts[:2]:      # in 10 s one has ended after 9, the other has not
+            part.began = time.monotonic() - 10
+        parts[0].seconds = 9.0
+        self.assertAlmostEqual(progress.left(parts[:1]), 23 / 1.9 + 5.5 + 7, 1)
+
+    def test_only_ticks_since_the_last_look_count(self):
+        with mock.patch.object(check_all.Processors, "ticks",
+                               mock.Mock(side_effect=[(50, 100), (70, 200), (170, 300)])), \
+                mock.patch.object(check_all, "LOOK", 0):
+            processors = check_all.Processors()
+            time.sleep(0.001)
+            self.assertAlmostEqual(processors.idle(), 0.2)
+            time.sleep(0.001)
+            self.assertAlmostEqual(processors.idle(), 1.0)
 
 
 if __name__ == "__main__":

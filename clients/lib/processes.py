@@ -104,12 +104,14 @@ class Process:
             try:
                 poll = select.poll()
                 poll.register(ended, select.POLLIN)
-                if poll.poll(None if seconds is None else 1000 * seconds):
-                    self.cpu_seconds = figures.cpu_seconds_with_waited(self.pid)
-                return self.poll()
+                if not poll.poll(None if seconds is None else 1000 * seconds):
+                    return self.poll()
+                self.cpu_seconds = figures.cpu_seconds_with_waited(self.pid)
             finally:
                 os.close(ended)
-        try:                        # elsewhere popen.wait() looks at ever longer intervals
+        # Elsewhere popen.wait() looks at ever longer intervals. Here it need not wait, except
+        # for a debugger: the status of a traced process goes to strace first.
+        try:
             return self.popen.wait(seconds)
         except subprocess.TimeoutExpired:
             return None

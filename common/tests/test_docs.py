@@ -349,7 +349,7 @@ class RunTest(unittest.TestCase):
             self.run_docs(f"text\n[x]({link})\n", 1, "not ok 1 - a.md links", "line 2: ")
 
     def test_figures_of_the_benchmark(self):
-        text = "<!-- bench:a begin -->1 µs<!-- bench:a end %s -->\n"
+        text = "a <!-- bench:a begin -->1 µs<!-- bench:a end %s -->\n"
         self.run_docs(text % seal("1 µs"), 0)
         self.run_docs(text % seal("2 µs"), 1, "line 1: the figures bench:a were changed by")
         self.run_docs(text.replace(" %s", ""), 1, "changed by hand")

@@ -21,7 +21,6 @@ sys.path.insert(0, str(ROOT / "clients"))
 from lib.processes import program   # noqa: E402
 
 
-
 def without_comments(text):
     text = re.sub(r"/\*.*?\*/|//[^\n]*", "", text, flags=re.S)
     return [line for line in text.split("\n") if line.strip()]

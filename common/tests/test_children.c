@@ -184,7 +184,7 @@ static void reap_one(void)
     wait_until_reaped(pid);
     wait_for_clients(0);
     errno = ERANGE;
-    raise(SIGCHLD); /* the handler finds no child, but keeps errno */
+    kill(getpid(), SIGCHLD); /* the handler finds no child, but keeps errno */
     CHECK(errno == ERANGE && stats_clients() == 0);
 }
 
@@ -209,7 +209,7 @@ static void kill_a_child(void)
     kill(killed, SIGKILL);
     wait_until_reaped(killed);
     wait_for_clients(1);
-    raise(SIGCHLD); /* none has ended */
+    kill(getpid(), SIGCHLD); /* none has ended */
     CHECK(stats_clients() == 1);
     children_stop();
     CHECK(stats_clients() == 0);
@@ -222,13 +222,13 @@ static void kill_a_child_at_its_end(void)
     pid_t pid = fork_for_client();
     if (pid == 0) {
         server_disconnected(&peer);
-        raise(SIGKILL);
+        kill(getpid(), SIGKILL);
     }
     wait_until_reaped(pid);
     CHECK(stats_clients() == 0);
     pid = fork_for_client(); /* in the same place: nothing is left there from the first */
     if (pid == 0)
-        raise(SIGKILL);
+        kill(getpid(), SIGKILL);
     wait_until_reaped(pid);
     CHECK(stats_clients() == 0);
     children_stop();
@@ -322,7 +322,7 @@ static void stop_children(void)
     CHECK(waitpid(-1, NULL, WNOHANG) == -1 && errno == ECHILD);
     CHECK(stats_clients() == 0);
     CHECK(total("bytes_out") == CHILDREN);
-    raise(SIGINT); /* too late for it to matter */
+    kill(getpid(), SIGINT); /* too late for it to matter */
 }
 
 /* These end only when they are killed. */

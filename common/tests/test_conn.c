@@ -29,7 +29,10 @@ ssize_t __wrap_recv(int fd, void *bytes, size_t n, int flags);
 ssize_t __wrap_recv(int fd, void *bytes, size_t n, int flags)
 {
     errno = EINTR;
-    return interruptions > 0 && interruptions-- > 0 ? -1 : __real_recv(fd, bytes, n, flags);
+    if (interruptions == 0)
+        return __real_recv(fd, bytes, n, flags);
+    interruptions--;
+    return -1;
 }
 
 ssize_t __real_send(int fd, const void *bytes, size_t n, int flags);
@@ -37,7 +40,10 @@ ssize_t __wrap_send(int fd, const void *bytes, size_t n, int flags);
 ssize_t __wrap_send(int fd, const void *bytes, size_t n, int flags)
 {
     errno = EINTR;
-    return interruptions > 0 && interruptions-- > 0 ? -1 : __real_send(fd, bytes, n, flags);
+    if (interruptions == 0)
+        return __real_send(fd, bytes, n, flags);
+    interruptions--;
+    return -1;
 }
 #ifdef __APPLE__ /* this linker has no --wrap: nothing calls those above */
 ssize_t __real_recv(int fd, void *bytes, size_t n, int flags)

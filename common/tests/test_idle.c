@@ -171,7 +171,7 @@ static void at_a_stop_a_client_may_take_its_output(void **state)
     assert_false(idle_has_progress(ends[0], 0));
     stop_init();
     stop_gracefully();
-    raise(SIGTERM);
+    kill(getpid(), SIGTERM);
     alarm(0);
     assert_true(idle_has_progress(ends[0], 0));
     assert_false(idle_has_progress(ends[0], -1)); /* without unsent output it is idle */

@@ -406,7 +406,8 @@ static void a_long_report_is_whole(void **state)
     (void)state;
     assert_int_equal(run_program(report_with_large_counters), DONE);
     char *json = strchr(out, '{');
-    assert_true(json != NULL && strlen(json) > 600);
+    assert_non_null(json);
+    assert_true(strlen(json) > 600);
     assert_int_equal(count("{", out), 1);
     assert_string_equal(json + strlen(json) - 3, "\n}\n");
 }

@@ -31,7 +31,7 @@ void stop_die(int signal_number)
     sigemptyset(&set);
     sigaddset(&set, signal_number);
     pthread_sigmask(SIG_UNBLOCK, &set, NULL);
-    raise(signal_number);
+    pthread_kill(pthread_self(), signal_number);
     _exit(128 + signal_number); /* process 1: the kernel has ignored that */
 }
 

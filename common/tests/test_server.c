@@ -405,11 +405,10 @@ static void a_long_report_is_whole(void **state)
 {
     (void)state;
     assert_int_equal(run_program(report_with_large_counters), DONE);
-    char *json = strchr(out, '{');
-    assert_non_null(json);
-    assert_true(strlen(json) > 600);
     assert_int_equal(count("{", out), 1);
-    assert_string_equal(json + strlen(json) - 3, "\n}\n");
+    const char *end = out + strlen(out);
+    assert_true(end - strchr(out, '{') > 600);
+    assert_string_equal(end - 3, "\n}\n");
 }
 
 static void *report_if_asked(void *unused)

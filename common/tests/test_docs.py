@@ -366,8 +366,9 @@ class RunTest(unittest.TestCase):
         self.run_docs("```c\nint f(void) { return g; }\n```\n", 1, "does not compile")
 
     def test_every_document_of_the_tree_is_found(self):
-        (self.tree / "build").mkdir()
-        (self.tree / "build/b.md").write_text("a\n\n    some text\n")
+        for built in "build", "e/node_modules/f":
+            (self.tree / built).mkdir(parents=True)
+            (self.tree / built / "b.md").write_text("a\n\n    some text\n")
         (self.tree / "c").mkdir()
         (self.tree / "c/d.md").write_text("a\n")
         out = subprocess.run([sys.executable, str(self.tree / "common/tools/docs.py")],

@@ -279,4 +279,4 @@ def broken_links(path, root):
 def documents(root):
     """Every Markdown file of the tree, without what was built."""
     return sorted(path for path in pathlib.Path(root).rglob("*.md")
-                  if not {"build", ".git"} & set(path.relative_to(root).parts))
+                  if not {"build", "node_modules", ".git"} & set(path.relative_to(root).parts))

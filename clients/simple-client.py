@@ -237,8 +237,9 @@ def write_report(file, options, started, elapsed, connections):
               "started": started, "elapsed": elapsed,
               "connections": [connection.report() for connection in connections]}
     try:
-        json.dump(report, file, indent=1)
-        print(file=file, flush=True)
+        with file:
+            json.dump(report, file, indent=1)
+            print(file=file)
     except OSError as error:
         raise Failure(f"cannot write the report: {error.strerror}") from error
 

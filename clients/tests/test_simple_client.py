@@ -195,6 +195,10 @@ class Surroundings(unittest.TestCase):
                      server.host, str(server.port)], timeout=20, stderr=subprocess.PIPE)
                 self.assertEqual((result.returncode, result.stderr), (0, b""))
 
+    def test_no_warnings(self):
+        result = talk_to("concurrent", env={**os.environ, "PYTHONWARNINGS": "error"})
+        self.assertEqual((result.returncode, result.stderr), (0, ""))
+
     def test_interrupt(self):
         with LittleServer("silent") as server:
             client = subprocess.Popen(  # a background job may ignore SIGINT

@@ -75,8 +75,9 @@ FAULTS = [
 
 # A client lost to one of these was rejected, which the server reports and counts.
 REJECTING = {"fcntl", "epoll_ctl", "clone,clone3"}
-# With these accept fails for good: out of descriptors here or in the system, out of memory.
-LASTING = "ENOBUFS", "EMFILE", "ENFILE", "ENOMEM"
+# With these accept fails for good: out of descriptors here or in the system, out of memory, or
+# forbidden by a security module.
+LASTING = "ENOBUFS", "EMFILE", "ENFILE", "ENOMEM", "EPERM"
 STOPPING = 0.05     # seconds for a call that is under way to return
 WINDOW = 0.5        # seconds to watch a server whose accept fails for good
 MOST_CALLS = 300    # accept calls of a thread within; one that spins makes ten thousands

@@ -148,9 +148,10 @@ static const struct fault faults[] = {
     /* accept(2): the error of a connection that died in the backlog. */
     {CALL_accept, ECONNABORTED, .times = 1},
     {CALL_accept, EPROTO, .times = 1},
-    {CALL_accept, EPERM, .times = 1},
-    {CALL_accept, ENETDOWN, .times = 1},
-    {CALL_accept, EHOSTUNREACH, .times = 1},
+    /* accept(2): errors that may last. */
+    {CALL_accept, EPERM, .times = 1, .sleep = ALWAYS},
+    {CALL_accept, ENETDOWN, .times = 1, .sleep = ALWAYS},
+    {CALL_accept, EHOSTUNREACH, .times = 1, .sleep = ALWAYS},
     {CALL_accept, ENOBUFS, .times = 1, .sleep = ALWAYS},
     {CALL_accept, ENOMEM, .times = 1, .sleep = ALWAYS},
     /* Out of descriptors: accept works with the reserved one, or fails even so. Then the

@@ -139,7 +139,8 @@ def sentences(results, name):
     """What one server costs."""
     if name not in {server["name"] for server in results.servers}:
         raise Unknown(f"no results for {name}")
-    said, at = [f"Measured on {results.raw['date']} ([where](../README.md#what-they-cost))."], []
+    date = results.raw["date"]
+    said, at = [f"Measured on {date} ([where](../README.md#what-they-cost))."], []
     for point in results.points("load"):
         cell = results.cell("load", point, name)
         if cell.get("cpu_us") and (point in (100, 10000) or server_takes_one(results, name)):
@@ -153,14 +154,15 @@ def sentences(results, name):
         point, among = results.idlest(name)
         factor = results.idle_factor(point, name)
         said.append(f"With {point:,} idle connections beside ten active ones it costs " + (
-            f"{factor:.2f} times as much as without them." if factor else f"{three(among)} µs."))
+            f"{factor:.2f} times as much as without them." if factor
+            else f"{three(among)} µs."))
     start, each = results.start_memory(name), results.per_connection(name)
     if start:
         said.append(f"The server takes {size(start)} of memory" + (
             f", and {size(each[0])} for each idle connection." if each else "."))
     if results.idle_cpu(name) is not None:
-        said.append(f"While 100 clients are idle it uses {100 * results.idle_cpu(name):.1f} % of "
-                    "a CPU.")
+        said.append(f"While 100 clients are idle it uses {100 * results.idle_cpu(name):.1f} % "
+                    "of a CPU.")
     if results.bulk(name):
         said.append(f"One stream passes at {two(results.bulk(name))} MB/s.")
     return " ".join(said)

@@ -219,7 +219,8 @@ class Readme(unittest.TestCase):
 
     def test_sentence(self):
         filled = self.fill(self.marked("cost-step6"))
-        self.assertIn("A message costs 3.00 µs of CPU time at 100 connections (1.00 x the baseline)", filled)
+        self.assertIn("A message costs 3.00 µs of CPU time at 100 connections "
+                      "(1.00 x the baseline)", filled)
         self.assertIn("One stream passes at 1,500 MB/s.", filled)
 
     def test_errors(self):

@@ -171,8 +171,8 @@ class Units(unittest.TestCase):
         self.assertEqual(about_us, [])
 
     def test_restarts_are_not_limited(self):
-        """systemd closes the socket of a service that it will not start again. It counts starts,
-        also those by hand, unless the unit says otherwise; it cannot be asked without running."""
+        """systemd closes the socket of a service that it will not start again. It counts the
+        starts, also those by hand, unless the unit says otherwise."""
         text = (UNITS / "echo@.service").read_text(encoding="utf-8")
         unit = text[text.index("[Unit]"):text.index("[Service]")]
         self.assertIn("\nStartLimitIntervalSec=0\n", unit)

@@ -99,7 +99,7 @@ class Trial:
 
     def not_emulated(self):
         """Skip the case where qemu-user runs the server: the process is the emulator, which
-        needs descriptors and files of its own."""
+        needs descriptors, threads and memory of its own."""
         if os.environ.get("CHECK_EMULATED"):
             self.skip("an emulator runs the server")
 

@@ -175,6 +175,7 @@ def out_of_threads(t):
 @case("when memory runs out a client may be lost, never the server or the others",
       needs=("linux", "concurrent"), clients=60, level="normal")
 def out_of_memory(t):
+    t.not_emulated()
     with t.server() as s:
         if s.sanitized():
             t.skip("a sanitizer needs all the address space")
@@ -200,6 +201,7 @@ def out_of_memory(t):
 @case("while there is no memory for more clients it serves those it has and stays idle; then "
       "it admits new ones again", needs=("linux", "concurrent"), clients=200)
 def memory_returns(t):
+    t.not_emulated()
     with t.server() as s:
         if s.sanitized():
             t.skip("a sanitizer needs all the address space")

@@ -205,7 +205,7 @@ class Recorder(unittest.TestCase):
                               check=False, timeout=120)
         self.assertEqual(done.returncode, 0, done.stdout)
 
-    def test_messages_that_came_during_one_sleep_are_no_other_structure(self):
+    def test_messages_of_one_sleep_interval_are_no_other_structure(self):
         for step, same in (("4", True), ("6", False)):
             made = model.load(REPLAY / f"recordings/{step}-five.json")
             fewer = copy.deepcopy(made)

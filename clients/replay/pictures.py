@@ -217,8 +217,9 @@ SERVER_WORDS = "Server", "s", (("asleep", "a call that sleeps"),
 
 
 def title_of(recording):
-    return f"{recording['server']}: {recording['title']}" if " " in recording["server"] \
-        else f"{recording['source'].replace('/server.c', '')}: {recording['title']}"
+    _, _, demo = recording["server"].rpartition("/demos/")
+    return f"{demo if ' ' in demo else recording['source'].replace('/server.c', '')}: " \
+           f"{recording['title']}"
 
 
 def run(recording, buffers=False):

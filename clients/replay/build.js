@@ -221,7 +221,7 @@ const CHARTS = [
     ["throughput", "Cost by connections", "All connections send. What grows is the price of a connection that has something to say."],
     ["latency", "Latency by connections", "With more connections each message waits for more others."],
     ["memory", "Memory", "What idle connections occupy in the server: a stack for each thread, an object for each client in a loop."],
-    ["interval", "The polling dilemma", "Step 4 naps between two rounds. A short nap costs processor time, a long one delays each answer."],
+    ["interval", "The polling dilemma", "Step 4 sleeps for a fixed interval between two rounds. A short one costs processor time, a long one delays each answer."],
     ["calls", "The price of a system call", "Each call is made slower by filters. io_uring makes fewer calls, so its line rises less."],
 ];
 

@@ -26,7 +26,7 @@ from recording import CLIENT, END, NAME, RESULT, START, TASK, TEXT      # noqa: 
 
 WIDTH, LEFT, ROW, BAR = 820, 160, 21, 13
 LETTER = 7.3        # the width of a letter
-NAPS = "nanosleep", "clock_nanosleep"
+SLEEPS = "nanosleep", "clock_nanosleep"
 SLEEP = 1000        # microseconds; a call that takes longer has slept
 STYLE = """
 text { font: 12px ui-monospace, Menlo, Consolas, 'DejaVu Sans Mono', monospace; fill: #1c1f23 }
@@ -217,8 +217,9 @@ SERVER_WORDS = "Server", "s", (("asleep", "a call that sleeps"),
 
 
 def title_of(recording):
-    return f"{recording['server']}: {recording['title']}" if " " in recording["server"] \
-        else f"{recording['source'].replace('/server.c', '')}: {recording['title']}"
+    _, _, demo = recording["server"].rpartition("/demos/")
+    return f"{demo if ' ' in demo else recording['source'].replace('/server.c', '')}: " \
+           f"{recording['title']}"
 
 
 def run(recording, buffers=False):
@@ -327,7 +328,7 @@ def longest_wait(recording):
                     and call[NAME] in model.RECEIVE and (model.amount(call) or 0) > 0]
         for copy, send in zip(received, client["sends"]):
             before = [call for call in calls if call[TASK] == copy[TASK]
-                      and call[START] < copy[START] and call[NAME] in (*model.WAIT, *NAPS)]
+                      and call[START] < copy[START] and call[NAME] in (*model.WAIT, *SLEEPS)]
             wait = before[-1] if before else copy
             if wait[START] < send[0] and model.amount(copy) == send[1]:
                 found.append((wait, copy, send[0], send[1]))

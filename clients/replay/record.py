@@ -328,8 +328,8 @@ def text_of(source):
 def structure(recording):
     """What does not depend on the clock: per client the kinds of calls in their order. Where
     the number of calls is a matter of buffers, only the kinds. Of a stop only the kinds of all
-    clients: which clients were connected by then is a matter of the moment. In step 4 a second
-    message may come during the same nap, so a repeated answer counts once."""
+    clients: the moment decides which clients are connected. In step 4 a second message may come
+    during the same sleep interval, so a repeated answer counts once."""
     shape = {}
     for number, client in enumerate(recording["clients"]):
         kinds = [call[model.NAME] for call in recording["calls"]

@@ -76,14 +76,14 @@
     }
 
     const say = (now, after = now) => ({ over, error, call }) => error ? `${call[NAME]} failed (${error})` : over ? after : now;
-    const nap = say("naps", "has napped");
+    const sleep = say("sleeps for a fixed time", "has slept for a fixed time");
     const MEANINGS = {
         accept: accepting, accept4: accepting, clone: starting, clone3: starting, fork: starting, vfork: starting,
         recvfrom: receiving, recvmsg: receiving, read: receiving, readv: receiving,
         sendto: sending, sendmsg: sending, write: sending, writev: sending,
         select: waiting, pselect6: waiting, poll: waiting, ppoll: waiting,
         epoll_wait: waiting, epoll_pwait: waiting, epoll_pwait2: waiting,
-        nanosleep: nap, clock_nanosleep: nap, epoll_ctl: interesting,
+        nanosleep: sleep, clock_nanosleep: sleep, epoll_ctl: interesting,
         socket: say("makes a socket"), bind: say("gives the listening socket its address"),
         listen: say("lets clients connect from now on"), epoll_create1: say("makes an epoll instance"),
         io_uring_enter: say("gives requests to io_uring, and waits for results", "has results of io_uring"),

@@ -1,4 +1,4 @@
-"""Recordings are faithful, a damaged one is found out, and a run can be recorded again."""
+"""Recordings are faithful, a damaged one is detected, and a run can be recorded again."""
 
 import copy
 import json
@@ -114,8 +114,8 @@ class Damaged(unittest.TestCase):
     def test_without_any_one_call(self):
         for number in range(len(self.whole["calls"])):
             made = self.damaged()
-            gone = made["calls"].pop(number)
-            self.assertTrue(model.problems(made), gone)
+            removed = made["calls"].pop(number)
+            self.assertTrue(model.problems(made), removed)
 
     def test_without_a_call_even_if_the_numbers_of_calls_are_corrected(self):
         """Bytes, queues and the server's own counters disagree as well."""
@@ -149,7 +149,7 @@ class Damaged(unittest.TestCase):
                 call[model.START] = call[model.END] = call[model.END] or call[model.START]
         self.assertIn("the slow reader did not fill the server's socket", model.problems(made))
 
-    def test_with_another_word_of_the_kernel(self):
+    def test_with_a_sample_that_disagrees(self):
         made = self.damaged()
         made["samples"][0][2] += 7
         self.assertTrue(any(line.startswith("/proc: ") for line in model.problems(made)))
@@ -205,7 +205,7 @@ class Recorder(unittest.TestCase):
                               check=False, timeout=120)
         self.assertEqual(done.returncode, 0, done.stdout)
 
-    def test_messages_that_came_during_one_sleep_are_no_other_structure(self):
+    def test_messages_of_one_sleep_interval_are_no_other_structure(self):
         for step, same in (("4", True), ("6", False)):
             made = model.load(REPLAY / f"recordings/{step}-five.json")
             fewer = copy.deepcopy(made)

@@ -119,7 +119,7 @@ def main(arguments=None):
     settings.typed, settings.server = settings.server, os.path.abspath(settings.server)
     if settings.seed is None:
         settings.seed = int(time.time() * 1000) % 1000000
-    settings.patience, settings.server_options = PATIENCE, {}
+    settings.patience, settings.limit_factor, settings.server_options = PATIENCE, 1, {}
     settings.most_files = raise_open_files()
     reporters = [Tap() if settings.tap else Lines()]
     if settings.junit:

@@ -175,7 +175,7 @@ def run_case(case, settings):
         return result(SKIP, reason), ""
     trial = Trial(case, settings)
     try:
-        error = _call(case, trial, case.limit * settings.slow_factor)
+        error = _call(case, trial, _limit(case, settings))
         if error is None:
             return result(OK), ""
         if isinstance(error, Skip):
@@ -191,6 +191,11 @@ def run_case(case, settings):
         for server in trial.servers:
             server.kill()
             server.log.close()
+
+
+def _limit(case, settings):
+    """The seconds after which the case as a whole has failed."""
+    return case.limit * settings.slow_factor * settings.limit_factor
 
 
 def _call(case, trial, limit):
@@ -210,7 +215,7 @@ def _call(case, trial, limit):
 
 def _describe(error, case, settings):
     if isinstance(error, OutOfTime):
-        return f"not done after {case.limit * settings.slow_factor:g} s"
+        return f"not done after {_limit(case, settings):g} s"
     if isinstance(error, Failure):
         return str(error)
     place = traceback.extract_tb(error.__traceback__)[-1]

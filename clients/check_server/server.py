@@ -23,6 +23,7 @@ from .protocol import KNOWN_EXCHANGE
 
 LISTENING = re.compile(r"^Listening on (\S+):(\d+)\s*$", re.MULTILINE)
 SANITIZER = re.compile(r"ERROR: \w*Sanitizer|WARNING: ThreadSanitizer|runtime error:")
+LOST = re.compile("Connection re(set|fused)|Broken pipe|end of the connection|server closed")
 STOP_SECONDS = 2.0
 IDLE_WINDOW, CALM_WINDOW = 0.02, 0.15  # seconds to watch its processor time
 POLL = 0.003
@@ -87,14 +88,16 @@ class Server:
             raise
         return self
 
-    def __exit__(self, kind, *_):
+    def __exit__(self, kind, error, _):
         try:
             if kind is None and self.stopped is None:
                 if self.check_health:
                     self.health()
                 self.stop(forgive=not self.strict)
             elif kind is not None and self.stopped is None:
-                self.eventually(lambda: not self.alive(), 0.3)  # it may be dying just now
+                # It may be dying just now: its sockets are closed before it can be waited for.
+                seconds = 2.0 if LOST.search(str(error)) else 0.3
+                self.eventually(lambda: not self.alive(), seconds)
         finally:
             self.kill()
 

@@ -10,6 +10,7 @@ from lib import reports
 
 PATIENCE = 2.5      # seconds that a case waits for anything
 SECOND_PATIENCE = 5.0   # in a second try, because the machine was busy in the first
+SECOND_LIMIT = 4    # times as long may a case take in a second try
 
 PASSED, FAILED, NOT_JUDGED, LEFT_OUT = "passed", "failed", "not judged", "left out"
 WAITING = "waiting"     # of a stage: one before it failed
@@ -88,13 +89,15 @@ def _judge(graded, passed, settings):
 def _try(case, settings, second_patience):
     """The case's result; after a second try if the machine was busy. That one is more patient,
     unless nothing has passed so far: a hopeless server is to be done soon."""
-    settings.patience, settings.level = PATIENCE, case.level
+    settings.patience, settings.level, settings.limit_factor = PATIENCE, case.level, 1
     with StallWatch() as watch:
         result, _ = run_case(case, settings)
     if result.status != reports.FAIL or result.final or watch.longest <= STALL or (
             isinstance(result.error, NeverListens) and not Server.has_listened):
         return result
     settings.patience = second_patience
+    if second_patience > PATIENCE:
+        settings.limit_factor = SECOND_LIMIT
     began = time.monotonic()
     result, _ = run_case(case, settings)
     return result._replace(seconds=time.monotonic() - began)

@@ -15,6 +15,7 @@ COURSE = os.path.join(CLIENTS, "courses", "echo.json")
 BROKEN = os.path.join(SERVERS, "broken.py")
 REFERENCE = os.path.join(SERVERS, "reference.py")
 THREADS = os.path.join(SERVERS, "threads.py")
+STREAMS = os.path.join(SERVERS, "streams.py")
 sys.path[:0] = [CLIENTS, SERVERS]
 
 with open(COURSE, encoding="utf-8") as file:

@@ -4,8 +4,8 @@
 import unittest
 from concurrent.futures import ThreadPoolExecutor
 
-from grading_tools import (REFERENCE, ROOT, STAGES, THREADS, grade, grade_broken, hints_for,
-                           hints_of, most, outcome, points, up_to)
+from grading_tools import (REFERENCE, ROOT, STAGES, STREAMS, THREADS, grade, grade_broken,
+                           hints_for, hints_of, most, outcome, points, up_to)
 
 import broken   # noqa: E402
 from lib import tree    # noqa: E402
@@ -50,8 +50,9 @@ class GoodServers(unittest.TestCase):
     def test_the_reference_earns_everything(self):
         self.earns(most("main"), [most("hardened")], REFERENCE)
 
-    def test_a_thread_per_client_in_python_earns_the_main_part_and_no_more(self):
-        self.earns(most("main"), range(most("hardened")), THREADS)
+    def test_threads_and_asyncio_in_python_earn_the_main_part_and_no_more(self):
+        for server in THREADS, STREAMS:
+            self.earns(most("main"), range(most("hardened")), server)
 
     def test_the_steps_that_serve_one_at_a_time_reach_the_end_of_stage_5(self):
         for program in tree.servers(ROOT, (1, 3)):

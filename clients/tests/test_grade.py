@@ -1,5 +1,6 @@
 """The grader: stages, points, hints, and the reports for people and for machines."""
 
+import argparse
 import copy
 import json
 import os
@@ -13,21 +14,27 @@ import time
 import unittest
 import zipfile
 from concurrent.futures import ThreadPoolExecutor
+from unittest import mock
 from xml.etree import ElementTree
 
-from grading_tools import (BROKEN, CLIENTS, ECHO, HINTS, REFERENCE, ROOT, STAGES, grade,
-                           grade_broken, hints_for, hints_of, most, outcome, points, up_to)
+from grading_tools import (BROKEN, CLIENTS, COURSE, ECHO, HINTS, REFERENCE, ROOT, STAGES,
+                           STREAMS, grade, grade_broken, hints_for, hints_of, most, outcome,
+                           points, up_to)
 
 import broken   # noqa: E402
 from check_server.command import REGISTRY   # noqa: E402
-from grading import words   # noqa: E402
-from grading.course import Invalid, read     # noqa: E402
+from check_server import runner     # noqa: E402
+from grading import run, words      # noqa: E402
+from grading.course import Graded, Invalid, read     # noqa: E402
 from grading.memory import Memory   # noqa: E402
 from lib import figures     # noqa: E402
+from lib.reports import FAIL    # noqa: E402
 
 WRAP = "off-by-one-at-the-wrap"
 # Some of the broken servers, whose bugs show soon; long_grade.py runs all of them.
-SOON = WRAP, "crashes-at-the-wrap", "forgets-state-between-packets"
+SOON = (WRAP, "crashes-at-the-wrap", "forgets-state-between-packets", "greets-with-a-line",
+        "echoes-everything", "waits-for-a-line", "waits-for-the-end-of-a-message",
+        "wraps-one-too-early")
 
 
 class Folder(unittest.TestCase):
@@ -92,6 +99,11 @@ class Stages(unittest.TestCase):
                      REFERENCE)
         self.assertIn("left out: thousand-clients: needs 1000 clients", done.stdout)
         self.assertEqual((done.data["points"], done.data["max_points"]), (0, 0))
+
+    @unittest.skipUnless(figures.AVAILABLE, "needs Linux's /proc")
+    def test_the_buffers_of_asyncio_are_no_unbounded_buffer(self):
+        done = grade("--seed=1", "--case=never-reading-client", STREAMS)
+        self.assertEqual((done.returncode, done.data["points"]), (0, 1), done.stdout)
 
     def test_the_same_seed_repeats_the_run(self):
         first, second = (grade("--seed=Ada", "--stage=3", BROKEN, "--", "--bug",
@@ -182,6 +194,49 @@ class Hints(unittest.TestCase):
             self.assertEqual(shown("--hint"), lines[:2])
             self.assertEqual(shown(), lines[:2])
             self.assertEqual(shown("--hints=9"), lines)
+
+    def test_fit_what_other_languages_print(self):
+        hints = next(case.hints for stage in read(COURSE, REGISTRY, None).stages
+                     for case in stage.cases if case.case.name == "all-byte-values")
+        for line in ("thread 'main' panicked at 'attempt to add with overflow', server.rs:20",
+                     "RangeError: The value of \"value\" is out of range."):
+            server = runner.Seen("", "running", [line])
+            result = FakeResult(None, "got b'' and then the end of the connection", server)
+            hint = run.find_hint(Graded(None, 2, None, hints), result)
+            self.assertEqual(hint and hint.bugs, ["crashes-at-the-wrap"])
+
+
+class SecondTries(unittest.TestCase):
+    """If the machine was busy, a case has a second try, and more time as a whole."""
+
+    def limits(self, second_patience):
+        settings, limits = argparse.Namespace(), []
+
+        def run_case(case, settings):
+            limits.append(settings.limit_factor)
+            return runner.Result(case, FAIL, 20.0, "not done after 20 s", [], False, ""), ""
+
+        with mock.patch.object(run, "run_case", run_case), \
+                mock.patch.object(run, "STALL", -1.0):
+            run._try(REGISTRY.cases[0], settings, second_patience)
+        return limits
+
+    def test_have_more_time_unless_nothing_has_passed_so_far(self):
+        self.assertEqual(self.limits(run.SECOND_PATIENCE), [1, run.SECOND_LIMIT])
+        self.assertEqual(self.limits(run.PATIENCE), [1, 1])
+
+
+class HowItEnded(Folder):
+    def test_is_seen_when_a_server_ends_soon_after_its_connection(self):
+        server = self.write("server", f"""#!{sys.executable}
+import os, signal, socket, sys, time
+server = socket.create_server(("127.0.0.1", int(sys.argv[-1])))
+print(f"Listening on 127.0.0.1:{sys.argv[-1]}", flush=True)
+server.accept()[0].close()
+time.sleep(0.8)
+os.kill(os.getpid(), signal.SIGKILL)
+""", 0o755)
+        self.assertIn("server    killed by SIGKILL", grade(server).stdout)
 
 
 class Remembers(Folder):
@@ -412,8 +467,8 @@ class FakeError:
 
 
 class FakeResult:
-    def __init__(self, error, reason):
-        self.error, self.reason = error, reason
+    def __init__(self, error, reason, server=None):
+        self.error, self.reason, self.server, self.remarks = error, reason, server, []
 
 
 class Folders(Folder):

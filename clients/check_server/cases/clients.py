@@ -96,7 +96,8 @@ def never_reading_trickle(t):
 
 @contextmanager
 def costs_little(t, s):
-    """Inside, the server takes no more than a few hundred KiB of memory."""
+    """Inside, the server takes no more memory than one bounded buffer: 512 KiB for ours, and
+    2 MiB for others. Python's asyncio, for one, has several buffers of up to 256 KiB each."""
     t.not_emulated()
     if not figures.AVAILABLE or s.sanitized():
         yield
@@ -105,7 +106,8 @@ def costs_little(t, s):
     before = s.memory()
     yield
     cost = s.memory() - before
-    t.check(cost <= 512 * KIB, f"one client cost {cost // KIB} KiB of memory")
+    bound = 512 * KIB if t.settings.strict else 2 * MIB
+    t.check(cost <= bound, f"one client cost {cost // KIB} KiB of memory")
 
 
 @case("a client that shuts down its sending side and never reads delays no other")

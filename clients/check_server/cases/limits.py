@@ -22,11 +22,11 @@ REJECTION_KEYS = "clients_rejected", "clients_refused"
 # Leaks.
 
 @case("after thousands of clients it has the descriptors, threads and memory as before",
-      level="normal", needs="linux", clients=20, limit=60)
+      level="normal", needs="linux", clients=20, limit=400)
 def no_leaks(t):
     def visits(s, count):
         together = 1 if t.serial else 10
-        for number in t.rounds(count // together, 15):
+        for number in t.rounds(count // together, 40):
             visitors = [s.connect() for _ in range(together)]
             for client in visitors:
                 client.greeting().send(b"^abc")
@@ -47,7 +47,7 @@ def no_leaks(t):
 
     def at_rest(s, level):
         """The descriptors and threads once they are down to the level, or stay above it."""
-        s.eventually(lambda: (s.fd_count(), s.threads()) <= level)
+        s.eventually(lambda: s.fd_count() <= level[0] and s.threads() <= level[1])
         return s.fd_count(), s.threads()
 
     with t.server() as s:
@@ -58,21 +58,23 @@ def no_leaks(t):
         visits_unread(s, 10)
         visits(s, 300)
         before = at_rest(s, start)
-        for visit, count, bound in ((visits, t.scale(500, 3000, 20000), 128 * KIB),
+        for visit, count, bound in ((visits, t.scale(500, 3000, 20000), 64 * KIB),
                                     (visits_unread, t.scale(25, 25, 100), 256 * KIB)):
-            for _ in range(3):      # an allocator may keep some, but a leak grows each time
+            growth, steady = [], False
+            while not growth or (growth[-1] > bound and not s.sanitized()):
+                if steady:
+                    raise Failure(f"{growth[-1] // KIB} KiB of memory are left over from "
+                                  f"{count} clients, and memory grew in each round before")
                 memory = s.memory()
                 visit(s, count)
                 after = at_rest(s, before)
                 for what, had, has in zip(("descriptors", "threads"), before, after):
                     t.check(has <= had, f"{had} {what} before {count} clients connected and "
                                         f"left, {has} after")
-                grown = s.memory() - memory
-                if grown <= bound or s.sanitized():
-                    break
-            else:
-                raise Failure(f"{grown // KIB} KiB of memory are left over from {count} "
-                              "clients, and as much from those before")
+                growth.append(s.memory() - memory)
+                # An allocator keeps some once. Java takes several rounds until it takes no more
+                # memory, but less in each. A leak goes on.
+                steady = len(growth) == 8 or (len(growth) > 2 and growth[-1] > growth[0] / 2)
 
 
 # Out of something.

@@ -49,10 +49,46 @@ class DropsTheLastByte(Server):
             return super().feed(data)[:-1]
 
 
+@bug("known-exchange")
+class EchoesEverything(Server):
+    class conn_class(Conn):
+        def feed(self, data):
+            return data
+
+
+class Collects(Server):
+    """Answers nothing until an end has come."""
+
+    class conn_class(Conn):
+        end, kept = b"", b""
+
+        def feed(self, data):
+            whole, end, self.kept = (self.kept + data).rpartition(self.end)
+            return super().feed(whole + end)
+
+
+@bug("known-exchange")
+class WaitsForALine(Collects):
+    class conn_class(Collects.conn_class):
+        end = b"\n"
+
+
+@bug("known-exchange")
+class WaitsForTheEndOfAMessage(Collects):
+    class conn_class(Collects.conn_class):
+        end = b"$"
+
+
 @bug("all-byte-values")
 class OffByOneAtTheWrap(Server):
     class conn_class(Conn):
         table = Conn.table[:255] + b"\xff"
+
+
+@bug("all-byte-values")
+class WrapsOneTooEarly(Server):
+    class conn_class(Conn):
+        table = bytes((byte + 1) % 255 for byte in range(256))
 
 
 @bug("all-byte-values")
@@ -183,6 +219,11 @@ class GreetsNobody(Server):
 @bug("greets-a-client", "greeting")
 class GreetsTwice(Server):
     greeting = b"**"
+
+
+@bug("greets-a-client", "greeting")
+class GreetsWithALine(Server):
+    greeting = b"*\n"
 
 
 @bug("greets-a-client", "greeting")
@@ -394,6 +435,15 @@ class LeaksMemory(Server):
 
     def drop(self, conn):
         self.kept.append(os.urandom(2000))
+        super().drop(conn)
+
+
+@bug("no-leaks")
+class LeaksALittle(Server):
+    kept = []   # 32 bytes per client: malloc gives no less
+
+    def drop(self, conn):
+        self.kept.append(time.monotonic())
         super().drop(conn)
 
 

@@ -361,6 +361,12 @@ class Scheduling(unittest.TestCase):
         parts[0].seconds = 9.0
         self.assertAlmostEqual(progress.left(parts[:1]), 23 / 1.9 + 5.5 + 7, 1)
 
+    def test_what_is_known_of_parts_by_their_names_is_about_parts_that_there_are(self):
+        names = {str(part) for part in check_all.find_parts(CHECK_ALL.parents[2], [], "")}
+        self.assertLessEqual(set(check_all.TIMED), names)
+        self.assertLessEqual(set(check_all.EXPECTED),
+                             {name.partition("/")[2] for name in names})
+
     def test_only_ticks_since_the_last_look_count(self):
         with mock.patch.object(check_all.Processors, "ticks",
                                mock.Mock(side_effect=[(50, 100), (70, 200), (170, 300)])), \

@@ -26,7 +26,8 @@ Parts run in three groups, one after another, in each the longest first:
 
     beside      most parts. They mostly wait, so two of them run for each processor, and more
                 while the processors are idle.
-    timed       cases and tests that measure time: one part for each processor, nothing else
+    timed       cases and tests that measure time, and nothing else. They sleep more than nine
+                tenths of the time, so two of them run for each processor.
     alone       what claims something about cost, and what takes very long: one by one
 
 Exit status: 0 nothing failed, 1 something failed, 2 wrong command line, 128 + the number of the
@@ -390,7 +391,7 @@ class Processors:
 
 def run_all(parts, runner, most):
     """Each kind after the one before it, the longest parts first."""
-    jobs = {"beside": most, "timed": min(most, PROCESSORS), "alone": 1}
+    jobs = {"beside": most, "timed": min(most, 2 * PROCESSORS), "alone": 1}
     progress = Progress(parts, jobs, runner.logs / "seconds.json")
     done, processors = [], Processors()
 

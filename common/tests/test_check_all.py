@@ -335,7 +335,7 @@ class Scheduling(unittest.TestCase):
             self.assertEqual(len({part.when for part in together}), 1)
             if together[0].when != "beside":
                 self.assertLessEqual(len(together), 1 if together[0].when == "alone"
-                                     else check_all.PROCESSORS)
+                                     else self.TWO_EACH)
 
     def test_no_more_run_than_were_asked_for(self):
         self.run_parts([*self.parts(3), *self.parts(3, "timed")], 1, idle=1.0)

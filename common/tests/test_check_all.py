@@ -335,7 +335,7 @@ class Scheduling(unittest.TestCase):
             self.assertEqual(len({part.when for part in together}), 1)
             if together[0].when != "beside":
                 self.assertLessEqual(len(together), 1 if together[0].when == "alone"
-                                     else check_all.PROCESSORS)
+                                     else self.TWO_EACH)
 
     def test_no_more_run_than_were_asked_for(self):
         self.run_parts([*self.parts(3), *self.parts(3, "timed")], 1, idle=1.0)
@@ -360,6 +360,12 @@ class Scheduling(unittest.TestCase):
             part.began = time.monotonic() - 10
         parts[0].seconds = 9.0
         self.assertAlmostEqual(progress.left(parts[:1]), 23 / 1.9 + 5.5 + 7, 1)
+
+    def test_what_is_known_of_parts_by_their_names_is_about_parts_that_there_are(self):
+        names = {str(part) for part in check_all.find_parts(CHECK_ALL.parents[2], [], "")}
+        self.assertLessEqual(set(check_all.TIMED), names)
+        self.assertLessEqual(set(check_all.EXPECTED),
+                             {name.partition("/")[2] for name in names})
 
     def test_only_ticks_since_the_last_look_count(self):
         with mock.patch.object(check_all.Processors, "ticks",

@@ -56,6 +56,7 @@ class Server:
                  closed=(), health=True, calm=True):
         quiet = stdout is not None or closed
         self.ephemeral = ephemeral and port is None and not quiet
+        self.port_is_free = port is None and not self.ephemeral     # unless another takes it
         self.port = 0 if self.ephemeral else port or free_port(host)
         self.host = host
         self.command = [*command, *args, str(self.port)]
@@ -102,6 +103,19 @@ class Server:
             self.kill()
 
     def start(self):
+        """Start it, and once more if perhaps another program has just taken its port."""
+        try:
+            self._start()
+        except NeverListens:
+            if not (self.port_is_free and Server.has_listened and self.process
+                    and self.process.poll() is not None):
+                raise
+            self.process.end()
+            self.port = free_port(self.host)
+            self.command[-1] = str(self.port)
+            self._start()
+
+    def _start(self):
         try:
             self.process = processes.Process(
                 self.command, output=self.log, env=self.env, prepare=self._prepare,

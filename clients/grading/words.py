@@ -1,10 +1,13 @@
 """A failure as a person would explain it."""
 
+import re
+
 from lib.reports import clean, lines, quote
 
 BEFORE, AFTER = 5, 6    # bytes shown around the first that differs
 ALIKE = 8       # bytes that must agree for the others to be missing, or too many
 REASON = 150            # characters of a reason, in one line
+DIED = re.compile(r"killed by (?!SIGTERM|SIGKILL)|exited with status (?!0\b)")
 OUTPUT = 6              # lines of the server's own output
 
 
@@ -16,6 +19,9 @@ def in_one_line(result):
         if at < len(wanted) and at < len(got):
             return _first_wrong(wanted[at:], got[at:])
     text = " ".join(lines(result.reason))
+    state = result.server.state if result.server else ""
+    if DIED.match(state) and state not in text:
+        text = f"the server died ({clean(state)}): {text}"
     return text if len(text) <= REASON else text[:REASON] + " ..."
 
 

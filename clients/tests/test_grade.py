@@ -7,6 +7,7 @@ import os
 import pwd
 import re
 import shutil
+import socket
 import subprocess
 import sys
 import tempfile
@@ -23,12 +24,13 @@ from grading_tools import (BROKEN, CLIENTS, COURSE, ECHO, HINTS, REFERENCE, ROOT
 
 import broken   # noqa: E402
 from check_server.command import REGISTRY   # noqa: E402
-from check_server import runner     # noqa: E402
+from check_server import runner, server     # noqa: E402
 from grading import run, words      # noqa: E402
 from grading.course import Graded, Invalid, read     # noqa: E402
 from grading.memory import Memory   # noqa: E402
 from lib import figures     # noqa: E402
 from lib.reports import FAIL    # noqa: E402
+from lib.servers import free_port       # noqa: E402
 
 WRAP = "off-by-one-at-the-wrap"
 # Some of the broken servers, whose bugs show soon; long_grade.py runs all of them.
@@ -200,8 +202,8 @@ class Hints(unittest.TestCase):
                      for case in stage.cases if case.case.name == "all-byte-values")
         for line in ("thread 'main' panicked at 'attempt to add with overflow', server.rs:20",
                      "RangeError: The value of \"value\" is out of range."):
-            server = runner.Seen("", "running", [line])
-            result = FakeResult(None, "got b'' and then the end of the connection", server)
+            seen = runner.Seen("", "running", [line])
+            result = FakeResult(None, "got b'' and then the end of the connection", seen)
             hint = run.find_hint(Graded(None, 2, None, hints), result)
             self.assertEqual(hint and hint.bugs, ["crashes-at-the-wrap"])
 
@@ -226,6 +228,17 @@ class SecondTries(unittest.TestCase):
         self.assertEqual(self.limits(run.PATIENCE), [1, 1])
 
 
+class Ports(unittest.TestCase):
+    def test_that_another_program_takes_cost_no_points(self):
+        with socket.create_server(("127.0.0.1", 0)) as other, \
+                mock.patch.object(server.Server, "has_listened", True), \
+                mock.patch.object(server, "free_port", side_effect=[
+                    other.getsockname()[1], free_port()]):
+            with server.Server([sys.executable, REFERENCE], strict=False) as started:
+                started.serves_others()
+            self.assertEqual(started.stopped.status, 0)
+
+
 class HowItEnded(Folder):
     def test_is_seen_when_a_server_ends_soon_after_its_connection(self):
         server = self.write("server", f"""#!{sys.executable}
@@ -234,9 +247,11 @@ server = socket.create_server(("127.0.0.1", int(sys.argv[-1])))
 print(f"Listening on 127.0.0.1:{sys.argv[-1]}", flush=True)
 server.accept()[0].close()
 time.sleep(0.8)
-os.kill(os.getpid(), signal.SIGKILL)
+signal.signal(signal.SIGPIPE, signal.SIG_DFL)
+os.kill(os.getpid(), signal.SIGPIPE)
 """, 0o755)
-        self.assertIn("server    killed by SIGKILL", grade(server).stdout)
+        self.assertRegex(grade(server).stdout,
+                         r"^stage 1 .* the server died \(killed by SIGPIPE\): ")
 
 
 class Remembers(Folder):

@@ -91,7 +91,8 @@ def make(exercise, folder):
 
 
 def sources_of(exercise):
-    """The C files of the step: of the back-ends only the one with the blanks."""
+    """The C files of the step: of the back-ends only the one with the blanks, and nothing that
+    only variants use."""
     blanked = exercise.get("file", "server.c")
     return [path for path in sorted((ROOT / exercise["folder"]).glob("*.c"))
-            if not path.name.startswith("ae_") or path.name == blanked]
+            if path.name == blanked or not path.name.startswith(("ae_", "uring"))]

@@ -159,6 +159,7 @@ class Exercises(Folders):
                 if figures.AVAILABLE or "epoll" not in source.read_text():
                     done = run("make", "-s", "-C", folder, "CFLAGS=-Werror -fsyntax-only")
                     self.assertEqual((done.returncode, done.stderr), (0, ""))
+                self.assertNotIn("uring.c", os.listdir(folder))     # a variant's
                 self.assertEqual(exercise.fill(source.read_text(), removed),
                                  (exercise.ROOT / task["folder"] / source.name).read_text())
 

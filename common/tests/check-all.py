@@ -286,8 +286,7 @@ def tell(part):
     numbers = [f"{count[OK]} passed"]
     numbers += [f"{count[FAIL]} failed"] if count[FAIL] else []
     numbers += [f"{count[SKIP]} skipped"] if count[SKIP] else []
-    print(f"{verdict:<4}  {part!s:<44} {', '.join(numbers):<34} {part.seconds:6.1f} s, "
-          f"CPU {part.cpu_seconds:5.1f} s")
+    print(f"{verdict:<4}  {part!s:<44} {', '.join(numbers):<34} {part.seconds:6.1f} s")
     if count[FAIL]:
         tell_failures(part)
         print()
@@ -422,16 +421,16 @@ def run_all(parts, runner, most):
 
 
 def summarise(parts, seconds):
-    print(f"\n{'':<26} {'passed':>7} {'failed':>7} {'skipped':>7} {'seconds':>9} {'of CPU':>8}")
+    print(f"\n{'':<26} {'passed':>7} {'failed':>7} {'skipped':>7} {'seconds':>9}")
     for area in dict.fromkeys(part.area for part in parts):
         mine = [part for part in parts if part.area == area]
         count = sum((part.count() for part in mine), Counter())
         red = ", ".join(part.name for part in mine if part.count()[FAIL])
         print(f"{area:<26} {count[OK]:7} {count[FAIL]:7} {count[SKIP]:7} "
-              f"{sum(part.seconds for part in mine):9.1f} "
-              f"{sum(part.cpu_seconds for part in mine):8.1f}"
+              f"{sum(part.seconds for part in mine):9.1f}"
               f"{'   FAILED: ' + red if red else ''}")
-    print(f"{'whole run':<26} {seconds:33.1f} {sum(part.cpu_seconds for part in parts):8.1f}")
+    print(f"{'whole run':<26} {seconds:33.1f}")
+    tell_longest(parts, seconds)
     reasons = Counter(lines[0] for part in parts for status, _, lines in part.results
                       if status == SKIP)
     if reasons:
@@ -443,6 +442,18 @@ def summarise(parts, seconds):
     count = sum((part.count() for part in parts), Counter())
     print(f"\n{count[OK]} passed, {count[FAIL]} failed, {count[SKIP]} skipped")
     return count[FAIL]
+
+
+def tell_longest(parts, seconds):
+    """What a run waits for: the parts that took longest, and how much of it they computed."""
+    work = sum(part.cpu_seconds for part in parts)
+    if not work:        # only Linux tells
+        return
+    print(f"\nCPU time: {work:.1f} s, {100 * work / (seconds * PROCESSORS):.0f} % of what "
+          f"{PROCESSORS} processors had\n\n"
+          f"{'the longest parts':<44} {'seconds':>15} {'of CPU':>8}")
+    for part in sorted(parts, key=lambda part: part.seconds, reverse=True)[:10]:
+        print(f"{part!s:<44} {part.seconds:15.1f} {part.cpu_seconds:8.1f}")
 
 
 def write_junit(folder, parts):

@@ -59,12 +59,12 @@ const char *log_program(void)
  * in between. */
 static size_t whole_lines(const char *text, size_t n)
 {
-    size_t part = n < LINE_SIZE ? n : LINE_SIZE;
-
-    for (size_t end = part; end > 0 && part < n; end--)
+    if (n <= LINE_SIZE)
+        return n;
+    for (size_t end = LINE_SIZE; end > 0; end--)
         if (text[end - 1] == '\n')
             return end;
-    return part;
+    return LINE_SIZE;
 }
 
 /* poll reports a pipe as writable when PIPE_BUF bytes fit, so a write of no more cannot block.

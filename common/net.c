@@ -93,30 +93,40 @@ int net_listen(struct net_listener *listener, const char *host, const char *port
     return complete(listener, why);
 }
 
-int net_listen_passed(struct net_listener *listener, int fd, const char **why)
+/* Why fd is not a listening TCP socket; NULL if it is one. */
+static const char *unlike_a_listener(int fd)
 {
     int type = 0, listens = 0;
     struct sockaddr_storage bound = {0};
     socklen_t size = sizeof bound;
-    int flags = fcntl(fd, F_GETFL);
 
+    if (getsockname(fd, (struct sockaddr *)&bound, &size) == -1)
+        return strerror(errno);
+    if (bound.ss_family != AF_INET && bound.ss_family != AF_INET6)
+        return "not an internet socket";
+    if (getsockopt(fd, SOL_SOCKET, SO_TYPE, &type, &(socklen_t){sizeof type}) == -1 ||
+        type != SOCK_STREAM ||
+        getsockopt(fd, SOL_SOCKET, SO_ACCEPTCONN, &listens, &(socklen_t){sizeof listens}) ==
+            -1 ||
+        !listens)
+        return "not a listening TCP socket";
+    return NULL;
+}
+
+int net_listen_passed(struct net_listener *listener, int fd, const char **why)
+{
     *listener = (struct net_listener){.fd = -1, .reserved = -1, .passed = true};
-    if (flags == -1 || getsockname(fd, (struct sockaddr *)&bound, &size) == -1)
+    *why = unlike_a_listener(fd);
+    if (*why != NULL)
+        return -1;
+    const int flags = fcntl(fd, F_GETFL);
+    if (flags == -1 || fcntl(fd, F_SETFD, FD_CLOEXEC) == -1 ||
+        fcntl(fd, F_SETFL, flags & ~O_NONBLOCK) == -1) {
         *why = strerror(errno);
-    else if (bound.ss_family != AF_INET && bound.ss_family != AF_INET6)
-        *why = "not an internet socket";
-    else if (getsockopt(fd, SOL_SOCKET, SO_TYPE, &type, &(socklen_t){sizeof type}) == -1 ||
-             type != SOCK_STREAM ||
-             getsockopt(fd, SOL_SOCKET, SO_ACCEPTCONN, &listens,
-                        &(socklen_t){sizeof listens}) == -1 ||
-             !listens)
-        *why = "not a listening TCP socket";
-    else if (fcntl(fd, F_SETFD, FD_CLOEXEC) == -1 ||
-             fcntl(fd, F_SETFL, flags & ~O_NONBLOCK) == -1)
-        *why = strerror(errno);
-    else
-        listener->fd = fd;
-    return listener->fd == -1 ? -1 : complete(listener, why);
+        return -1;
+    }
+    listener->fd = fd;
+    return complete(listener, why);
 }
 
 int net_listen_dup(struct net_listener *another, const struct net_listener *first)

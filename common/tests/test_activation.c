@@ -198,7 +198,9 @@ static void expect_ready(const char *name)
     int manager = bind_manager(name);
 
     notify_socket = name;
-    assert_int_equal(run_program(run_server), 0);
+    int status = run_program(run_server);
+    notify_socket = NULL;
+    assert_int_equal(status, 0);
     assert_string_equal(err, "");
     ssize_t n = recv(manager, message, sizeof message - 1, MSG_DONTWAIT);
     assert_int_equal(n, strlen("READY=1"));
@@ -228,7 +230,9 @@ static void expect_warning(const char *name, const char *why)
     char expected[300];
 
     notify_socket = name;
-    assert_int_equal(run_program(run_server), 0);
+    int status = run_program(run_server);
+    notify_socket = NULL;
+    assert_int_equal(status, 0);
     snprintf(expected, sizeof expected, "server: cannot notify '%s' (NOTIFY_SOCKET): %s\n",
              name, why);
     assert_string_equal(err, expected);

@@ -155,7 +155,7 @@ static void free_conn(struct conn_list *list, struct conn *c)
 
 void conn_close(struct conn_list *list, struct conn *c)
 {
-    server_disconnected(&c->peer); /* first: a client that sees the end may return at once */
+    server_disconnected(&c->peer); /* first: a client that sees its end may connect again at once */
     free_conn(list, c);
 }
 

@@ -45,8 +45,8 @@ static inline struct conn *conn_next(const struct conn *c)
     return (struct conn *)c->idle.next;
 }
 
-/* Accepts a client (server_accept) and makes it a conn (conn_open). Returns NULL as
- * server_accept returns -1: errno ECONNABORTED means that there may be more. */
+/* Accepts a client (server_accept) and makes it a conn (conn_open). Returns NULL if there is no
+ * client to serve. errno ECONNABORTED means that more clients may be pending. */
 struct conn *conn_accept(struct conn_list *list, struct net_listener *listener);
 
 /* Makes a conn of a client that was counted in (server_admit): sets O_NONBLOCK on fd, which

@@ -17,7 +17,7 @@ static bool has_finished(struct conn_list *list, struct conn *c, bool ready)
 {
     if (!ready)
         return c->unsent == NULL && idle_ms(&c->idle) >= STOP_LINGER_MS;
-    c->idle.last_active = (uint32_t)clock_ms();
+    c->idle.last_active = (uint32_t)clock_ms(); /* without a limit idle_touch does nothing */
     return conn_pump(list, c) == 0;
 }
 

@@ -39,7 +39,7 @@ int idle_expiry_ms(const struct idle_list *list);
 /* Every client counts as active now, and limit_ms is the new limit. For a stop. */
 void idle_restart(struct idle_list *list, int limit_ms);
 
-/* How long the client has been idle, in milliseconds. Right for 49 days. */
+/* How long the client has been idle, in milliseconds. It wraps after 49 days. */
 uint32_t idle_ms(const struct idle_node *node);
 
 /* Is the client not idle after all? Progress that the caller has not seen counts: output that

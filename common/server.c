@@ -136,7 +136,7 @@ struct rejections {
     _Atomic int64_t last;
     atomic_uint not_logged;
 };
-static struct rejections own, *rejections = &own; /* elsewhere after server_share */
+static struct rejections own, *rejections = &own; /* shared memory after server_share */
 
 int server_share(void)
 {
@@ -166,7 +166,7 @@ void server_not_admitted(const struct address *peer, const char *why)
     log_client(peer, what);
 }
 
-/* The last rejections of a flood, which no other follows. */
+/* For the last rejections of a flood: no later line says how many were not logged. */
 static void log_more_rejections(void)
 {
     unsigned more = atomic_exchange(&rejections->not_logged, 0);
@@ -279,7 +279,7 @@ static bool report(int ms)
 void server_report_if_asked(void)
 {
     while (report_asked && pthread_equal(pthread_self(), first_thread)) {
-        report_asked = false; /* and true again if SIGUSR1 comes meanwhile */
+        report_asked = false; /* first: SIGUSR1 may come again meanwhile */
         report(0);
         stop_drain_wakeup();
     }

@@ -51,10 +51,11 @@ void server_reject(int fd, const struct address *peer, const char *why);
 void server_not_admitted(const struct address *peer, const char *why);
 
 /* Call it after each wait (select, epoll_wait; step 4: each iteration): counts the wait, the
- * ready descriptors that it reported and the descriptors looked at to find them, and writes the
- * report that SIGUSR1 may have asked for. events is -1 if the wait failed, with errno: unless a
- * signal interrupted it, this is logged, and takes 10 ms, so that the caller cannot spin. The
- * second only writes the report. Any thread may call them, but only the first thread writes. */
+ * ready descriptors that it reported (events) and the descriptors looked at to find them
+ * (scanned). events is -1 if the wait failed, with errno. If no signal interrupted it, this is
+ * logged, and the call sleeps for 10 ms, so that the caller cannot spin. Then it calls
+ * server_report_if_asked, which writes the report if SIGUSR1 has asked for it. Any thread may
+ * call them, but only the first thread writes. */
 void server_waited(int events, int scanned);
 void server_report_if_asked(void);
 
@@ -62,7 +63,7 @@ void server_report_if_asked(void);
  * changes. */
 void server_watched(int changes);
 
-/* In a child process: SIGUSR1 asks for nothing any more. */
+/* For a child process: SIGUSR1 has no effect from now on. */
 void server_never_report(void);
 
 /* Writes the last report. Returns the program's exit status: 0, or 1 if --stats could not be

@@ -51,7 +51,7 @@ static void on_stop(int signal_number)
         stop_die(signal_number);
     stop_catch(SIGINT, second_interrupt);
     if (!atomic_exchange(&requested, true))
-        alarm(STOP_GRACE_MS / 1000); /* a second SIGTERM must not put it off */
+        alarm(STOP_GRACE_MS / 1000); /* a second SIGTERM must not postpone it */
     stop_wake();
 }
 
@@ -59,9 +59,9 @@ static void on_alarm(int signal_number)
 {
     (void)signal_number;
     if (!requested)
-        return; /* not our alarm: exec hands down one that was set before */
+        return; /* not our alarm: exec keeps one that was set before */
     deadline_passed = true;
-    alarm(STOP_GRACE_MS / 1000); /* once more, in case no call was asleep to be interrupted */
+    alarm(STOP_GRACE_MS / 1000); /* again: this one may come just before a call sleeps */
     stop_wake();
 }
 

@@ -20,8 +20,8 @@ int stream_accept(struct net_listener *listener, struct address *peer)
     return fd;
 }
 
-/* A call that is made again after EINTR gets all of its time-out again. Have the calls slept
- * for longer than that in all? *interrupted_since is when the first of them was interrupted; 0
+/* A call that is made again after EINTR starts its time-out anew. Have the calls together slept
+ * for longer than one time-out? *interrupted_since is when the first of them was interrupted; 0
  * before that, and after bytes have moved. */
 static bool is_overdue(int fd, int64_t *interrupted_since)
 {
@@ -74,7 +74,7 @@ int stream_send(int fd, const void *bytes, size_t n)
             interrupted_since = 0;
             next += sent;
             n -= (size_t)sent;
-            if (n > 0) /* sent a part, so its time-out is over: from here on */
+            if (n > 0) /* the time-out ended this send: compare with now later */
                 is_draining(fd, &sendq);
         } else if (errno != EINTR || is_overdue(fd, &interrupted_since)) {
             if (errno == EINTR)

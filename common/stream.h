@@ -15,13 +15,14 @@
 int stream_accept(struct net_listener *listener, struct address *peer);
 
 /* Waits for bytes from the client. Returns how many came, at most n; 0 when the client has
- * closed; or -1: EAGAIN when it was idle for too long, EINTR when the server stops and the
- * client has finished or its time is over, another errno when the connection is broken. */
+ * closed; or -1 with errno. EAGAIN: it was idle for too long. EINTR: the server stops, and the
+ * client has sent nothing for a moment, or the deadline has passed. Else the connection is
+ * broken. */
 ssize_t stream_recv(int fd, void *bytes, size_t n);
 
 /* Sends all n bytes. Returns 0; or -1 with an errno as above, and some bytes may be sent.
- * EAGAIN means that the client has taken nothing for --idle-timeout; a client
- * that has taken some bytes may be kept for twice that time. */
+ * EAGAIN: the client has taken nothing for --idle-timeout. If it took some bytes before that,
+ * this may be noticed only after twice that time. */
 int stream_send(int fd, const void *bytes, size_t n);
 
 #endif

@@ -3,13 +3,13 @@
  *     accept --> recv --> answer --> recv --> answer --> ... --> closed --> accept
  *                 client A, from its first byte to its last          then client B
  *
- * One client at a time, from greeting to goodbye. The kernel connects the other clients, up to
- * a limit, the backlog (listen(2)), but the server does not look at them. The client's state is
- * the local variables of serve_client: a client is one running call of serve_client.
+ * The server serves one client from its greeting to its end, then the next. The kernel connects
+ * the other clients, up to a limit, the backlog (listen(2)), but the server does not look at
+ * them. A client's state is the local variables of serve_client: a client is one running call.
  *
  *   Wait happens in   accept, then recv: always exactly one call
  *                     (and in send, for a client that does not read)
- *   Breaks when       a second client comes: it waits for the first, however idle that is
+ *   Breaks when       a second client comes: it waits for the first, even if that is idle
  */
 #include "server.h"
 #include "echo.h"

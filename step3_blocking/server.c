@@ -24,7 +24,7 @@
 enum { BUFFER_SIZE = 64 * 1024 };
 
 static int once;                           /* --once: exit after the first client */
-static double asleep_in_recv, cpu_in_recv; /* of the present client, in milliseconds */
+static double asleep_in_recv, cpu_in_recv; /* of the client being served, in ms */
 
 static double read_ms(clockid_t clock)
 {

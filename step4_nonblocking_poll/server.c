@@ -23,7 +23,7 @@
 #include <string.h>
 #include <time.h>
 
-enum { ACCEPTS_MAX = 64 }; /* per iteration: one alone would cost a look at every client */
+enum { ACCEPTS_MAX = 64 }; /* per iteration, because each iteration asks every client */
 
 static int interval_ms = 200; /* --interval-ms */
 

@@ -2,7 +2,7 @@
  *
  *     epoll_ctl: add A, add B, add C            once per client: the kernel keeps the list
  *              +--> epoll_wait: asleep until one of them is ready
- *     one loop |    events = { B }              only those that are ready, however many wait
+ *     one loop |    events = { B }              only the ready ones, however many are idle
  *              |    pump B
  *              +--- accept
  *
@@ -26,7 +26,7 @@
 
 enum { EVENTS_MAX = 256 }; /* per epoll_wait; further ones are reported by the next */
 
-/* Adds or changes (operation) what epoll watches fd for, and the pointer in its events. */
+/* Adds fd to epoll's list, or changes its entry (operation). Its events will carry data. */
 static int watch(int epoll, int operation, int fd, int want, void *data)
 {
     struct epoll_event event = {

@@ -11,7 +11,7 @@
  *
  * Memory changes its owner:
  *   struct client     is libuv's from uv_tcp_init until client_closed
- *   the read buffer   is ours while pump_client runs; libuv reads into it before and after
+ *   the read buffer   is libuv's from give_buffer until pump_client
  *   unsent output     is libuv's from uv_write until output_sent
  *
  *   Wait happens in   uv_run
@@ -48,7 +48,7 @@ static void client_closed(uv_handle_t *handle)
 static void close_client(struct uvnet_client *c)
 {
     if (uv_is_closing((uv_handle_t *)&c->tcp))
-        return; /* libuv is cancelling its write */
+        return; /* called again by output_sent: libuv cancels its write */
     uvnet_disconnected(c);
     uv_close((uv_handle_t *)&c->tcp, client_closed);
 }

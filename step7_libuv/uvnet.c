@@ -83,8 +83,8 @@ void uvnet_touch(struct uvnet_client *c)
         c->sendq = queued(c) + net_sendq(fd);
 }
 
-/* A client whose time-out is over may not be idle: libuv runs its timers before it looks at
- * sockets, and does not tell when a part of the output has been sent. */
+/* Is the client not idle although its time-out is over? libuv runs its timers before it looks at
+ * sockets, and it does not report that a part of the output was sent. */
 static bool has_progress(const struct uvnet_client *c)
 {
     uv_os_fd_t fd;
@@ -132,7 +132,7 @@ static void woken(uv_poll_t *handle, int status, int events)
 static void end_wait(uv_check_t *check)
 {
     (void)check;
-    server_waited(0, 0); /* the callbacks have counted the events: libuv does not tell */
+    server_waited(0, 0); /* libuv does not say how many events: the callbacks count them */
 }
 
 void uvnet_count_read(ssize_t result)
@@ -199,7 +199,7 @@ void uvnet_init(uv_loop_t *loop)
     if (error != 0)
         die(error);
     close(STDIN_FILENO); /* a server reads nothing from it, and libuv needs many descriptors */
-    watch(loop, &wakeup, stop_wakeup_fd(), woken); /* it is 0 now */
+    watch(loop, &wakeup, stop_wakeup_fd(), woken); /* created here, so it takes number 0 */
     uv_check_init(loop, &after_wait);
     uv_check_start(&after_wait, end_wait);
     uv_timer_init(loop, &timer);

@@ -15,14 +15,14 @@
 #include <stddef.h>
 #include <uv.h>
 
-/* What uvnet keeps of a client. The first member of the caller's own struct, so that a pointer
- * to one is a pointer to the other. */
+/* What uvnet keeps about a client. The first member of the caller's own struct, so that a
+ * pointer to one is a pointer to the other. */
 struct uvnet_client {
     struct idle_node idle; /* first: see idle.h */
     struct address peer;
     uv_tcp_t tcp; /* the caller's to initialise and to close */
-    int sendq;    /* if libuv has output of it: how many bytes the client had not taken yet when
-                     it was active last */
+    int sendq;    /* while output is unsent: how many bytes the client had not acknowledged when
+                     it was last active */
 };
 
 /* Initialises the loop. uv_run then counts each iteration as a wait (server_waited). Exits with
@@ -30,9 +30,10 @@ struct uvnet_client {
 void uvnet_init(uv_loop_t *loop);
 
 /* Makes uv_run call accept_client when a connection is pending on the listener, and
- * close_client for each client that has been idle for too long. The listener must stay where it
- * is. At a stop uv_run closes it, and the clients as stop.h says. uv_run returns when they and
- * all of the caller's other handles are closed. Exits with status 1 on failure. */
+ * close_client for each client that has been idle for too long. *listener must stay
+ * valid until uv_run returns. At a stop uv_run closes it, and the clients as stop.h says. It
+ * returns when they and all of the caller's other handles are closed. Exits with status 1 on
+ * failure. */
 void uvnet_listen(uv_loop_t *loop, struct net_listener *listener,
                   void (*accept_client)(struct net_listener *listener),
                   void (*close_client)(struct uvnet_client *c));

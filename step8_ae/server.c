@@ -7,8 +7,8 @@
  *        +--> stop_server()        the wake-up descriptor is readable
  *
  * libuv says "here are the bytes"; ae says "now you may read", which is all that steps 5 and 6
- * ask of the kernel. What differs between those two is ae's back-end, chosen by the linker:
- * `make BACKEND=select` builds this same server on select. Steps 5 and 6 hold both back-ends.
+ * ask of the kernel. What differs between those two is ae's back-end, the part that calls the
+ * kernel. The linker chooses it: `make BACKEND=select` builds this same server on select.
  *
  *   Wait happens in   aeMain, in the back-end's one call
  *   Breaks when       a callback computes for long: it runs in the loop's only thread

@@ -58,12 +58,11 @@ static void serve_client(int fd)
     }
 }
 
-/* Takes a client from the queue, and waits for one if it must. Returns false when no more come.
- */
+/* Takes a client from the queue; waits for one if there is none. Returns false at a stop. */
 static bool next_client(struct client *client)
 {
     pthread_mutex_lock(&lock);
-    idle += client->fd != -1; /* queue_client has counted a new worker */
+    idle += client->fd != -1; /* a new worker has none: it was counted as idle */
     while (queued == 0 && !closing)
         pthread_cond_wait(&changed, &lock);
     idle--;
@@ -90,8 +89,7 @@ static void worker_thread(void *unused)
     }
 }
 
-/* Queues a client, and starts a worker for it if no idle one is left. Returns NULL, or why not.
- */
+/* Queues a client. Starts a worker for it if none is idle. Returns NULL or an error text. */
 static const char *queue_client(int fd, const struct address *peer)
 {
     if (queued == idle && workers < max_workers) {

@@ -31,9 +31,7 @@ enum { EVENTS_MAX = 256 }; /* per epoll_wait; further ones are reported by the n
 static struct conn **ready_list; /* clients that may have more to move: c->progress */
 static int listed, room;         /* how many are on it, how many can be */
 
-/* Makes room for this many clients: all may be ready. Returns -1 with errno ENOMEM if it
- * cannot.
- */
+/* Makes room for this many clients: all may be ready. Returns -1 if memory is short. */
 static int make_room(int clients)
 {
     if (clients <= room)
@@ -63,7 +61,7 @@ static void accept_client(struct net_listener *listener, struct conn_list *clien
                       watch(epoll, c->fd, EPOLLIN | EPOLLOUT | EPOLLET, c) == -1))
         conn_reject(clients, c, strerror(errno));
     else if (c != NULL)
-        conn_greet(c); /* whatever it wants now: adding it has made it an event already */
+        conn_greet(c); /* whatever it wants now, epoll watches it for both */
 }
 
 /* One turn: one recv or one send. A client that moved a byte gets another turn. */
@@ -81,7 +79,7 @@ static void pump_ready(struct conn_list *clients)
 
     listed = 0;
     for (int i = 0; i < turns; i++)
-        pump_client(clients, ready_list[i]); /* it writes to [i] at most */
+        pump_client(clients, ready_list[i]); /* puts it back at [i] or below */
 }
 
 static void run_server(struct net_listener *listener)
@@ -109,7 +107,7 @@ static void run_server(struct net_listener *listener)
                 pump_client(&clients, c);
         }
         struct conn *c;
-        while ((c = conn_expired(&clients)) != NULL && !c->progress) /* not on the ready list */
+        while ((c = conn_expired(&clients)) != NULL && !c->progress) /* the ready list needs it */
             conn_close(&clients, c);
     }
     close(epoll);

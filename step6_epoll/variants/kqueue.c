@@ -2,7 +2,7 @@
  *
  *     kevent: add A, add B, add C               once per client: the kernel keeps the list
  *              +--> kevent: asleep until one of them is ready
- *     one loop |    events = { B }              only those that are ready, however many wait
+ *     one loop |    events = { B }              only those that are ready, however many are idle
  *              |    pump B
  *              +--- accept
  *
@@ -30,8 +30,8 @@
 
 enum { EVENTS_MAX = 256 }; /* per kevent; further ones are reported by the next */
 
-/* Makes kqueue watch fd for what is wanted now (0: nothing), and no longer for what was wanted
- * before. data is the pointer that it returns in the event. */
+/* Makes kqueue watch fd for `want` (0 = nothing), and no longer for `before`. Its events will
+ * carry data. */
 static int watch(int kq, int fd, int before, int want, void *data)
 {
     struct kevent changes[2];

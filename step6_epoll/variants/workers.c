@@ -7,10 +7,10 @@
  *     --share reuseport    listener 1 ---> loop 1: epoll_wait, accept, pump
  *                          listener 2 ---> loop 2: epoll_wait, accept, pump
  *
- * Each loop is step 6, with clients of its own, so nothing is locked. They differ in who takes
- * a new client. accept: one thread takes all and hands them out in turn. listener: every loop
- * watches the one listener, and all that are asleep wake for each client. exclusive: the kernel
- * wakes only one of them. reuseport: the kernel spreads the clients over several queues.
+ * Each loop is step 6, with clients of its own, so nothing is locked. --share says which loop
+ * takes a new client. accept: one thread takes all and hands them out in turn. listener: every
+ * loop watches the one listener, and a client wakes all loops that are asleep. exclusive: the
+ * kernel wakes only one of them. reuseport: the kernel spreads the clients over several queues.
  *
  *   Wait happens in   one epoll_wait for each worker
  *   Breaks when       the load is not where the clients are: a client stays with its worker
@@ -44,14 +44,14 @@ struct worker {
     struct conn_list clients;
 };
 
-struct handed { /* what it writes */
+struct handed { /* what the acceptor writes to a pipe */
     int fd;
     struct address peer;
 };
 
 static pthread_mutex_t start = PTHREAD_MUTEX_INITIALIZER; /* locked until all is ready */
 
-/* Adds or changes (operation) what epoll watches fd for, and the pointer in its events. */
+/* Adds fd to epoll's list, or changes its entry (operation). Its events will carry data. */
 static int watch(int epoll, int operation, int fd, int want, void *data)
 {
     struct epoll_event event = {
@@ -63,8 +63,8 @@ static int watch(int epoll, int operation, int fd, int want, void *data)
     return epoll_ctl(epoll, operation, fd, &event);
 }
 
-/* Gives a client to worker i; to the next one if its pipe is full, because it hangs. All are
- * asked twice, because a call may be interrupted. */
+/* Gives a client to worker i. The pipe of a worker that hangs is full: then the next one gets
+ * the client. Tries each pipe twice, because a signal may interrupt write. */
 static bool hand_over(const struct worker *all, int i, const struct handed *client)
 {
     for (int n = 0; n < 2 * workers; n++)
@@ -185,8 +185,7 @@ static void set_up_worker(struct worker *w, int number, struct net_listener *lis
         log_die("cannot set up epoll: %s", strerror(errno));
 }
 
-/* With an acceptor all workers have a thread of their own; else the first thread is worker 0.
- */
+/* With an acceptor each worker has its own thread. Else the first thread is worker 0. */
 static void run_server(struct net_listener *listener)
 {
     struct worker *all = calloc((size_t)workers, sizeof *all);

@@ -1,8 +1,8 @@
 #include "children.h"
+#include "server.h"
 #include "clock.h"
 #include "log.h"
 #include "net.h"
-#include "server.h"
 #include "stats.h"
 #include "stop.h"
 

@@ -1,6 +1,6 @@
 #include "conn.h"
-#include "options.h"
 #include "server.h"
+#include "options.h"
 
 #include <errno.h>
 #include <stdlib.h>
@@ -155,7 +155,7 @@ static void free_conn(struct conn_list *list, struct conn *c)
 
 void conn_close(struct conn_list *list, struct conn *c)
 {
-    server_disconnected(&c->peer); /* first: a client that sees its end may connect again at once */
+    server_disconnected(&c->peer); /* first: a client may reconnect when it sees its end */
     free_conn(list, c);
 }
 

@@ -1,6 +1,6 @@
 #include "uring.h"
-#include "log.h"
 #include "server.h"
+#include "log.h"
 #include "stats.h"
 #include "stop.h"
 

@@ -1,6 +1,6 @@
 #include "uvnet.h"
-#include "log.h"
 #include "server.h"
+#include "log.h"
 #include "stats.h"
 #include "stop.h"
 
@@ -83,8 +83,8 @@ void uvnet_touch(struct uvnet_client *c)
         c->sendq = queued(c) + net_sendq(fd);
 }
 
-/* Is the client not idle although its time-out is over? libuv runs its timers before it looks at
- * sockets, and it does not report that a part of the output was sent. */
+/* Is the client not idle although its time-out is over? libuv runs its timers before it looks
+ * at sockets, and it does not report that a part of the output was sent. */
 static bool has_progress(const struct uvnet_client *c)
 {
     uv_os_fd_t fd;

@@ -1,8 +1,8 @@
 /* drain.h: at a stop each client gets its answers, and nobody is waited for too long. */
+#include "server.h"
 #include "drain.h"
 #include "fake_clock.h"
 #include "options.h"
-#include "server.h"
 #include "stop.h"
 
 #include <setjmp.h>

@@ -1,8 +1,8 @@
 /* server.h: a server starts, admits clients, logs them, reports, and ends. */
+#include "server.h"
 #include "fake_clock.h"
 #include "log.h"
 #include "program.h"
-#include "server.h"
 #include "stats.h"
 #include "stop.h"
 

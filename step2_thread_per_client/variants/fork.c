@@ -13,9 +13,9 @@
  *   Wait happens in   as many recv calls as there are clients, in as many processes
  *   Breaks when       there are thousands: a process costs several times what a thread does
  */
+#include "server.h"
 #include "children.h"
 #include "echo.h"
-#include "server.h"
 #include "stats.h"
 #include "stream.h"
 

@@ -14,9 +14,9 @@
  *   Wait happens in   at most N recv calls, and in the queue for a client to serve
  *   Breaks when       N clients are idle: number N + 1 waits, even if it sends
  */
+#include "server.h"
 #include "echo.h"
 #include "log.h"
-#include "server.h"
 #include "stream.h"
 #include "threads.h"
 
@@ -58,11 +58,11 @@ static void serve_client(int fd)
     }
 }
 
-/* Takes a client from the queue; waits for one if there is none. Returns false at a stop. */
+/* Takes a client from the queue, or waits for one. Returns false at a stop, if none is left. */
 static bool next_client(struct client *client)
 {
     pthread_mutex_lock(&lock);
-    idle += client->fd != -1; /* a new worker has none: it was counted as idle */
+    idle += client->fd != -1; /* a new worker (no client) was counted already */
     while (queued == 0 && !closing)
         pthread_cond_wait(&changed, &lock);
     idle--;

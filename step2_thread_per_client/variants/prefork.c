@@ -13,9 +13,9 @@
  *   Wait happens in   N accept and recv calls, in N processes
  *   Breaks when       N clients are idle: number N + 1 waits, even if it sends
  */
+#include "server.h"
 #include "children.h"
 #include "echo.h"
-#include "server.h"
 #include "stats.h"
 #include "stream.h"
 

@@ -13,10 +13,10 @@
  *   Wait happens in   poll, for all clients at once
  *   Breaks when       there are many: no client is rejected, but each iteration names them all
  */
+#include "server.h"
 #include "conn.h"
 #include "drain.h"
 #include "log.h"
-#include "server.h"
 #include "stop.h"
 
 #include <errno.h>

@@ -11,9 +11,9 @@
  *
  * What is not the mistake is left out: --idle-timeout, answers that a socket does not take.
  */
+#include "server.h"
 #include "echo.h"
 #include "log.h"
-#include "server.h"
 #include "stop.h"
 
 #include <errno.h>

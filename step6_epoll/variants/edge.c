@@ -14,10 +14,10 @@
  *   Wait happens in   epoll_wait, for all clients at once
  *   Breaks when       a client leaves the list before EAGAIN: nobody reports its bytes again
  */
+#include "server.h"
 #include "conn.h"
 #include "drain.h"
 #include "log.h"
-#include "server.h"
 #include "stop.h"
 
 #include <errno.h>
@@ -106,8 +106,8 @@ static void run_server(struct net_listener *listener)
             else if (c != NULL && !c->progress) /* else it is on the ready list already */
                 pump_client(&clients, c);
         }
-        struct conn *c;
-        while ((c = conn_expired(&clients)) != NULL && !c->progress) /* the ready list needs it */
+        struct conn *c; /* not conn_close_idle: the ready list may point to the client */
+        while ((c = conn_expired(&clients)) != NULL && !c->progress) /* not on the ready list */
             conn_close(&clients, c);
     }
     close(epoll);

@@ -19,9 +19,9 @@
  *   Wait happens in   io_uring_enter, for all clients at once; the kernel waits for each
  *   Breaks when       one answer takes long to compute; or the kernel does not allow io_uring
  */
+#include "server.h"
 #include "echo.h"
 #include "idle.h"
-#include "server.h"
 #include "stop.h"
 #include "uring.h"
 

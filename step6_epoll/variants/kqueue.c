@@ -2,7 +2,7 @@
  *
  *     kevent: add A, add B, add C               once per client: the kernel keeps the list
  *              +--> kevent: asleep until one of them is ready
- *     one loop |    events = { B }              only those that are ready, however many are idle
+ *     one loop |    events = { B }              only the ready ones, however many are idle
  *              |    pump B
  *              +--- accept
  *
@@ -14,10 +14,10 @@
  *   Wait happens in   kevent, for all clients at once
  *   Breaks when       one answer takes long to compute: all other clients wait for it
  */
+#include "server.h"
 #include "conn.h"
 #include "drain.h"
 #include "log.h"
-#include "server.h"
 #include "stop.h"
 
 #include <errno.h>

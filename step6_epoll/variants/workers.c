@@ -15,11 +15,11 @@
  *   Wait happens in   one epoll_wait for each worker
  *   Breaks when       the load is not where the clients are: a client stays with its worker
  */
+#include "server.h"
 #include "conn.h"
 #include "cpus.h"
 #include "drain.h"
 #include "log.h"
-#include "server.h"
 #include "stats.h"
 #include "stop.h"
 #include "stream.h"

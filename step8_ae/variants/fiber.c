@@ -13,13 +13,13 @@
  *   Wait happens in   aeMain, for all fibers at once
  *   Breaks when       a fiber computes for long, or calls what really blocks: no other runs
  */
+#include "server.h"
 #include "ae.h"
 #include "coroutine.h"
 #include "count.h"
 #include "echo.h"
 #include "idle.h"
 #include "log.h"
-#include "server.h"
 #include "stop.h"
 
 #include <errno.h>

@@ -20,9 +20,9 @@ int stream_accept(struct net_listener *listener, struct address *peer)
     return fd;
 }
 
-/* A call that is made again after EINTR starts its time-out again. Have the calls together slept
- * for longer than one time-out? *interrupted_since is when the first of them was interrupted; 0
- * before that, and after bytes have moved. */
+/* A call that is made again after EINTR starts its time-out again. Have the calls together
+ * slept for longer than one time-out? *interrupted_since is when the first of them was
+ * interrupted; 0 before that, and after bytes have moved. */
 static bool is_overdue(int fd, int64_t *interrupted_since)
 {
     const int64_t now = clock_ms(), limit = net_timeout(fd);

@@ -44,8 +44,9 @@ static void accept_client(struct net_listener *listener, struct conn_list *clien
 
     if (c != NULL && watch(epoll, EPOLL_CTL_ADD, c->fd, WANT_READ, c) == -1)
         conn_reject(clients, c, strerror(errno));
-    else if (c != NULL && conn_greet(c) != WANT_READ)
-        watch(epoll, EPOLL_CTL_MOD, c->fd, c->want, c); /* needs no memory: it cannot fail */
+    else if (c != NULL && conn_greet(c) != WANT_READ &&
+             watch(epoll, EPOLL_CTL_MOD, c->fd, c->want, c) == -1)
+        conn_close(clients, c);
 }
 
 static void pump_client(struct conn_list *clients, struct conn *c, int epoll)

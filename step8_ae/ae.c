@@ -50,7 +50,7 @@ int aeCreateFileEvent(aeEventLoop *loop, int fd, int mask, aeFileProc *proc, voi
     while (loop->maxfd < fd)
         loop->events[++loop->maxfd].mask = AE_NONE;
     if (before == AE_NONE)
-        fe->iteration = loop->iteration; /* whose reports are for a predecessor */
+        fe->iteration = loop->iteration; /* its reports are about an older fd */
     if (mask & AE_READABLE)
         fe->rfileProc = proc;
     if (mask & AE_WRITABLE)
@@ -192,7 +192,7 @@ static void addToHeap(struct aeTimers *timers, aeTimeEvent *te, long long when)
     siftUp(timers, timers->waiting++, (struct place){.when = when, .timer = te});
 }
 
-/* The last one fills the gap, from where it may belong further down or further up. */
+/* The last one fills the gap. From there it may have to move down or up. */
 static void takeFromHeap(struct aeTimers *timers, aeTimeEvent *te)
 {
     struct place last = timers->heap[--timers->waiting];

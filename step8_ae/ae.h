@@ -78,7 +78,7 @@ typedef void aeBeforeSleepProc(struct aeEventLoop *loop);
 /* One descriptor; the descriptor's number is its place in the table. */
 typedef struct aeFileEvent {
     int mask;              /* what it is watched for; AE_NONE: not at all */
-    unsigned iteration;    /* it was registered in this one, whose reports are not for it */
+    unsigned iteration;    /* registered in this one: its reports are about an older fd */
     aeFileProc *rfileProc; /* called when readable */
     aeFileProc *wfileProc; /* called when writable */
     void *clientData;      /* handed to both */

@@ -44,6 +44,13 @@ static int watch(aeEventLoop *loop, struct conn *c, int before)
     return AE_OK;
 }
 
+static void close_client(aeEventLoop *loop, struct conn *c)
+{
+    server_watched(1);
+    aeDeleteFileEvent(loop, c->fd, AE_READABLE | AE_WRITABLE);
+    conn_close(&clients, c);
+}
+
 static void accept_client(aeEventLoop *loop, int fd, void *listener, int mask)
 {
     struct conn *c = conn_accept(&clients, listener);
@@ -54,15 +61,8 @@ static void accept_client(aeEventLoop *loop, int fd, void *listener, int mask)
     if (c != NULL && watch(loop, c, 0) == AE_ERR)
         conn_reject(&clients, c,
                     errno == ERANGE ? "descriptor beyond FD_SETSIZE" : strerror(errno));
-    else if (c != NULL && conn_greet(c) != WANT_READ)
-        watch(loop, c, WANT_READ);
-}
-
-static void close_client(aeEventLoop *loop, struct conn *c)
-{
-    server_watched(1);
-    aeDeleteFileEvent(loop, c->fd, AE_READABLE | AE_WRITABLE);
-    conn_close(&clients, c);
+    else if (c != NULL && conn_greet(c) != WANT_READ && watch(loop, c, WANT_READ) == AE_ERR)
+        close_client(loop, c);
 }
 
 static void pump_client(aeEventLoop *loop, int fd, void *data, int mask)

@@ -24,7 +24,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-enum { ACCEPTS_MAX = 64 }; /* per iteration, because each iteration names every client */
+enum { ACCEPTS_MAX = 64 }; /* per iteration, because each iteration names all */
 
 /* Places in asked[]. The clients follow in the order of their list. */
 enum { LISTENER, WAKEUP, FIRST_CLIENT };

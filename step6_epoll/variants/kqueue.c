@@ -57,8 +57,9 @@ static void accept_client(struct net_listener *listener, struct conn_list *clien
 
     if (c != NULL && watch(kq, c->fd, 0, WANT_READ, c) == -1)
         conn_reject(clients, c, strerror(errno));
-    else if (c != NULL && conn_greet(c) != WANT_READ)
-        watch(kq, c->fd, WANT_READ, c->want, c);
+    else if (c != NULL && conn_greet(c) != WANT_READ &&
+             watch(kq, c->fd, WANT_READ, c->want, c) == -1)
+        conn_close(clients, c);
 }
 
 /* Deletes the filter before closing. The kernel does that by itself, but a kqueue outside the

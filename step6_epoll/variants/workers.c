@@ -102,8 +102,9 @@ static void accept_client(struct worker *w)
 
     if (c != NULL && watch(w->epoll, EPOLL_CTL_ADD, c->fd, WANT_READ, c) == -1)
         conn_reject(&w->clients, c, strerror(errno));
-    else if (c != NULL && conn_greet(c) != WANT_READ)
-        watch(w->epoll, EPOLL_CTL_MOD, c->fd, c->want, c); /* needs no memory: it cannot fail */
+    else if (c != NULL && conn_greet(c) != WANT_READ &&
+             watch(w->epoll, EPOLL_CTL_MOD, c->fd, c->want, c) == -1)
+        conn_close(&w->clients, c);
 }
 
 static void pump_client(struct conn_list *clients, struct conn *c, int epoll)

@@ -182,6 +182,9 @@ class Readme(unittest.TestCase):
                     unittest.mock.patch("sys.stdout"):
                 (tree / "README.md").write_text(self.marked("machine"))
                 self.assertEqual(insert.main(), 0)
+                self.assertEqual(json.loads(kept.read_text()), a_result())
+                sys.argv[-1] = os.path.relpath(kept)    # they may be filled in from the copy
+                self.assertEqual(insert.main(), 0)
             self.assertEqual(json.loads(kept.read_text()), a_result())
 
     def test_a_busy_machine_is_reported(self):

@@ -55,8 +55,7 @@ void net_unlisten(struct net_listener *listener);
  *
  * -1: no connection was accepted. The caller goes on. If net_is_again(errno), none is pending.
  * EINTR: a signal came. ECONNABORTED, EPROTO: the connection died in the backlog. Any other
- * error may last. Then the call has slept for 10 ms,
- * so that the caller cannot spin. */
+ * error may last. Then the call has slept for 10 ms, so that the caller cannot spin. */
 enum { NET_REJECTED = -2 };
 int net_accept(struct net_listener *listener, struct address *peer);
 

@@ -41,8 +41,7 @@ int uring_free_buffers(void);
 void *uring_accept(struct net_listener *listener, int result, size_t size, int *fd,
                    struct address *peer);
 
-/* May the same recv or send succeed later? ENOBUFS means that all provided buffers are in use.
- */
+/* May the same recv or send succeed later? ENOBUFS: all provided buffers are in use. */
 bool uring_is_passing(int result);
 
 /* Counts the result of a recv, or of a send of n bytes. */

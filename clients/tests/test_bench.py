@@ -388,6 +388,8 @@ class WorkersTest(unittest.TestCase):
             return next(outcomes) or noisy(_)
 
         self.assertEqual(check.Claim("", (), None, 1.05, noisy_at_first).test(None)[0], True)
+        outcomes = iter([None, 2, 2, 2, 2])     # an attempt needs two figures to fail
+        self.assertEqual(check.Claim("", (), None, 1.05, noisy_at_first).test(None)[0], False)
 
     def test_each_side_has_cpus_of_its_own(self):
         for count in 1, 2, 3, 4, 9:

@@ -141,6 +141,8 @@ void stop_drain_wakeup(void)
 
     while (wakeup_fds[0] != -1 && !requested && read(wakeup_fds[0], &count, sizeof count) > 0)
         ;
+    if (requested)
+        stop_wake(); /* the signal may have come just before a read */
 }
 
 void stop_on_second_interrupt(void (*handler)(int))

@@ -22,8 +22,8 @@ void aeApiFree(aeEventLoop *loop);
 int aeApiWatch(aeEventLoop *loop, int fd, int old, int mask);
 
 /* Sleeps until a descriptor is ready, at most timeout milliseconds (-1: without limit). Fills
- * loop->fired, one entry a descriptor, and returns how many; -1 with errno if
- * that failed, as it does when a signal arrives (EINTR). */
+ * loop->fired, one entry a descriptor, and returns how many; -1 with errno if that failed, as
+ * it does when a signal arrives (EINTR). */
 int aeApiPoll(aeEventLoop *loop, int timeout);
 
 char *aeApiName(void);

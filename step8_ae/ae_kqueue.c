@@ -116,7 +116,7 @@ int aeApiPoll(aeEventLoop *loop, int timeout)
         loop->fired[i].mask = api->pending[fd];
         api->pending[fd] = AE_NONE;
     }
-    return fired;
+    return n == -1 ? -1 : fired;
 }
 
 char *aeApiName(void)

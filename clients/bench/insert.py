@@ -221,7 +221,7 @@ def main():
             if filled != text:
                 path.write_text(filled)
                 print(f"{path}: {len(MARKED.findall(text))} filled in")
-        if not settings.files and settings.results != KEPT:
+        if not settings.files and settings.results.resolve() != KEPT.resolve():
             shutil.copyfile(settings.results, KEPT)     # what the READMEs say, the charts show
             print(f"{KEPT}: the figures of the charts")
     except (OSError, ValueError, lab.Trouble) as trouble:

@@ -42,6 +42,7 @@ SHOWN = MIB                 # how much of it is read back at most
 KILL_SECONDS = 5            # within which whatever is killed has ended
 WATCH = 0.02                # seconds between two looks at the size of the outputs
 POLL = 0.003
+MOST_MS = 2 ** 31 - 1       # poll(2) takes no more
 SIGNALS = tuple(getattr(signal, name) for name in ("SIGHUP", "SIGINT", "SIGTERM"))
 PR_SET_CHILD_SUBREAPER = 36
 
@@ -100,12 +101,13 @@ class Process:
         if self.poll() is not None:
             return self.poll()
         deadline = None if seconds is None else time.monotonic() + seconds
+        ms = None if seconds is None else min(max(0, 1000 * seconds), MOST_MS)
         with contextlib.suppress(AttributeError, OSError):  # Linux wakes us when it has ended
             ended = os.pidfd_open(self.pid)
             try:
                 poll = select.poll()
                 poll.register(ended, select.POLLIN)
-                if poll.poll(None if seconds is None else 1000 * seconds):
+                if poll.poll(ms):
                     self.cpu_seconds = figures.cpu_seconds_with_waited(self.pid)
             finally:
                 os.close(ended)

@@ -182,6 +182,9 @@ class Readme(unittest.TestCase):
                     unittest.mock.patch("sys.stdout"):
                 (tree / "README.md").write_text(self.marked("machine"))
                 self.assertEqual(insert.main(), 0)
+                self.assertEqual(json.loads(kept.read_text()), a_result())
+                sys.argv[-1] = os.path.relpath(kept)    # they may be filled in from the copy
+                self.assertEqual(insert.main(), 0)
             self.assertEqual(json.loads(kept.read_text()), a_result())
 
     def test_a_busy_machine_is_reported(self):
@@ -385,6 +388,8 @@ class WorkersTest(unittest.TestCase):
             return next(outcomes) or noisy(_)
 
         self.assertEqual(check.Claim("", (), None, 1.05, noisy_at_first).test(None)[0], True)
+        outcomes = iter([None, 2, 2, 2, 2])     # an attempt needs two figures to fail
+        self.assertEqual(check.Claim("", (), None, 1.05, noisy_at_first).test(None)[0], False)
 
     def test_each_side_has_cpus_of_its_own(self):
         for count in 1, 2, 3, 4, 9:

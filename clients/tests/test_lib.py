@@ -12,6 +12,7 @@ import socket
 import subprocess
 import sys
 import tempfile
+import threading
 import time
 import unittest
 from unittest import mock
@@ -117,6 +118,15 @@ class Starting(unittest.TestCase):
                 self.assertIsNone(process.wait(0))
                 for seconds in None, 10, 0:
                     self.assertEqual(process.wait(seconds), 3)
+
+    def test_a_wait_may_have_no_time_left_or_months(self):
+        with processes.Process(["sleep", "60"]) as process:
+            timer = threading.Timer(5, process.popen.kill)  # to poll(2), -1 means without limit
+            timer.start()
+            self.addCleanup(timer.cancel)
+            self.assertIsNone(process.wait(-1))
+        with processes.Process(shell("exit 3")) as process:
+            self.assertEqual(process.wait(10 ** 7), 3)
 
     @unittest.skipUnless(shutil.which("strace"), "needs strace")
     def test_waits_for_the_end_of_a_program_that_is_traced(self):

@@ -277,6 +277,14 @@ class ScriptsTest(unittest.TestCase):
                               check=True)
         self.assertEqual({line.rpartition(" ")[2] for line in done.stdout.splitlines()}, {"lf"})
 
+    @unittest.skipUnless(shutil.which("git") and (TREE / ".git").exists(), "needs a git clone")
+    def test_git_holds_nothing_at_the_top_that_a_tool_left_there(self):
+        done = subprocess.run(["git", "ls-tree", "--name-only", "HEAD"], cwd=str(TREE),
+                              stdout=subprocess.PIPE, encoding="utf-8", check=True)
+        self.assertEqual([name for name in done.stdout.splitlines()
+                          if not re.match(r"\.|step\d_", name)],
+                         ["LICENSE", "Makefile", "README.md", "clients", "common"])
+
 
 @unittest.skipUnless(shutil.which("make"), "needs make")
 class MakeTest(unittest.TestCase):

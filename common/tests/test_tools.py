@@ -407,6 +407,14 @@ class MakeInACopyTest(MakeTest):
         self.assertEqual(self.make("-n", "-C", "step1_sequential",
                                    PKG_CONFIG="../pkg-config")[0], 0)
 
+    def test_where_nothing_can_be_written_one_line_says_so(self):
+        (self.tree / "step1_sequential/build").write_text("a file where a folder is wanted")
+        status, out, err = self.make("-C", "step1_sequential")
+        self.assertEqual((status, out), (2, ""))
+        first, second = err.splitlines()
+        self.assertIn("build", first)
+        self.assertRegex(second, r"^make.* Error 1$")
+
     def test_an_unusual_environment(self):
         """Settings that users have for other purposes change nothing."""
         (self.tree / "garbage").mkdir()

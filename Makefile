@@ -233,7 +233,7 @@ compile_commands.json: setup-check
 
 clean:
 	@for part in $(DIRECTORIES) common common/lessons clients; do $(MAKE) -s -C $$part clean; done
-	rm -rf build compile_commands.json
+	rm -rf build compile_commands*.json
 
 help:
 	@sed -n 's/^## \{0,1\}//p' Makefile

@@ -516,6 +516,15 @@ class Folders(Folder):
 
 
 class Gradescope(Folder):
+    def test_a_package_that_cannot_be_written_is_one_line(self):
+        package = self.path("package.zip/here.zip")
+        self.write("package.zip", "a file where a folder is wanted")
+        done = subprocess.run([os.path.join(CLIENTS, "courses/gradescope/package.py"), package],
+                              stderr=subprocess.PIPE, encoding="utf-8")
+        self.assertEqual(done.returncode, 1)
+        self.assertEqual(len(done.stderr.splitlines()), 1, done.stderr)
+        self.assertIn(f"cannot write {package}", done.stderr)
+
     def test_the_package_grades_a_submission_in_a_folder_laid_out_as_there(self):
         package = self.path("package.zip")
         done = subprocess.run([os.path.join(CLIENTS, "courses/gradescope/package.py"), package],

@@ -131,7 +131,7 @@ build/%.o: %.c build/flags
 # flags change. That is also the moment to report what is missing on this machine.
 FLAGS := $(COMPILE) | $(LINK) $(LIBS) $(LDLIBS) | $(OBJS)
 build/flags: FORCE
-	@mkdir -p build/common build/tests build/variants build/demos
+	@mkdir -p build && mkdir -p build/common build/tests build/variants build/demos
 	@echo '$(FLAGS)' | cmp -s - $@ || \
 	    { $(SETUP) build $(or $(NUMBER),0) && echo '$(FLAGS)' > $@; }
 

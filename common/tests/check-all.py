@@ -54,6 +54,7 @@ from lib.reports import FAIL, OK, SKIP, clean       # noqa: E402
 
 LINE = re.compile(r"(ok|not ok)\b[ \t]*(?:\d+)?[ \t]*(?:- )?(.*)")
 SHOWN = 40      # lines of output per failure
+NAMED = 5       # failures that are only named after a sanitizer's report
 READ = 8 << 20  # bytes of a part's output that are looked at
 GRACE = 3       # seconds that parts have to end what they started
 LOOK = 0.5      # seconds between two looks at what runs
@@ -81,6 +82,7 @@ class Part:
         self.expected = expected    # seconds, as a guess, until a run has shown it
         self.in_c = in_c            # cmocka writes its TAP to both streams
         self.results = []           # (status, name, lines that belong to it)
+        self.complained = False     # a sanitizer did, and its report is the first result
         self.output, self.errors = [], []
         self.began, self.seconds = None, 0.0
         self.cpu_seconds = 0.0
@@ -166,6 +168,8 @@ class Runner:
             others = f"; {len(found) - 1} more in {log}.sanitizer.*" if found[1:] else ""
             part.failed(f"a sanitizer complained {len(found)} times: see {found[0]}{others}",
                         reports.lines(head(found[0])))
+            part.results.insert(0, part.results.pop())
+            part.complained = True
         if left:
             part.failed("left processes behind: " + ", ".join(left))
         return part
@@ -294,13 +298,21 @@ def tell(part):
 
 
 def tell_failures(part):
-    for status, name, lines in part.results:
-        if status == FAIL:
-            print(f"\nFAIL  {part}: {clean(name)}")
-            for line in lines[:SHOWN]:
-                print("      " + clean(line))
-            if len(lines) > SHOWN:
-                print(f"      ... {len(lines) - SHOWN} lines more in build/check/")
+    """Show each failure with its lines. Where a sanitizer complained, most other failures have
+    the same cause, so some are named and the rest are counted."""
+    failures = [(name, lines) for status, name, lines in part.results if status == FAIL]
+    shown = 1 if part.complained else len(failures)
+    for name, lines in failures[:shown]:
+        print(f"\nFAIL  {part}: {clean(name)}")
+        for line in lines[:SHOWN]:
+            print("      " + clean(line))
+        if len(lines) > SHOWN:
+            print(f"      ... {len(lines) - SHOWN} lines more in build/check/")
+    for name, _ in failures[shown:shown + NAMED]:
+        print(f"FAIL  {part}: {clean(name)}")
+    if len(failures) > shown + NAMED:
+        print(f"FAIL  {part}: {len(failures) - shown - NAMED} more, see "
+              f"build/check/{str(part).replace('/', '-')}.out")
 
 
 class Progress:

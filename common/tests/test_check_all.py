@@ -179,6 +179,16 @@ class CheckAllTest(unittest.TestCase):
                            "2 more in", "ERROR 1")
         self.assertNotIn("ERROR 2", said)
 
+    def test_failures_beside_a_report_of_a_sanitizer_are_named_or_counted(self):
+        results = [line for i in range(1, 41) for line in (f"not ok {i} - case {i}.", "# why")]
+        self.program("test_a", *results, "1..40",
+                     then="echo ERROR 1 > build/check/common-test_a.sanitizer.1; exit 1")
+        said = self.expect(1, "0 passed, 41 failed, 0 skipped", "ERROR 1", "test_a: case 5.",
+                           "test_a: 35 more, see build/check/common-test_a.out")
+        self.assertNotIn("case 6.", said)
+        self.assertNotIn("# why", said)
+        self.assertLess(said.index("ERROR 1"), said.index("case 1."))
+
     @unittest.skipUnless(shutil.which("gcc"), "needs gcc")
     def test_a_sanitizer_s_report_on_a_process_that_is_not_waited_for(self):
         self.program("test_a", "1..1", "ok 1 - a", then="build/leaks 2>/dev/null || true")

@@ -109,7 +109,12 @@ class SetupTest(unittest.TestCase):
         for path in [*tree.glob("c*/**/*.py"), *tree.glob("step*_*/**/*.py")]:
             with self.subTest(str(path.relative_to(tree))):
                 text = path.read_text(encoding="utf-8")
-                ast.parse(text, feature_version=(3, 8))
+                for node in ast.walk(ast.parse(text, feature_version=(3, 8))):
+                    # Python 3.8 wants parentheses here; ast of later versions does not say so.
+                    if isinstance(node, ast.For) and isinstance(node.iter, ast.Tuple) \
+                            and any(isinstance(part, ast.Starred) for part in node.iter.elts):
+                        line = text.splitlines()[node.lineno - 1]
+                        self.assertEqual(line[node.iter.col_offset], "(", line)
                 self.assertNotRegex(text, r"\.(remove(prefix|suffix)|bit_count)\(|"
                                     r"(->|:) (dict|list|set|tuple)\[")
 

@@ -277,6 +277,14 @@ class ScriptsTest(unittest.TestCase):
                               check=True)
         self.assertEqual({line.rpartition(" ")[2] for line in done.stdout.splitlines()}, {"lf"})
 
+    @unittest.skipUnless(shutil.which("git") and (TREE / ".git").exists(), "needs a git clone")
+    def test_git_holds_nothing_at_the_top_that_a_tool_left_there(self):
+        done = subprocess.run(["git", "ls-tree", "--name-only", "HEAD"], cwd=str(TREE),
+                              stdout=subprocess.PIPE, encoding="utf-8", check=True)
+        self.assertEqual([name for name in done.stdout.splitlines()
+                          if not re.match(r"\.|step\d_", name)],
+                         ["LICENSE", "Makefile", "README.md", "clients", "common"])
+
 
 @unittest.skipUnless(shutil.which("make"), "needs make")
 class MakeTest(unittest.TestCase):
@@ -398,6 +406,14 @@ class MakeInACopyTest(MakeTest):
         self.assertFalse(list(self.tree.glob("step7_libuv/build/*.o")))
         self.assertEqual(self.make("-n", "-C", "step1_sequential",
                                    PKG_CONFIG="../pkg-config")[0], 0)
+
+    def test_where_nothing_can_be_written_one_line_says_so(self):
+        (self.tree / "step1_sequential/build").write_text("a file where a folder is wanted")
+        status, out, err = self.make("-C", "step1_sequential")
+        self.assertEqual((status, out), (2, ""))
+        first, second = err.splitlines()
+        self.assertIn("build", first)
+        self.assertRegex(second, r"^make.* Error 1$")
 
     def test_an_unusual_environment(self):
         """Settings that users have for other purposes change nothing."""

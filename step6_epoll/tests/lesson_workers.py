@@ -26,7 +26,7 @@ def wrong_word(t):
         done = t.run("--share", word, "0")
         line = done.stderr.partition("\n")[0]
         t.check(done.status == 2, f"--share '{word}': exit status {done.status}")
-        for part in "--share", f"'{word}'", *WORDS:
+        for part in ("--share", f"'{word}'", *WORDS):
             t.check(part in line, f"--share '{word}': no {part} in: {line}")
 
 

@@ -13,6 +13,17 @@ PARTS = "grade.py", "check-server.py", "grading", "check_server", "lib"
 TIME = (2020, 1, 1, 0, 0, 0)    # the same files make the same package
 
 
+def write(target, files):
+    with zipfile.ZipFile(target, "w", zipfile.ZIP_DEFLATED) as package:
+        for name, file in files.items():
+            entry = zipfile.ZipInfo(name, TIME)
+            mode = 0o755 if file.stat().st_mode & 0o100 else 0o644
+            entry.external_attr = mode << 16
+            entry.compress_type = zipfile.ZIP_DEFLATED
+            with open(file, "rb") as source, package.open(entry, "w") as copy:
+                shutil.copyfileobj(source, copy)
+
+
 def main():
     if len(sys.argv) not in (2, 3):
         sys.exit(__doc__)
@@ -30,15 +41,11 @@ def main():
             files[stage["teaches"]] = ROOT / stage["teaches"]
     for also in data.get("also", []):
         files[f"clients/courses/{also}"] = course.parent / also
-    target.parent.mkdir(parents=True, exist_ok=True)
-    with zipfile.ZipFile(target, "w", zipfile.ZIP_DEFLATED) as package:
-        for name, file in files.items():
-            entry = zipfile.ZipInfo(name, TIME)
-            mode = 0o755 if file.stat().st_mode & 0o100 else 0o644
-            entry.external_attr = mode << 16
-            entry.compress_type = zipfile.ZIP_DEFLATED
-            with open(file, "rb") as source, package.open(entry, "w") as copy:
-                shutil.copyfileobj(source, copy)
+    try:
+        target.parent.mkdir(parents=True, exist_ok=True)
+        write(target, files)
+    except OSError as error:
+        sys.exit(f"package.py: cannot write {target}: {error.strerror}")
     print(f"Made {target}: {len(files)} files")
 
 

@@ -71,7 +71,7 @@ class Process:
         number = next(_numbers)
         adopt_orphans()
         self.command, self.limit, self.flooded = command, limit, False
-        self.cpu_seconds = 0.0      # its own and its children's, where wait() can see them
+        self.cpu_used = 0.0         # its own and its children's, where wait() can see them
         self.mark = f"{_mark_name()}={number}"
         self.output_file = output or tempfile.TemporaryFile()
         self.files = [self.output_file] + ([stderr] if hasattr(stderr, "fileno") else [])
@@ -108,7 +108,7 @@ class Process:
                 poll = select.poll()
                 poll.register(ended, select.POLLIN)
                 if poll.poll(ms):
-                    self.cpu_seconds = figures.cpu_seconds_with_waited(self.pid)
+                    self.cpu_used = figures.cpu_seconds_with_waited(self.pid)
             finally:
                 os.close(ended)
         try:    # elsewhere it looks now and then; and a tracer may see the end before us

@@ -178,7 +178,7 @@ class Runner:
         """Until it has ended; return how, if not well."""
         limit = part.limit * self.slow
         status = process.wait(limit)
-        part.cpu_seconds = process.cpu_seconds
+        part.cpu_seconds = process.cpu_used
         if process.flooded:
             return f"ended because it printed more than {process.limit >> 20} MiB"
         if status is None:

@@ -209,7 +209,7 @@ class Server:
                 if error.errno in OUT_OF_DESCRIPTORS:
                     self.reject_by_spare()
                 elif error.errno not in ACCEPT_AGAIN:
-                    raise
+                    time.sleep(0.01)    # it may last (EPERM), so do not spin
                 return
             try:
                 self.admit(sock, peer)

@@ -144,12 +144,12 @@ WATCHED = "--idle-timeout", "60"
 SLEEPERS = "step1", "step2", "step3", "step5", "step6", "step7", "step8"
 
 
-@claim("select pays for each idle connection: 900 make a message cost more", "step5", low=3)
+@claim("select pays for each idle connection: 900 make a message cost more", "step5", low=2)
 def select_is_linear(bench):
     return bench.with_idle("step5", 900)
 
 
-@claim("poll does as well", "step5/poll", low=3)
+@claim("poll does as well", "step5/poll", low=2)
 def poll_is_linear(bench):
     return bench.with_idle("step5/poll", 900)
 

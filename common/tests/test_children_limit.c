@@ -1,8 +1,8 @@
 /* children.h with room for three children only, where fork(2) cannot make as many as there is
  * room for. This program has its own copy of the module, so the linker does not take the
  * library's. */
-#include "program.h"
 #include "server.h"
+#include "program.h"
 #include "stats.h"
 #include "stop.h"
 #define STATS_CHILDREN_MAX 3

@@ -53,17 +53,30 @@ static void turns(int from, int to)
     }
 }
 
+/* After fork both processes have the same memory, until one of them writes to it. */
+static void own_memory(void)
+{
+    for (size_t i = 0; i < lines; i++)
+        memory[i].rest[0] = 1;
+}
+
 static double round_trips(void)
 {
     int there[2], back[2];
+    char byte;
 
-    if (pipe(there) == -1 || pipe(back) == -1 || write(back[1], "x", 1) != 1)
+    if (pipe(there) == -1 || pipe(back) == -1)
         return -1;
     pid_t child = fork();
     if (child == 0) {
+        own_memory();
+        if (write(back[1], "xx", 2) != 2) /* ready, and the first turn */
+            _exit(1);
         turns(there[0], back[1]);
         _exit(0);
     }
+    if (read(back[0], &byte, 1) != 1)
+        return -1;
     double began = now_us();
     turns(back[0], there[1]);
     double ended = now_us();

@@ -41,7 +41,8 @@
 ## make claims         measure what people say about servers: is it true?
 ##                       ONLY=name: one claim, with its working; WRITE=1: write the page again
 ## make bench          measure what each server costs: five minutes
-##                       QUICK=1: under one minute; PEERS=1: Redis too; STEPS=5,6: only these
+##                       QUICK=1: under one minute; PEERS=1: Redis too; STEPS=5,6: only these;
+##                       ROUNDS=7: so often, however long it takes (else 3)
 ## make page           the course as a page with recorded runs, in build/page; needs node
 ## make record         record the runs of that page again, in clients/replay/recordings (strace)
 ##                       STEPS=5,6/edge: only these servers; SERVER=PROGRAM: your own, for make page
@@ -190,7 +191,8 @@ gradescope.zip:
 bench: known-steps setup-build
 	@$(MAKE) --no-print-directory $(CHOSEN) clients
 	@clients/bench/bench.py $(if $(filter-out 0,$(QUICK)),--quick) \
-	    $(if $(ASKED),--steps $(STEP_LIST)) $(if $(filter-out 0,$(PEERS)),--peers)
+	    $(if $(ASKED),--steps $(STEP_LIST)) $(if $(filter-out 0,$(PEERS)),--peers) \
+	    $(if $(ROUNDS),--rounds '$(ROUNDS)')
 bench-check: all-steps setup-build
 	@$(MAKE) --no-print-directory all
 	@clients/bench/check.py

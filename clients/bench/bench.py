@@ -41,11 +41,13 @@ TURNS = 1e-4            # seconds for each connection: about fifteen messages of
 class Plan:
     """What is measured at which points, and how much time it may take."""
 
-    def __init__(self, quick):
+    def __init__(self, quick, rounds=None):
+        usual = 2 if quick else 3
         self.quick = quick
-        self.rounds = 2 if quick else 3
-        self.budget = 40 if quick else 260      # seconds it is planned to take,
-        self.limit = 58 if quick else 350       # and may take: a round less, then
+        self.rounds = rounds or usual
+        # Seconds it is planned to take, and may take: a round less, then.
+        self.budget = (40 if quick else 260) * self.rounds / usual
+        self.limit = float("inf") if rounds else 58 if quick else 350
         self.points = {
             "load": (1, 100, 1000) if quick else (1, 10, 100, 1000, 10000),
             "idle": (0, 900, 5000) if quick else (0, 100, 900, 15000),
@@ -284,10 +286,14 @@ def parse(arguments):
     add = parser.add_argument
     add("--quick", action="store_true", help="under a minute instead of five, and rougher")
     add("--steps", default="", metavar="N,...", help="only these steps, and the baseline")
+    add("--rounds", type=int, metavar="N",
+        help="measure N times, however long it takes (default: 3, or as five minutes permit)")
     add("--peers", action="store_true", help="measure redis-server's PING as well")
     add("--output", type=pathlib.Path, default=lab.TREE / "build/bench", metavar="DIR",
         help="where results.json and the plots go (default: build/bench)")
     settings = parser.parse_args(arguments)
+    if settings.rounds is not None and not 1 <= settings.rounds <= 100:
+        parser.error(f"--rounds takes a number from 1 to 100, not {settings.rounds}")
     try:
         settings.steps = {int(step) for step in settings.steps.split(",") if step}
     except ValueError:
@@ -324,7 +330,7 @@ def main():
         lab.need(lab.LOAD_CLIENT, lab.BASELINE, lab.ENGINE)
         subjects = choose(settings)
         settings.output.mkdir(parents=True, exist_ok=True)
-        plan = Plan(settings.quick)
+        plan = Plan(settings.quick, settings.rounds)
         if {subject.name for subject in subjects}.issuperset(SLOWED):
             plan.find_prices()
         jobs = plan.jobs(subjects)

@@ -280,6 +280,7 @@ class CommandLines(unittest.TestCase):
     def test_usage_errors(self):
         for program, arguments, message in [
                 ("bench.py", ["--steps", "six"], "--steps takes numbers, such as 1,6, not"),
+                ("bench.py", ["--rounds", "0"], "--rounds takes a number from 1 to 100, not 0"),
                 ("bench.py", ["--steps", "1,9"], "--steps takes numbers from 1 to 8, not 1,9"),
                 ("insert.py", ["--nonsense"], "unrecognized arguments")]:
             run = subprocess.run([sys.executable, os.path.join(BENCH, program), *arguments],
@@ -287,6 +288,17 @@ class CommandLines(unittest.TestCase):
                                  encoding="utf-8")
             self.assertEqual((run.returncode, run.stdout), (2, ""))
             self.assertIn(message, run.stderr)
+
+    def test_as_many_rounds_as_asked_for(self):
+        plan = bench.Plan(quick=False, rounds=7)
+        subject = lab.baseline()
+        self.assertEqual({job.turn for job in plan.jobs([subject])}, set(range(7)))
+        progress = bench.Progress(plan.jobs([subject]), plan)
+        progress.began -= 10000     # late as it is, the next round begins
+        self.assertFalse(progress.overdue(5, plan, 1))
+        usual = bench.Plan(quick=False)
+        self.assertEqual(usual.rounds, 3)
+        self.assertTrue(progress.overdue(5, usual, 1))
 
     def test_no_results(self):
         run = subprocess.run([sys.executable, os.path.join(BENCH, "insert.py"), "--results",

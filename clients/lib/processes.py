@@ -318,6 +318,11 @@ def end_on_signals(grace=0.0):
             signal.signal(each, stop)
 
 
+def _drop_output():
+    """What Python still holds for standard output cannot be written: it must not try again."""
+    os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
+
+
 def program(main, name="", grace=0.0):
     """Run main() and exit with the status it returns. Whatever it started ends before. Trouble
     is one line, if the program gives its name for it."""
@@ -330,10 +335,11 @@ def program(main, name="", grace=0.0):
             end_all(grace)
             print(end="", flush=True)
     except BrokenPipeError:     # its reader has ended, as with `| head`
-        os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
+        _drop_output()
         status = 1
     except (OSError, ValueError, Trouble) as problem:
         if getattr(problem, "errno", None) == errno.ENOSPC:     # no fault of the program
+            _drop_output()
             name = name or os.path.basename(sys.argv[0])
         if not name:
             raise

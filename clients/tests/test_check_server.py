@@ -67,6 +67,9 @@ class TheSuite(unittest.TestCase):
         for name, server in broken.BUGS.items():
             with self.subTest(bug=name):
                 done = runs[name].result()
+                if (os.environ.get("REQUIRE_ALL", "0") == "0"
+                        and re.search(r"\n0 passed, 0 failed, \d+ skipped\n$", done.stdout)):
+                    self.skipTest(done.stdout)      # this machine lacks what the case needs
                 self.assertEqual(done.returncode, 1, done.stdout + done.stderr)
                 for case in server.caught_by:
                     self.assertRegex(done.stdout, f"(?m)^FAIL +{re.escape(case)} ")

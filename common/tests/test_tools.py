@@ -299,10 +299,11 @@ class MakeTest(unittest.TestCase):
         return done.returncode, done.stdout, done.stderr
 
     def fails(self, message, *words, **environment):
-        """Nothing is built, and the first line says why."""
+        """Nothing is built, and the first line says why, below what cannot be built here."""
         status, out, err = self.make(*words, **environment)
         self.assertEqual((status, out), (2, ""), words)
-        self.assertIn(message, err.splitlines()[0])
+        said = [line for line in err.splitlines() if not line.startswith("skip  ")]
+        self.assertIn(message, said[0])
 
 
 class MakefileTest(MakeTest):
@@ -380,6 +381,8 @@ class MakefileTest(MakeTest):
                        "claims", "docs",
                        "compile_commands.json", "page", "record", "clean"):
             self.assertIn("make " + target, out)
+            if target == "compile_commands.json" and not shutil.which("bear"):
+                continue    # make runs that line even with -n, because it calls make
             self.assertEqual(self.make("-n", target, "STEP=1" if target in ("run", "trace") else
                                        "N=5")[0], 0, target)
 

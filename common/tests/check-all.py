@@ -434,7 +434,8 @@ def run_all(parts, runner, most):
 
 def summarise(parts, seconds):
     print(f"\n{'':<26} {'passed':>7} {'failed':>7} {'skipped':>7} {'seconds':>9}")
-    for area in dict.fromkeys(part.area for part in parts):
+    for area in sorted({part.area for part in parts},
+                       key=lambda area: (area.startswith("step"), area != "common", area)):
         mine = [part for part in parts if part.area == area]
         count = sum((part.count() for part in mine), Counter())
         red = ", ".join(part.name for part in mine if part.count()[FAIL])

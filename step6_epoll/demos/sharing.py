@@ -80,6 +80,16 @@ def ptrace(request, tid):
         raise Trouble(f"cannot suspend a thread: {os.strerror(ctypes.get_errno())}")
 
 
+def let_run(pid, tid):
+    """Whatever was done so far to suspend the thread: it runs from now on."""
+    with open(f"/proc/{pid}/task/{tid}/status", encoding="utf-8") as file:
+        if "TracerPid:\t0\n" in file.read():
+            return
+    ptrace(PTRACE_INTERRUPT, tid)
+    await_condition(lambda: state(pid, tid) == "t", "a worker does not stop")
+    ptrace(PTRACE_DETACH, tid)
+
+
 @contextlib.contextmanager
 def before_the_end(action):
     """If a signal ends this program meanwhile, the action comes first."""
@@ -101,17 +111,18 @@ def suspended(server, way, count):
     """The last worker does not run."""
     victim = worker_ids(server, way, count)[-1]
     if is_prefork(way):
-        os.kill(victim, signal.SIGSTOP)
-        await_condition(lambda: state(victim, victim) == "T", "a worker does not stop")
-        yield
-        os.kill(victim, signal.SIGCONT)
-    else:
-        ptrace(PTRACE_SEIZE, victim)
-        ptrace(PTRACE_INTERRUPT, victim)
-        os.waitpid(victim, WAIT_FOR_THREADS)
-        with before_the_end(lambda: ptrace(PTRACE_DETACH, victim)):
+        with before_the_end(lambda: os.kill(victim, signal.SIGCONT)):
+            os.kill(victim, signal.SIGSTOP)
+            await_condition(lambda: state(victim, victim) == "T", "a worker does not stop")
             yield
-        ptrace(PTRACE_DETACH, victim)
+            os.kill(victim, signal.SIGCONT)
+    else:
+        with before_the_end(lambda: let_run(server.pid, victim)):
+            ptrace(PTRACE_SEIZE, victim)
+            ptrace(PTRACE_INTERRUPT, victim)
+            os.waitpid(victim, WAIT_FOR_THREADS)
+            yield
+            let_run(server.pid, victim)
 
 
 def clients_one_after_another(server, way, count):

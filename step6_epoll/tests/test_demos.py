@@ -126,14 +126,19 @@ class Sharing(unittest.TestCase):
         for each in [*served, lost]:
             self.assertTrue(20 <= each <= 80, (served, lost))
 
-    def test_a_signal_ends_it_at_once_also_while_a_thread_is_suspended(self):
+    def test_a_signal_ends_it_at_once_also_while_a_worker_is_suspended(self):
+        for state in "T", "t":      # a process by a signal, a thread by ptrace
+            with self.subTest(state=state):
+                self.end_while_a_worker_is(state)
+
+    def end_while_a_worker_is(self, state):
         with subprocess.Popen([sys.executable, os.path.join(STEP, "demos", "sharing.py")],
                               stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL) as demo:
             try:
                 server = None
                 while server is None and demo.poll() is None:
                     below = figures.with_descendants({demo.pid}, figures.table())
-                    server = next((pid for pid in below if "t" in figures.states(pid)), None)
+                    server = next((pid for pid in below if state in figures.states(pid)), None)
                 demo.terminate()
                 self.assertEqual(demo.wait(5), 128 + signal.SIGTERM)
                 self.assertEqual(figures.states(server), set())

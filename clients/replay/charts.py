@@ -18,7 +18,7 @@ import plots            # noqa: E402
 import tables           # noqa: E402
 from pictures import Picture    # noqa: E402
 
-WIDTH, LEFT, RIGHT, TOP, HEIGHT = 620, 60, 110, 34, 300
+WIDTH, LEFT, RIGHT, TOP, HEIGHT = 620, 74, 110, 34, 300
 # Each server has the same colour, dashes and marks in all charts: light and dark scheme.
 ORDER = list(plots.STYLES)
 COLOURS = {

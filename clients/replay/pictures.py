@@ -548,7 +548,7 @@ def costs(readme, clients):
         if whole:       # names of lines that end together stand above each other
             ends.append(min(y(values[-1][1]) + 4, ends[-1] - 14))
         picture.text(x(values[-1][0]) + 8, ends[-1] if whole else y(values[-1][1]) + 16,
-                     name if whole else f"{name} (at most {limit_of(rows, name)})")
+                     name if whole else f"{name} (max {limit_of(rows, name)})")
     heads, rows = table_of(readme, "comparison")
     index = next(i for i, head in enumerate(heads) if "memory per" in head)
     values = [(SHORT.get(row[0], row[0]), row[index], number_of(row[index])) for row in rows]

@@ -462,8 +462,8 @@ def tell_longest(parts, seconds):
     work = sum(part.cpu_seconds for part in parts)
     if not work:        # only Linux tells
         return
-    print(f"\nCPU time: {work:.1f} s, {100 * work / (seconds * PROCESSORS):.0f} % of what "
-          f"{PROCESSORS} processors had\n\n"
+    print(f"\nCPU time: {work:.1f} s, {100 * work / (seconds * PROCESSORS):.0f} % of the "
+          f"time of {PROCESSORS} processors\n\n"
           f"{'the longest parts':<44} {'seconds':>15} {'of CPU':>8}")
     for part in sorted(parts, key=lambda part: part.seconds, reverse=True)[:10]:
         print(f"{part!s:<44} {part.seconds:15.1f} {part.cpu_seconds:8.1f}")

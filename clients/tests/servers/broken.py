@@ -274,6 +274,8 @@ class DiesOnReset(Server):
 class DiesOfSigpipe(Server):
     def run(self):
         signal.signal(signal.SIGPIPE, signal.SIG_DFL)
+        # With little room it cannot send all before the reset comes, however busy the machine.
+        self.listener.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, 16384)
         super().run()
 
 

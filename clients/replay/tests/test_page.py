@@ -323,8 +323,12 @@ class Page(unittest.TestCase):
 
     def test_two_servers_stand_side_by_side(self):
         self.assertEqual(self.answer["two"], "5-five 6-five")
+        self.assertEqual(len(set(self.answer["tops"])), 1)
         self.assertEqual(len(self.answer["axes"]), 2)
         self.assertEqual(*self.answer["axes"])
+
+    def test_the_bits_of_select_come_back(self):
+        self.assertEqual(self.answer["bits"], [2, 0, 2])
 
     def test_the_charts_are_those_of_the_benchmark(self):
         drawn = (self.page / "charts/throughput-1.svg").read_text(encoding="utf-8")
@@ -373,6 +377,21 @@ class Scripts(unittest.TestCase):
                               stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True,
                               check=False)
         self.assertEqual(done.returncode, 0, done.stdout[-3000:])
+
+
+class Missing(unittest.TestCase):
+    def test_a_missing_program_is_named(self):
+        with tempfile.TemporaryDirectory() as folder:
+            for name in "sh", "dirname":
+                os.symlink(shutil.which(name), f"{folder}/{name}")
+            for name in "node", "npm", "python3":
+                for required in "0", "1":
+                    done = subprocess.run([str(REPLAY / "page.sh")], text=True, check=False,
+                                          stdout=subprocess.PIPE, stderr=subprocess.STDOUT,
+                                          env={"PATH": folder, "REQUIRE_ALL": required})
+                    self.assertEqual(done.returncode, int(required), done.stdout)
+                    self.assertIn(f"page: {name} is not installed", done.stdout)
+                os.symlink("/bin/true", f"{folder}/{name}")
 
 
 class Charts(unittest.TestCase):

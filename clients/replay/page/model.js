@@ -13,7 +13,7 @@
     // The arguments that the kernel fills in are not known before a call returns.
     const FILLED = {
         recvfrom: 1, read: 1, readv: 1, recvmsg: 1, accept: 1, accept4: 1, epoll_wait: 1,
-        epoll_pwait: 1, epoll_pwait2: 1, wait4: 1,
+        epoll_pwait: 1, epoll_pwait2: 1, wait4: 1, waitid: 1, socketpair: 1,
     };
 
     /** A descriptor in a sentence: the listener, conn3, libuv's eventfd. */
@@ -70,7 +70,7 @@
         const size = sets ? sets.read.length + sets.write.length : list.length;
         const all = size === 1 ? "its descriptor" : `one of ${size || "its"} descriptors`;
         const news = list.some(({ events }) => events.includes("ET")) ? `something new happens at ${all}` : `${all} is ready`;
-        if (!over) return slept ? `sleeps until ${news}` : `asks the kernel which of ${size || "its"} descriptors are ready`;
+        if (!over) return slept ? `sleeps until ${news}` : `asks the kernel ${size === 1 ? "whether its descriptor is" : `which of ${size || "its"} descriptors are`} ready`;
         if (error) return `stopped waiting (${error})`;
         return `has learned that ${count ? plural(count, "descriptor") : "no descriptor"} ${count > 1 ? "are" : "is"} ready`;
     }
@@ -84,9 +84,21 @@
         }[verb];
     }
 
-    function starting({ over, count, text }) {
-        const kind = /CLONE_VM|CLONE_THREAD/.test(text) ? "a thread" : "a process";
+    function starting({ over, count, model, call }) {
+        const kind = `a ${model.startedBy(call)}`;
         return over && count === null ? `could not start ${kind}` : `${over ? "has started" : "starts"} ${kind}`;
+    }
+
+    function locking({ text, over, error, count }) {
+        if (text.includes("WAKE")) return !over ? "wakes threads that sleep in futex" : count ? `has woken ${plural(count, "thread")}` : "found no thread to wake";
+        if (error === "EAGAIN") return "did not sleep: the value had already changed";
+        return error ? `stopped waiting (${error})` : over ? "was woken by another thread" : "sleeps until another thread wakes it";
+    }
+
+    function reaping({ call, over, error, text }) {
+        if (!over) return text.includes("WNOHANG") ? "asks whether a child process has ended" : "waits for the end of a child process";
+        if (error === "ECHILD") return "has no child process any more";
+        return error ? failed({ call, error }) : /CLD_|WIF/.test(text) ? "has learned that a child process has ended" : "has learned that no child process has ended";
     }
 
     const say = (now, after = now) => ({ over, error, call }) => error ? failed({ call, error }) : over ? after : now;
@@ -101,14 +113,13 @@
         socket: say("makes a socket"), bind: say("gives the listening socket its address"),
         listen: say("lets clients connect from now on"), epoll_create1: say("makes an epoll instance"),
         io_uring_enter: say("gives requests to io_uring, and waits for results", "has results of io_uring"),
-        wait4: say("asks whether a child process has ended"), waitid: say("asks whether a child process has ended"),
+        wait4: reaping, waitid: reaping,
         socketpair: say("makes a pair of connected sockets"), io_uring_setup: say("makes an io_uring"),
         io_uring_register: say("tells io_uring which buffers it may use"),
-        futex: ({ text, over }) => text.includes("WAKE") ? "wakes another thread" : over ? "was woken by another thread" :
-            "sleeps until another thread wakes it",
+        futex: locking,
         close: ({ client, error, text, names, call }) => error ? failed({ call, error }) :
             `closes ${client ? `the socket of ${client}` : nameOf(names, descriptorOf(text))}`,
-        shutdown: ({ client }) => `tells ${client || "a client"} that nothing more will come`,
+        shutdown: ({ client, names, text }) => client ? `tells ${client} that nothing more will come` : `shuts ${nameOf(names, descriptorOf(text))} down`,
     };
 
     function plural(count, word) { return `${count.toLocaleString("en-US")} ${word}${count === 1 ? "" : "s"}`; }
@@ -384,6 +395,14 @@
             const cut = FILLED[call[NAME]] ? call[TEXT].indexOf(",") : -1;
             const known = cut < 0 ? call[TEXT].replace(/\)$/, "") : call[TEXT].slice(0, cut) + ", ";
             return `${known} <unfinished ...>`.replace("  ", " ");
+        }
+
+        /** What a clone or fork starts: "thread" or "process". Its task is the one that follows. */
+        startedBy(call) {
+            const children = this.recording.tasks.filter(([, parent]) => parent === call[TASK]).sort((a, b) => a[2] - b[2]);
+            const earlier = this.calls.filter(each => /^(clone|v?fork)/.test(each[NAME]) && each[TASK] === call[TASK] &&
+                each[START] < call[START] && amount(each) > 0);
+            return children[Math.min(earlier.length, children.length - 1)]?.[0] || "process";
         }
 
         /** A sentence about a call, for those who do not know it. */

@@ -132,6 +132,23 @@ test("an edge-triggered server does not sleep until a descriptor is ready", () =
     assert.match(model.meaning(index, model.calls[index][1]), /sleeps until something new happens at one of 3 descriptors\.$/);
 });
 
+test("step 2 starts threads, and its variant processes", () => {
+    for (const [id, kind] of [["2-five", "thread"], ["2-fork-five", "process"], ["8-slow_command-mode-worker-slow-command", "process"]]) {
+        const model = new Model(load(id)), index = model.calls.findLastIndex(call => call[3].startsWith("clone") && call[2]);
+        assert.ok(model.meaning(index, model.end).endsWith(` has started a ${kind}.`), `${id}: ${model.meaning(index, model.end)}`);
+    }
+});
+
+test("a futex call that did not sleep, and one that woke nobody, say so", () => {
+    const model = madeOf([
+        [0, 10, 12, "futex", "futex(0x1, FUTEX_WAIT_PRIVATE, 2, NULL)", "-1 EAGAIN", -1],
+        [0, 20, 22, "futex", "futex(0x1, FUTEX_WAKE_PRIVATE, 1)", "0", -1],
+        [0, 30, 32, "waitid", "waitid(P_ALL, 0, {}, WNOHANG|WEXITED, NULL)", "0", -1],
+    ], { tasks: [["main", null, 0, null]] });
+    assert.deepEqual([0, 1, 2].map(index => model.meaning(index, 40)), ["The server did not sleep: the value had already changed.",
+        "The server found no thread to wake.", "The server has learned that no child process has ended."]);
+});
+
 test("bytes that arrive after the server has closed the socket lie nowhere", () => {
     const model = new Model(load("6-stop"));
     model.clients.forEach((client, number) => assert.equal(model.unread(number, model.end), 0, client.name));

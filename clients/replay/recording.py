@@ -79,13 +79,18 @@ def follows_bytes(recording):
 # Step functions: [(time, change)].
 
 def arrivals(recording):
-    """The accept queue: a client enters when it connects and leaves by accept."""
+    """The accept queue: a client enters when it connects and leaves by accept, or when it or
+    the listener is closed."""
     changes = []
+    ends = [call[END] for call in recording["calls"] if call[NAME] == "close"
+            and call[END] is not None and call[TEXT] == f"close({recording['listener']})"]
     accepted = {call[CLIENT]: call[END] for call in recording["calls"]
                 if call[NAME] in ACCEPT and (amount(call) or -1) >= 0 and call[END] is not None}
     for number, client in enumerate(recording["clients"]):
-        if client["connect"] is not None and number in accepted:
-            changes += [(min(client["connect"], accepted[number]), 1), (accepted[number], -1)]
+        left = accepted.get(number, min((end for end in (client["close"], *ends[-1:])
+                                         if end is not None), default=None))
+        if client["connect"] is not None and left is not None:
+            changes += [(min(client["connect"], left), 1), (left, -1)]
     return sorted(changes, key=lambda change: (change[0], -change[1]))
 
 
@@ -228,9 +233,6 @@ def _queue_problems(recording):
 
 def _sample_problems(recording):
     queue = arrivals(recording)
-    accepted = {call[CLIENT] for call in recording["calls"] if call[NAME] in ACCEPT}
-    if any(number not in accepted for number in range(len(recording["clients"]))):
-        return      # some were never accepted: when they left the queue is not in the calls
     for start, end, waiting, bytes_unread in recording["samples"]:
         derived = levels(queue, start - SLACK, end + SLACK)
         if waiting not in derived:

@@ -221,15 +221,21 @@
 
         unreceived(number, at) { return this.level(this.unreceivedChanges[number], at); }
 
+        /** When a client leaves the accept queue: by accept, or when it or the listener is closed. */
+        leavesQueue(number) {
+            if (this.accepted.has(number)) return this.accepted.get(number)[1];
+            const closes = this.calls.filter(call => call[NAME] === "close" && call[END] !== null && descriptorOf(call[TEXT]) === this.recording.listener);
+            return Math.min(this.clients[number].close ?? Infinity, closes.length ? closes[closes.length - 1][END] : Infinity);
+        }
+
         /** The clients that are connected and not yet accepted, the longest wait first. */
         acceptQueue(at) {
             if (!this.followsBytes()) return [];
             const waiting = [];
             this.clients.forEach((client, number) => {
-                const accepted = this.accepted.get(number);
-                if (!accepted || client.connect === null) return;
-                const since = Math.min(client.connect, accepted[1]);
-                if (since <= at && at < accepted[1]) waiting.push([since, client.name]);
+                if (client.connect === null) return;
+                const until = this.leavesQueue(number), since = Math.min(client.connect, until);
+                if (since <= at && at < until) waiting.push([since, client.name]);
             });
             return waiting.sort((a, b) => a[0] - b[0]).map(([, name]) => name);
         }

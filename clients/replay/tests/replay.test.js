@@ -74,6 +74,12 @@ test("in step 1 at most one client is served, the others wait in the accept queu
     }
 });
 
+test("clients that are never accepted wait in the accept queue until the listener is closed", () => {
+    const model = new Model(load("1-stop")), closed = model.calls.find(call => call[4] === `close(${model.recording.listener})`);
+    assert.deepEqual(model.acceptQueue(closed[1]), ["conn1", "conn2", "conn3", "conn4"]);
+    assert.deepEqual(model.acceptQueue(closed[2]), []);
+});
+
 test("a client that sends before its greeting has bytes in the kernel", () => {
     const model = new Model(load("1-early"));
     assert.ok(model.moments.some(time => model.acceptQueue(time).length > 0 &&

@@ -94,11 +94,16 @@ class Reading:
     def queue(self):
         waiting = []
         for number, client in enumerate(self.clients):
-            accepts = [call[2] for call in self.made["calls"] if call[3].startswith("accept")
-                       and call[6] == number and self.count(call) >= 0 and call[2] is not None]
-            if accepts and client["connect"] is not None:
-                since = min(client["connect"], accepts[0])
-                if since <= self.at < accepts[0]:
+            ends = [call[2] for call in self.made["calls"] if call[3].startswith("accept")
+                    and call[6] == number and self.count(call) >= 0 and call[2] is not None]
+            if not ends:    # never accepted: until the last close of the listener, or its own
+                ends = [call[2] for call in self.made["calls"]
+                        if call[4] == f"close({self.made['listener']})" and call[2] is not None]
+                own = [client["close"]] if client["close"] is not None else []
+                ends = [min(ends[-1:] + own)] if ends or own else [float("inf")]
+            if client["connect"] is not None:
+                since = min(client["connect"], ends[0])
+                if since <= self.at < ends[0]:
                     waiting.append((since, client["name"]))
         names = [name for _, name in sorted(waiting, key=lambda entry: entry[0])]
         return f"{len(names)}: {', '.join(names)}" if names else "empty"

@@ -36,6 +36,9 @@ ACCEPT = "accept", "accept4"
 SLACK = 15000       # microseconds by which a clock in another process may be late
 FULL = 100000       # microseconds; a send that takes longer waits for room
 WAIT = "select", "pselect6", "poll", "ppoll", "epoll_wait", "epoll_pwait", "epoll_pwait2"
+SLEEP = 1000        # microseconds after which one of these has slept; others never sleep
+SLEEPERS = (*ACCEPT, *RECEIVE, *WAIT, "nanosleep", "clock_nanosleep", "futex", "wait4",
+            "waitid", "vfork", "io_uring_enter")
 # Counters that mean something else there: libuv has waits and epoll_ctl calls that the server
 # does not see; ae counts its own calls where the back-end needs none; step 4 counts iterations;
 # in prefork and workers the first process or thread waits, too, and does not count that.
@@ -69,6 +72,17 @@ def amount(call):
     """What the call returned, as a number; None if it did not return."""
     found = re.match(r"-?\d+", call[RESULT] or "")
     return int(found[0]) if found else None
+
+
+def has_slept(call):
+    """Not a short send: the kernel takes bytes at once while there is room for them, so the
+    server has only waited for a CPU."""
+    if "EAGAIN" in (call[RESULT] or "") or "FUTEX_WAKE" in call[TEXT]:
+        return False
+    if call[NAME] not in (*SLEEPERS, *SEND):
+        return False
+    least = FULL if call[NAME] in SEND else SLEEP
+    return call[END] is None or call[END] - call[START] >= least
 
 
 def follows_bytes(recording):

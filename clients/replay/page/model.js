@@ -8,7 +8,17 @@
     const [TASK, START, END, NAME, TEXT, RESULT, CLIENT, PLACE, LIBRARY] = [0, 1, 2, 3, 4, 5, 6, 7, 8];
     const RECEIVE = ["recvfrom", "recvmsg", "read", "readv"];
     const SEND = ["sendto", "sendmsg", "write", "writev"];
-    const SLEEP = 1000;     // a call that takes longer has slept
+    // Microseconds after which a call has slept. A send needs long because the kernel takes bytes at
+    // once while there is room: what is shorter was a wait for a CPU. Other calls never sleep.
+    const SLEEPS = new Map([
+        ...["accept", "accept4", ...RECEIVE, "select", "pselect6", "poll", "ppoll", "epoll_wait", "epoll_pwait", "epoll_pwait2",
+            "nanosleep", "clock_nanosleep", "futex", "wait4", "waitid", "vfork", "io_uring_enter"].map(name => [name, 1000]),
+        ...SEND.map(name => [name, 100000])]);
+
+    function hasSlept(call) {
+        if (/EAGAIN/.test(call[RESULT]) || /FUTEX_WAKE/.test(call[TEXT])) return false;
+        return SLEEPS.has(call[NAME]) && (call[END] === null || call[END] - call[START] >= SLEEPS.get(call[NAME]));
+    }
 
     // The arguments that the kernel fills in are not known before a call returns.
     const FILLED = {
@@ -390,8 +400,7 @@
             const index = this.callOf(task, at);
             if (index < 0 || isOver(this.calls[index], at)) return "running";
             const call = this.calls[index];
-            const slept = call[END] === null || call[END] - call[START] >= SLEEP;
-            return `${slept ? "asleep in" : "in"} ${call[NAME]}`;
+            return `${hasSlept(call) ? "asleep in" : "in"} ${call[NAME]}`;
         }
 
         /** The call as strace writes it: its result only once it has returned. */
@@ -414,7 +423,7 @@
         /** A sentence about a call, for those who do not know it. */
         meaning(index, at) {
             const call = this.calls[index], over = isOver(call, at), count = over ? amount(call) : null;
-            const slept = call[END] === null || call[END] - call[START] >= SLEEP;
+            const slept = hasSlept(call);
             const client = call[CLIENT] >= 0 ? this.clients[call[CLIENT]].name : null;
             const error = over && /^-1 (\w+)/.exec(call[RESULT])?.[1];
             const words = over && call[RESULT].startsWith("?") ? `was interrupted in ${call[NAME]}${client ? `, where it waited for ${client}` : ""}` : (MEANINGS[call[NAME]] || other)({ call, over, count, slept, client, error,
@@ -501,7 +510,7 @@
     }
 
     root.Replay = Object.assign(root.Replay || {}, {
-        Model, ClockAxis, CallAxis, nextStep, previousStep, amount,
-        TASK, START, END, NAME, TEXT, RESULT, CLIENT, PLACE, LIBRARY, SLEEP,
+        Model, ClockAxis, CallAxis, nextStep, previousStep, amount, hasSlept,
+        TASK, START, END, NAME, TEXT, RESULT, CLIENT, PLACE, LIBRARY,
     });
 })(globalThis);

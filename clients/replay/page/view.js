@@ -3,8 +3,8 @@
     "use strict";
 
     const { Replay } = root;
-    const { Model, ClockAxis, CallAxis, nextStep, previousStep } = Replay;
-    const { TASK, START, END, NAME, RESULT, CLIENT, SLEEP } = Replay;
+    const { Model, ClockAxis, CallAxis, nextStep, previousStep, hasSlept } = Replay;
+    const { TASK, START, END, NAME, RESULT, CLIENT } = Replay;
     const SVG = "http://www.w3.org/2000/svg";
     // Pixels, at the size of text that the reader has
     const UNIT = root.document ? parseFloat(getComputedStyle(document.documentElement).fontSize) / 16 : 1;
@@ -222,12 +222,12 @@
             parts.push(shape("rect", { class: "alive", x: this.x(start), width: Math.max(0, this.x(last) - this.x(start)), y: row.y + ROW / 2 - 1, height: 2 }));
             for (const call of this.model.calls) {
                 if (call[TASK] !== row.number) continue;
-                const until = call[END] ?? last, slept = until - call[START] >= SLEEP;
+                const until = call[END] ?? last, slept = hasSlept(call);
                 const word = call[RESULT] === null ? "never returned" : `= ${call[RESULT]}`;
                 this.bar(row, call[START], until, slept ? "asleep" : "call", `${call[NAME]} ${word}`, parts);
                 const room = this.x(until) - this.x(call[START]);
                 if (room > call[NAME].length * LETTER + 6 * UNIT)
-                    parts.push(shape("text", { class: "in-bar", x: this.x(call[START]) + 3, y: row.y + ROW - 6.5 * UNIT }, call[NAME]));
+                    parts.push(shape("text", { class: slept ? "in-bar" : "in-bar on-call", x: this.x(call[START]) + 3, y: row.y + ROW - 6.5 * UNIT }, call[NAME]));
             }
         }
 
@@ -445,7 +445,7 @@
                 entry("idle", "idle"), entry("waiting-for-the-close", "waits for the close"), entry("sent", "sends"), entry("got", "receives")),
             line("Kernel", entry("level", "how many, or bytes that the server has not read"),
                 entry("level back", "bytes that the client has not received")),
-            line("Server", entry("asleep", "a call that sleeps (1 ms or more)"), entry("call", "a call that returns at once"),
+            line("Server", entry("asleep", "a call that sleeps"), entry("call", "a call that does not sleep"),
                 entry("alive", "no call: it runs, or waits for a CPU"), entry("signal", "SIGTERM: the order to stop")));
     }
 

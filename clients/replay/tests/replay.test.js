@@ -145,6 +145,13 @@ test("step 2 starts threads, and its variant processes", () => {
     }
 });
 
+test("only calls that can sleep are asleep", () => {
+    const call = (name, took, text = name, result = "0") => globalThis.Replay.hasSlept([0, 0, took, name, text, result, -1, -1, -1]);
+    assert.ok(call("recvfrom", 5000) && call("epoll_wait", 5000) && call("sendto", 200000) && call("accept", null));
+    assert.ok(!call("close", 5000) && !call("clone3", 5000) && !call("sendto", 5000) && !call("recvfrom", 500));
+    assert.ok(!call("recvfrom", 5000, "", "-1 EAGAIN") && !call("futex", 5000, "futex(0x1, FUTEX_WAKE_PRIVATE, 1)"));
+});
+
 test("a futex call that did not sleep, and one that woke nobody, say so", () => {
     const model = madeOf([
         [0, 10, 12, "futex", "futex(0x1, FUTEX_WAIT_PRIVATE, 2, NULL)", "-1 EAGAIN", -1],

@@ -118,7 +118,11 @@ class Reading:
         if not calls or self.returned(calls[-1]):
             return "running"
         call = calls[-1]
-        slept = call[2] is None or call[2] - call[1] >= 1000
+        took = float("inf") if call[2] is None else call[2] - call[1]
+        slept = not re.match(r"close|clone|fork|socket|bind|listen|shutdown|epoll_c|"
+                             r"io_uring_[sr]", call[3]) and "FUTEX_WAKE" not in call[4]
+        slept = slept and "EAGAIN" not in (call[5] or "") and \
+            took >= (100000 if call[3] in ("sendto", "write") else 1000)
         return f"{'asleep in' if slept else 'in'} {call[3]}"
 
     def process(self, task):

@@ -10,6 +10,7 @@ understood. Exit status: 0, or 1 if --check finds a difference.
 """
 
 import argparse
+import datetime
 import math
 import os
 import pathlib
@@ -484,7 +485,8 @@ def of_demo(report):
     axis.draw(top, y)
     legend(picture, y + 24, *CLIENT_WORDS)
     picture.height = y + 46
-    return picture.svg()
+    return signed(picture.svg(), {"recorded": datetime.date.today().isoformat(),
+                                  "machine": model.machine()})
 
 
 # What the table of the top README says (`make bench` writes it).

@@ -19,7 +19,6 @@ import json
 import math
 import os
 import pathlib
-import platform
 import re
 import resource
 import shlex
@@ -195,14 +194,6 @@ def run(label, scene, traced=True):
 
 # From a run to a recording.
 
-def machine():
-    with open("/proc/cpuinfo", encoding="utf-8") as lines:
-        names = [line.partition(":")[2].strip() for line in lines
-                 if line.startswith("model name")]
-    return f"{names[0] if names else platform.machine()}, {os.cpu_count()} CPUs, " \
-           f"{platform.system()} {platform.release()}"
-
-
 class Maker:
     """Turns a trace and the clients' reports into a recording."""
 
@@ -344,7 +335,7 @@ def make(label, scene):
     return {
         "format": model.FORMAT, "server": label, "scene": scene.name, "title": scene.title,
         "source": shown(source), **({"text": text_of(source)} if is_own(label) else {}),
-        "recorded": datetime.date.today().isoformat(), "machine": machine(),
+        "recorded": datetime.date.today().isoformat(), "machine": model.machine(),
         "elapsed": round(elapsed * 1e6), "unrecorded": unrecorded, "listener": listener,
         "descriptors": list(maker.descriptors(trace)), "stats": stats,
         "kinds": dict(Counter(call[model.NAME] for call in calls)),

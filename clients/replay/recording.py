@@ -25,6 +25,8 @@ Times are whole microseconds since the clients began. These are the fields:
 """
 
 import json
+import os
+import platform
 import re
 from collections import Counter
 
@@ -46,6 +48,14 @@ NOT_COUNTED = {"2/prefork": ["wait_calls"], "6/workers": ["interest_changes"],
                "4": ["wait_calls"], "7": ["wait_calls", "interest_changes"],
                "6/kqueue": ["interest_changes"], "8/ae_kqueue": ["interest_changes"],
                "8/ae_select": ["interest_changes"], "8/ae_poll": ["interest_changes"]}
+
+
+def machine():
+    with open("/proc/cpuinfo", encoding="utf-8") as lines:
+        names = [line.partition(":")[2].strip() for line in lines
+                 if line.startswith("model name")]
+    return f"{names[0] if names else platform.machine()}, {os.cpu_count()} CPUs, " \
+           f"{platform.system()} {platform.release()}"
 
 
 def load(path):

@@ -1,6 +1,7 @@
 """Recordings are faithful, a damaged one is detected, and a run can be recorded again."""
 
 import copy
+import datetime
 import json
 import os
 import pathlib
@@ -299,6 +300,7 @@ class Demo(unittest.TestCase):
             {"step": "2", "model": "a < b", "connections": [connection, connection]}]})))
         self.assertEqual(svg.count(">conn0<"), 3)
         self.assertIn("a &lt; b", svg)
+        self.assertIn(f"Recorded on {datetime.date.today().isoformat()}, ", svg)
 
 
 if __name__ == "__main__":

@@ -45,7 +45,8 @@
 ##                       ROUNDS=7: so often, however long it takes (else 3)
 ## make page           the course as a page with recorded runs, in build/page; needs node
 ## make record         record the runs of that page again, in clients/replay/recordings (strace)
-##                       STEPS=5,6/edge: only these servers; SERVER=PROGRAM: your own, for make page
+##                       STEPS=5,6/edge: only these servers
+##                       SERVER=PROGRAM: your own, for make page; ARGS: for the server
 ##
 ## make compile_commands.json   for editors: how each file is compiled; needs bear
 ## make clean          remove everything that was built
@@ -205,7 +206,7 @@ page:
 record: setup-check
 	@$(MAKE) --no-print-directory all
 ifneq ($(SERVER),)
-	@clients/replay/record.py --server '$(SERVER)'
+	@clients/replay/record.py --server '$(SERVER)' $(if $(ARGS),-- $(ARGS))
 else
 	@clients/replay/record.py $(if $(ASKED),--only $(subst $() ,$(comma),$(ASKED)))
 	@clients/replay/pictures.py

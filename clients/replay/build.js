@@ -78,7 +78,7 @@ function render(file) {
                 fs.mkdirSync(path.dirname(path.join(OUT, from)), { recursive: true });
                 fs.copyFileSync(path.join(ROOT, from), path.join(OUT, from));
             }
-            return `<img src="${escape(href)}" alt="${escape(text)}">`;
+            return `<span class="picture" tabindex="0" role="group" aria-label="Picture"><img src="${escape(href)}" alt="${escape(text)}"></span>`;
         },
     };
     const marked = new Marked({ gfm: true });
@@ -145,7 +145,7 @@ ${scripts}
 <nav aria-label="Steps">
 ${nav}
 </nav>
-<div class="search" role="search"><input type="search" placeholder="Search ( / )" aria-label="Search the course"><ol></ol></div>
+<div class="search" role="search"><label>Search <kbd>/</kbd> <input type="search" aria-label="Search the course"></label><ol></ol></div>
 </header>
 <svg width="0" height="0" aria-hidden="true" style="position:absolute"><defs>
 <pattern id="hatch" width="5" height="5" patternUnits="userSpaceOnUse" patternTransform="rotate(45)"><rect width="1.6" height="5" style="fill:var(--wait)"/></pattern>
@@ -169,14 +169,14 @@ function withStage(page, ids, beside, above = "") {
 }
 
 /** What a run is called: step 6, edge-triggered. */
-function label(server) {
-    if (server.startsWith("/")) return `Your server, ${path.basename(server.split(" ")[0])}`;
+function label({ server, source, own }) {
+    if (own) return `Your server, ${path.basename(source)}`;
     const [word, ...options] = server.split(" "), [step, ...rest] = word.split("/");
     const folder = fs.readdirSync(ROOT).find(name => name.startsWith(`step${step}_`));
-    const own = folder.replace(/^step\d+_/, "").replaceAll("_", " ");
+    const words = folder.replace(/^step\d+_/, "").replaceAll("_", " ");
     const name = rest[rest.length - 1];
     const standIn = /kqueue/.test(name) ? " (on a stand-in for kqueue)" : "";
-    return `Step ${step}, ${name || own}${standIn}${options.length ? ` (${options.join(" ").replaceAll("--", "")})` : ""}`;
+    return `Step ${step}, ${name || words}${standIn}${options.length ? ` (${options.join(" ").replaceAll("--", "")})` : ""}`;
 }
 
 /** The source may have changed a little since: find each line again by its text. */
@@ -198,7 +198,8 @@ function recordings() {
     return files.filter(file => file.endsWith(".json")).map(file => {
         const recording = JSON.parse(fs.readFileSync(file, "utf8")), name = path.basename(file);
         recording.id = name.replace(/\.json$/, "");
-        recording.label = label(recording.server);
+        recording.own = "text" in recording;
+        recording.label = label(recording);
         recording.text = (recording.text || read(recording.source)).replace(/\n$/, "");
         const lost = follow(recording, recording.text);
         if (lost) console.error(`${name}: ${lost} lines of ${recording.source} have changed: make record`);
@@ -283,7 +284,7 @@ function main() {
     }, ["5-five", "6-five"], "6-five"));
     pages.push(charts());
     for (const page of pages) write(page.url, layout(page, pages));
-    for (const recording of all) if (!recording.server.startsWith("/")) sources.add(recording.source);
+    for (const recording of all) if (!recording.own) sources.add(recording.source);
     for (const file of sources) {   // a folder that is linked to adds its files
         const full = path.join(ROOT, file), url = file.endsWith("/") ? `${file}index.html` : `${file}.html`;
         let html = `<h1>${escape(file)}</h1>\n`;

@@ -10,6 +10,7 @@ understood. Exit status: 0, or 1 if --check finds a difference.
 """
 
 import argparse
+import datetime
 import math
 import os
 import pathlib
@@ -27,7 +28,6 @@ from recording import CLIENT, END, NAME, RESULT, START, TASK, TEXT      # noqa: 
 WIDTH, LEFT, ROW, BAR = 820, 160, 21, 13
 LETTER = 7.3        # the width of a letter
 SLEEPS = "nanosleep", "clock_nanosleep"
-SLEEP = 1000        # microseconds; a call that takes longer has slept
 STYLE = """
 text { font: 12px ui-monospace, Menlo, Consolas, 'DejaVu Sans Mono', monospace; fill: #1c1f23 }
 .soft { fill: #5b636d } .b, .c, .k, .s { font-weight: bold }
@@ -167,9 +167,8 @@ def task_row(picture, axis, recording, number, name, y):
         if call[TASK] != number or (call[END] or axis.end) < axis.start:
             continue
         until = axis.end if call[END] is None else call[END]
-        slept = until - call[START] >= SLEEP
         x1, x2 = axis.x(call[START]), axis.x(until)
-        picture.bar(x1, x2, y, "asleep" if slept else "call", title=call[NAME])
+        picture.bar(x1, x2, y, "asleep" if model.has_slept(call) else "call", title=call[NAME])
         if x2 - x1 > LETTER * len(call[NAME]) + 6:
             picture.text(x1 + 3, y + 10.5, call[NAME])
 
@@ -212,7 +211,7 @@ CLIENT_WORDS = "Clients", "c", (("wait", "wait for the greeting"),
                                 ("served", "wait for an answer"), ("idle", "idle"))
 KERNEL_WORDS = "Kernel", "k", (("level", "the higher, the more clients or bytes wait"),)
 SERVER_WORDS = "Server", "s", (("asleep", "a call that sleeps"),
-                               ("call", "one that returns at once"),
+                               ("call", "one that does not sleep"),
                                ("alive", "no call: it computes"))
 
 
@@ -486,7 +485,8 @@ def of_demo(report):
     axis.draw(top, y)
     legend(picture, y + 24, *CLIENT_WORDS)
     picture.height = y + 46
-    return picture.svg()
+    return signed(picture.svg(), {"recorded": datetime.date.today().isoformat(),
+                                  "machine": model.machine()})
 
 
 # What the table of the top README says (`make bench` writes it).

@@ -14,7 +14,8 @@ CALLS = """
     socket bind listen accept accept4 recvfrom sendto recvmsg sendmsg shutdown close read write
     readv writev poll ppoll select pselect6 epoll_create1 epoll_ctl epoll_wait epoll_pwait
     epoll_pwait2 nanosleep clock_nanosleep futex clone clone3 fork vfork wait4 waitid
-    io_uring_setup io_uring_enter io_uring_register socketpair""".split()
+    io_uring_setup io_uring_enter io_uring_register socketpair eventfd eventfd2 pipe
+    pipe2""".split()
 STRINGS = 48    # bytes of a string that strace shows
 
 Call = namedtuple("Call", "task start end name text result frames")
@@ -33,10 +34,10 @@ MARKS = re.compile(r"(?<=\d)<(?:->|[^<>]|<[^<>]*>)*>")    # what -yy adds to a d
 PEER = re.compile(r"(\d+)<TCP(?:v6)?:\[[^\]]*?:(\d+)->[^\]]*?:(\d+)\]>")
 
 
-def command(output):
+def command(output, stacks=True):
     """The words to put in front of the server's command. The server is our own child (-D)."""
-    return ["strace", "-D", "-f", "--seccomp-bpf", "-k", "-ttt", "-T", "-yy",
-            "-s", str(STRINGS), "-e", "trace=" + ",".join("?" + name for name in CALLS),
+    return ["strace", "-D", "-f", "--seccomp-bpf", *(["-k"] if stacks else []), "-ttt", "-T",
+            "-yy", "-s", str(STRINGS), "-e", "trace=" + ",".join("?" + name for name in CALLS),
             "-o", str(output)]
 
 

@@ -8,13 +8,32 @@
     const [TASK, START, END, NAME, TEXT, RESULT, CLIENT, PLACE, LIBRARY] = [0, 1, 2, 3, 4, 5, 6, 7, 8];
     const RECEIVE = ["recvfrom", "recvmsg", "read", "readv"];
     const SEND = ["sendto", "sendmsg", "write", "writev"];
-    const SLEEP = 1000;     // a call that takes longer has slept
+    // Microseconds after which a call has slept. A send needs long because the kernel takes bytes at
+    // once while there is room: what is shorter was a wait for a CPU. Other calls never sleep.
+    const SLEEPS = new Map([
+        ...["accept", "accept4", ...RECEIVE, "select", "pselect6", "poll", "ppoll", "epoll_wait", "epoll_pwait", "epoll_pwait2",
+            "nanosleep", "clock_nanosleep", "futex", "wait4", "waitid", "vfork", "io_uring_enter"].map(name => [name, 1000]),
+        ...SEND.map(name => [name, 100000])]);
+
+    function hasSlept(call) {
+        if (/EAGAIN/.test(call[RESULT]) || /FUTEX_WAKE/.test(call[TEXT])) return false;
+        return SLEEPS.has(call[NAME]) && (call[END] === null || call[END] - call[START] >= SLEEPS.get(call[NAME]));
+    }
 
     // The arguments that the kernel fills in are not known before a call returns.
     const FILLED = {
         recvfrom: 1, read: 1, readv: 1, recvmsg: 1, accept: 1, accept4: 1, epoll_wait: 1,
-        epoll_pwait: 1, epoll_pwait2: 1, wait4: 1,
+        epoll_pwait: 1, epoll_pwait2: 1, wait4: 1, waitid: 1, socketpair: 1,
     };
+
+    /** A descriptor in a sentence: the listener, conn3, libuv's eventfd. */
+    function nameOf(names, descriptor) {
+        const name = names.get(Number(descriptor));
+        return !name ? "a descriptor of the server's own" : /^(conn|lib)/.test(name) ? name : `the ${name}`;
+    }
+
+    /** The first argument of a call. */
+    function descriptorOf(text) { return Number(/\((\d+)/.exec(text)[1]); }
 
     function amount(call) {
         const found = /^-?\d+/.exec(call[RESULT] || "");
@@ -26,25 +45,27 @@
     function isOver(call, at) { return call[END] !== null && call[END] <= at; }
 
     // What the calls mean, in a few words: what is happening, or with which result it has ended.
-    function other({ call, error }) { return error ? `${call[NAME]} failed (${error})` : `calls ${call[NAME]}`; }
+    function failed({ call, error }) { return `got the error ${error} from ${call[NAME]}`; }
 
-    function accepting({ over, error, count, slept, client }) {
+    function other(what) { return what.error ? failed(what) : `calls ${what.call[NAME]}`; }
+
+    function accepting({ over, error, count, slept, client, call }) {
         if (!over) return slept ? "sleeps until a client connects" : "takes a client from the accept queue";
         if (error === "EAGAIN") return "asked for a client: the accept queue is empty";
         if (error === "EMFILE" || error === "ENFILE") return "could not accept: no descriptor is free";
-        return error ? `accept failed (${error})` : `has taken ${client || "a client"} from the accept queue; its descriptor is ${count}`;
+        return error ? failed({ call, error }) : `has taken ${client || "a client"} from the accept queue; its descriptor is ${count}`;
     }
 
-    function receiving({ over, error, count, slept, client }) {
-        const whose = client || "a descriptor of the server's own";
+    function receiving({ over, error, count, slept, client, text, names }) {
+        const whose = client || nameOf(names, descriptorOf(text));
         if (!over) return slept ? `sleeps until bytes of ${whose} are there` : `asks the kernel for bytes of ${whose}`;
         if (error === "EAGAIN") return `asked for bytes of ${whose}: there are none now`;
         if (error) return `got no bytes of ${whose} (${error})`;
         return count ? `has copied ${plural(count, "byte")} of ${whose} out of the kernel` : `has seen that ${whose} will send no more`;
     }
 
-    function sending({ over, error, count, slept, client, text }) {
-        const whose = client || "a descriptor of the server's own", asked = Number(/", (\d+)/.exec(text)?.[1] || count);
+    function sending({ over, error, count, slept, client, text, names }) {
+        const whose = client || nameOf(names, descriptorOf(text)), asked = Number(/", (\d+)/.exec(text)?.[1] || count);
         if (!over) return slept ? `sleeps until the kernel takes bytes for ${whose}` : `gives the kernel bytes for ${whose}`;
         if (error === "EAGAIN") return `could not send to ${whose}: its send buffer is full`;
         if (error) return `could not send to ${whose} (${error})`;
@@ -53,29 +74,44 @@
     }
 
     function waiting({ over, error, count, slept, model, at, call }) {
-        const sets = /^epoll/.test(call[NAME]) ? null : model.sets(at), list = model.interest(at);
-        const size = sets ? sets.read.length + sets.write.length : list ? list.size : 0;
-        const all = size === 1 ? "its descriptor is" : `one of ${size || "its"} descriptors is`;
-        if (!over) return slept ? `sleeps until ${all} ready` : `asks the kernel which of ${size || "its"} descriptors are ready`;
+        const sets = /^epoll/.test(call[NAME]) ? null : model.sets(at);
+        const epoll = /^epoll_\w+\((\d+)/.exec(call[TEXT])?.[1];
+        const list = (model.interest(at) || []).filter(entry => entry.epoll === Number(epoll));
+        const size = sets ? sets.read.length + sets.write.length : list.length;
+        const all = size === 1 ? "its descriptor" : `one of ${size || "its"} descriptors`;
+        const news = list.some(({ events }) => events.includes("ET")) ? `something new happens at ${all}` : `${all} is ready`;
+        if (!over) return slept ? `sleeps until ${news}` : `asks the kernel ${size === 1 ? "whether its descriptor is" : `which of ${size || "its"} descriptors are`} ready`;
         if (error) return `stopped waiting (${error})`;
         return `has learned that ${count ? plural(count, "descriptor") : "no descriptor"} ${count > 1 ? "are" : "is"} ready`;
     }
 
-    function interesting({ text, names, model, error }) {
+    function interesting({ text, names, error, call }) {
         const [, verb, fd] = /EPOLL_CTL_(\w+), (\d+)/.exec(text) || [];
-        const what = names.get(Number(fd)) || model.otherDescriptor();
-        return error ? `epoll_ctl failed (${error})` : {
+        const what = nameOf(names, fd);
+        return error ? failed({ call, error }) : {
             ADD: `puts ${what} on the interest list`, MOD: `changes the events that it wants of ${what}`,
             DEL: `takes ${what} off the interest list`,
         }[verb];
     }
 
-    function starting({ over, count, text }) {
-        const kind = /CLONE_VM|CLONE_THREAD/.test(text) ? "a thread" : "a process";
+    function starting({ over, count, model, call }) {
+        const kind = `a ${model.startedBy(call)}`;
         return over && count === null ? `could not start ${kind}` : `${over ? "has started" : "starts"} ${kind}`;
     }
 
-    const say = (now, after = now) => ({ over, error, call }) => error ? `${call[NAME]} failed (${error})` : over ? after : now;
+    function locking({ text, over, error, count }) {
+        if (text.includes("WAKE")) return !over ? "wakes threads that sleep in futex" : count ? `has woken ${plural(count, "thread")}` : "found no thread to wake";
+        if (error === "EAGAIN") return "did not sleep: the value had already changed";
+        return error ? `stopped waiting (${error})` : over ? "was woken by another thread" : "sleeps until another thread wakes it";
+    }
+
+    function reaping({ call, over, error, text }) {
+        if (!over) return text.includes("WNOHANG") ? "asks whether a child process has ended" : "waits for the end of a child process";
+        if (error === "ECHILD") return "has no child process any more";
+        return error ? failed({ call, error }) : /CLD_|WIF/.test(text) ? "has learned that a child process has ended" : "has learned that no child process has ended";
+    }
+
+    const say = (now, after = now) => ({ over, error, call }) => error ? failed({ call, error }) : over ? after : now;
     const sleep = say("sleeps for a fixed time", "has slept for a fixed time");
     const MEANINGS = {
         accept: accepting, accept4: accepting, clone: starting, clone3: starting, fork: starting, vfork: starting,
@@ -87,13 +123,13 @@
         socket: say("makes a socket"), bind: say("gives the listening socket its address"),
         listen: say("lets clients connect from now on"), epoll_create1: say("makes an epoll instance"),
         io_uring_enter: say("gives requests to io_uring, and waits for results", "has results of io_uring"),
-        wait4: say("asks whether a child process has ended"), waitid: say("asks whether a child process has ended"),
+        wait4: reaping, waitid: reaping,
         socketpair: say("makes a pair of connected sockets"), io_uring_setup: say("makes an io_uring"),
         io_uring_register: say("tells io_uring which buffers it may use"),
-        futex: ({ text, over }) => text.includes("WAKE") ? "wakes another thread" : over ? "was woken by another thread" :
-            "sleeps until another thread wakes it",
-        close: ({ client, error }) => error ? `close failed (${error})` : `closes ${client ? `the socket of ${client}` : "a descriptor of the server's own"}`,
-        shutdown: ({ client }) => `tells ${client || "a client"} that nothing more will come`,
+        futex: locking,
+        close: ({ client, error, text, names, call }) => error ? failed({ call, error }) :
+            `closes ${client ? `the socket of ${client}` : nameOf(names, descriptorOf(text))}`,
+        shutdown: ({ client, names, text }) => client ? `tells ${client} that nothing more will come` : `shuts ${nameOf(names, descriptorOf(text))} down`,
     };
 
     function plural(count, word) { return `${count.toLocaleString("en-US")} ${word}${count === 1 ? "" : "s"}`; }
@@ -104,6 +140,7 @@
             this.calls = recording.calls;
             this.clients = recording.clients;
             this.accepted = new Map();      // client: [descriptor, time]
+            this.closed = new Map();        // client: when the server has closed its last descriptor of it
             this.unreadChanges = this.clients.map(client => client.sends.map(s => [s[0], s[1]]));
             this.unreceivedChanges = this.clients.map(client => [
                 ...client.receives.map(r => [r[0], -r[1]]),
@@ -111,12 +148,14 @@
             for (const call of this.calls) {
                 const count = amount(call), number = call[CLIENT];
                 if (number < 0 || count === null || call[END] === null) continue;
+                if (call[NAME] === "close") this.closed.set(number, call[END]);
                 if (isAccept(call) && count >= 0) this.accepted.set(number, [count, call[END]]);
                 if (count <= 0) continue;
                 if (RECEIVE.includes(call[NAME])) this.unreadChanges[number].push([call[END], -count]);
                 if (SEND.includes(call[NAME])) this.unreceivedChanges[number].push([call[START], count]);
             }
             this.names = taskNames(recording.tasks);
+            this.descriptorChanges = this.findDescriptors();
             this.moments = this.findMoments();
             this.start = this.moments[0];
             this.end = this.moments[this.moments.length - 1];
@@ -184,61 +223,119 @@
             return changes.reduce((sum, [when, change]) => sum + (when <= at ? change : 0), 0);
         }
 
-        unread(number, at) { return this.level(this.unreadChanges[number], at); }
+        /** What comes after the server has closed the socket is not kept for anybody. */
+        unread(number, at) {
+            const closed = this.closed.get(number) ?? Infinity;
+            return closed <= at ? 0 : this.level(this.unreadChanges[number], at);
+        }
+
         unreceived(number, at) { return this.level(this.unreceivedChanges[number], at); }
+
+        /** When a client leaves the accept queue: by accept, or when it or the listener is closed. */
+        leavesQueue(number) {
+            if (this.accepted.has(number)) return this.accepted.get(number)[1];
+            const closes = this.calls.filter(call => call[NAME] === "close" && call[END] !== null && descriptorOf(call[TEXT]) === this.recording.listener);
+            return Math.min(this.clients[number].close ?? Infinity, closes.length ? closes[closes.length - 1][END] : Infinity);
+        }
 
         /** The clients that are connected and not yet accepted, the longest wait first. */
         acceptQueue(at) {
             if (!this.followsBytes()) return [];
             const waiting = [];
             this.clients.forEach((client, number) => {
-                const accepted = this.accepted.get(number);
-                if (!accepted || client.connect === null) return;
-                const since = Math.min(client.connect, accepted[1]);
-                if (since <= at && at < accepted[1]) waiting.push([since, client.name]);
+                if (client.connect === null) return;
+                const until = this.leavesQueue(number), since = Math.min(client.connect, until);
+                if (since <= at && at < until) waiting.push([since, client.name]);
             });
             return waiting.sort((a, b) => a[0] - b[0]).map(([, name]) => name);
         }
 
-        /** Which client has which descriptor: {descriptor: name}. */
-        descriptors(at) {
-            const names = new Map();
-            if (this.recording.listener !== null) names.set(this.recording.listener, "listener");
-            for (const [number, [descriptor, when]] of [...this.accepted].sort((a, b) => a[1][1] - b[1][1])) {
-                if (when <= at) names.set(descriptor, this.clients[number].name);
+        /** The process that a task belongs to: that of a thread is its parent's. */
+        processOf(task) {
+            const [kind, parent] = this.recording.tasks[task];
+            return kind === "thread" && parent !== null ? this.processOf(parent) : task;
+        }
+
+        /** Does a process have what a task has opened or closed? Its own, and its parent's before the fork. */
+        hasFrom(process, task, when) {
+            if (this.processOf(task) === process) return true;
+            const [, parent, start] = this.recording.tasks[process];
+            return parent !== null && when < start && this.hasFrom(this.processOf(parent), task, when);
+        }
+
+        /** All that changes what a descriptor is: [[task, time, descriptor, name or null]]. */
+        findDescriptors() {
+            const changes = (this.recording.descriptors || []).map(change => change.slice(0, 4));
+            for (const call of this.calls) {
+                const name = call[NAME], count = amount(call), text = call[TEXT];
+                if (count === null || count < 0 || call[END] === null) continue;
+                const add = (descriptor, what) => changes.push([call[TASK], call[END], descriptor, what]);
+                if (name === "listen") add(descriptorOf(text), "listener");
+                else if (name === "epoll_create1") add(count, "epoll instance");
+                else if (name === "close") add(descriptorOf(text), null);
+                else if (isAccept(call) && call[CLIENT] >= 0) add(count, this.clients[call[CLIENT]].name);
+            }
+            return changes.sort((a, b) => a[1] - b[1]);
+        }
+
+        /** What each descriptor of a task's process is: {descriptor: name}. */
+        descriptors(at, task = 0) {
+            const names = new Map(), process = this.processOf(task);
+            for (const [by, when, descriptor, name] of this.descriptorChanges) {
+                if (when > at || !this.hasFrom(process, by, when)) continue;
+                if (name) names.set(descriptor, name); else names.delete(descriptor);
             }
             return names;
         }
 
-        /** epoll's interest list: {descriptor: events}; null without epoll. */
+        /** Have all threads and processes ended? Then the kernel has closed all descriptors. */
+        isEnded(at) { return this.recording.tasks.every(([, , , end]) => end !== null && end <= at); }
+
+        /** The interest lists of all epoll instances: [{epoll, descriptor, events}]; null without epoll. */
         interest(at) {
             const list = new Map();
             let seen = false;
             for (const call of this.calls) {
                 if (!isOver(call, at) || call[RESULT] !== "0") continue;
-                const found = /^epoll_ctl\(\d+, EPOLL_CTL_(\w+), (\d+), (?:\{events=([\w|]+))?/.exec(call[TEXT]);
+                const found = /^epoll_ctl\((\d+), EPOLL_CTL_(\w+), (\d+), (?:\{events=([\w|]+))?/.exec(call[TEXT]);
                 if (found) {
+                    const [epoll, descriptor] = [Number(found[1]), Number(found[3])], key = `${epoll} ${descriptor}`;
                     seen = true;
-                    if (found[1] === "DEL") list.delete(Number(found[2]));
-                    else list.set(Number(found[2]), (found[3] || "").replaceAll("EPOLL", ""));
+                    if (found[2] === "DEL") list.delete(key);
+                    else list.set(key, { epoll, descriptor, events: (found[4] || "").replaceAll("EPOLL", ""), process: this.processOf(call[TASK]) });
                 } else if (call[NAME] === "close") {
-                    list.delete(Number(/\d+/.exec(call[TEXT])[0]));
+                    const closed = descriptorOf(call[TEXT]);
+                    for (const [key, { epoll, descriptor, process }] of list)
+                        if ((closed === epoll || closed === descriptor) && process === this.processOf(call[TASK])) list.delete(key);
                 }
             }
-            return seen ? list : null;
+            return !seen ? null : this.isEnded(at) ? [] : [...list.values()];
         }
 
-        /** Those of the interest list that are watched for input and have some. */
+        /** Those of the interest lists that are watched for input and have some. */
         ready(at) {
-            const interest = this.interest(at), names = this.descriptors(at), found = [];
-            if (!interest) return null;
-            for (const [descriptor, events] of interest) {
-                if (!events.split("|").includes("IN")) continue;
-                const name = names.get(descriptor);
-                if (name === "listener" ? this.acceptQueue(at).length : this.hasInput(name, at))
-                    found.push(descriptor);
+            const interest = this.interest(at), names = this.descriptors(at);
+            return interest && interest.filter(({ events }) => events.split("|").includes("IN")).map(({ descriptor }) => descriptor)
+                .filter(descriptor => {
+                    const name = names.get(descriptor), number = this.clients.findIndex(client => client.name === name);
+                    if (name === "listener") return this.acceptQueue(at).length > 0;
+                    return number < 0 ? this.wasWritten(descriptor, at) : this.hasInput(number, at);
+                });
+        }
+
+        /** Can something be read from a descriptor that the server made for itself? */
+        wasWritten(descriptor, at) {
+            const made = (this.recording.descriptors || []).filter(([, when, number]) => when <= at && number === descriptor).pop();
+            if (!made) return false;
+            let bytes = 0;
+            for (const call of this.calls) {
+                const count = isOver(call, at) && call[END] >= made[1] ? amount(call) : null;
+                if (!(count > 0) || call[CLIENT] >= 0) continue;
+                if (SEND.includes(call[NAME]) && descriptorOf(call[TEXT]) === made[4]) bytes += count;
+                // Reading an eventfd empties it.
+                if (RECEIVE.includes(call[NAME]) && descriptorOf(call[TEXT]) === descriptor) bytes = made[4] === descriptor ? 0 : bytes - count;
             }
-            return found;
+            return bytes > 0;
         }
 
         /** The ready list, except with edge-triggered events: there it loses those that it has reported. */
@@ -246,9 +343,7 @@
             return this.calls.some(call => call[TEXT].includes("EPOLLET")) ? "ready to read" : "ready list";
         }
 
-        hasInput(name, at) {
-            const number = this.clients.findIndex(client => client.name === name);
-            if (number < 0) return false;
+        hasInput(number, at) {
             const left = this.clients[number].disconnect;
             return this.unread(number, at) > 0 || left !== null && left <= at;
         }
@@ -305,8 +400,7 @@
             const index = this.callOf(task, at);
             if (index < 0 || isOver(this.calls[index], at)) return "running";
             const call = this.calls[index];
-            const slept = call[END] === null || call[END] - call[START] >= SLEEP;
-            return `${slept ? "asleep in" : "in"} ${call[NAME]}`;
+            return `${hasSlept(call) ? "asleep in" : "in"} ${call[NAME]}`;
         }
 
         /** The call as strace writes it: its result only once it has returned. */
@@ -318,17 +412,22 @@
             return `${known} <unfinished ...>`.replace("  ", " ");
         }
 
-        /** What a descriptor is that is neither the listener nor a client. */
-        otherDescriptor() { return this.recording.server.startsWith("7") ? "libuv's own" : "wake-up"; }
+        /** What a clone or fork starts: "thread" or "process". Its task is the one that follows. */
+        startedBy(call) {
+            const children = this.recording.tasks.filter(([, parent]) => parent === call[TASK]).sort((a, b) => a[2] - b[2]);
+            const earlier = this.calls.filter(each => /^(clone|v?fork)/.test(each[NAME]) && each[TASK] === call[TASK] &&
+                each[START] < call[START] && amount(each) > 0);
+            return children[Math.min(earlier.length, children.length - 1)]?.[0] || "process";
+        }
 
         /** A sentence about a call, for those who do not know it. */
         meaning(index, at) {
             const call = this.calls[index], over = isOver(call, at), count = over ? amount(call) : null;
-            const slept = call[END] === null || call[END] - call[START] >= SLEEP;
+            const slept = hasSlept(call);
             const client = call[CLIENT] >= 0 ? this.clients[call[CLIENT]].name : null;
             const error = over && /^-1 (\w+)/.exec(call[RESULT])?.[1];
-            const words = over && call[RESULT].startsWith("?") ? `was interrupted in ${call[NAME]}` : (MEANINGS[call[NAME]] || other)({ call, over, count, slept, client, error,
-                text: call[TEXT], names: this.descriptors(at), model: this, at });
+            const words = over && call[RESULT].startsWith("?") ? `was interrupted in ${call[NAME]}${client ? `, where it waited for ${client}` : ""}` : (MEANINGS[call[NAME]] || other)({ call, over, count, slept, client, error,
+                text: call[TEXT], names: this.descriptors(call[START], call[TASK]), model: this, at });
             return `${this.subject(call[TASK])} ${words}.`;
         }
 
@@ -411,7 +510,7 @@
     }
 
     root.Replay = Object.assign(root.Replay || {}, {
-        Model, ClockAxis, CallAxis, nextStep, previousStep, amount,
-        TASK, START, END, NAME, TEXT, RESULT, CLIENT, PLACE, LIBRARY, SLEEP,
+        Model, ClockAxis, CallAxis, nextStep, previousStep, amount, hasSlept,
+        TASK, START, END, NAME, TEXT, RESULT, CLIENT, PLACE, LIBRARY,
     });
 })(globalThis);

@@ -3,13 +3,14 @@
     "use strict";
 
     const { Replay } = root;
-    const { Model, ClockAxis, CallAxis, nextStep, previousStep } = Replay;
-    const { TASK, START, END, NAME, RESULT, CLIENT, SLEEP } = Replay;
+    const { Model, ClockAxis, CallAxis, nextStep, previousStep, hasSlept } = Replay;
+    const { TASK, START, END, NAME, RESULT, CLIENT } = Replay;
     const SVG = "http://www.w3.org/2000/svg";
     // Pixels, at the size of text that the reader has
     const UNIT = root.document ? parseFloat(getComputedStyle(document.documentElement).fontSize) / 16 : 1;
     const ROW = 20 * UNIT, BAR = 12 * UNIT, TOP = 22 * UNIT;
     const STEP_WIDTH = 12 * UNIT;   // of a moment on the axis by calls
+    const LETTER = 6.2 * UNIT;      // the width of a letter in the lanes
     const HEAD = 18 * UNIT;         // of the name above a group of lanes
     // Of a speed: its name by the clock, its name by the call, the share of real time, moments a second
     const SPEEDS = [["1/20 of real time", "1 moment a second", 0.05, 1],
@@ -55,6 +56,7 @@
             this.model = new Model(recording);
             this.stage = stage;
             this.recording = recording;
+            this.stops = recording.signals.filter(([, , name]) => name === "SIGTERM");
             this.labels = element("div", { class: "lane-labels", "aria-hidden": "true" });
             this.svg = shape("svg", { class: "lanes", role: "img" });
             this.scroller = element("div", { class: "lane-scroller", tabindex: "0", role: "group",
@@ -94,7 +96,7 @@
                 this.rows.push({ label: "accept queue", kind: "queue", value: at => model.acceptQueue(at).length },
                     ...recording.clients.map((client, number) => ({ label: `${client.name}'s bytes`, number, kind: "socket" })));
                 if (model.interest(Infinity))
-                    this.rows.push({ label: "interest list", kind: "list", value: at => (model.interest(at) || new Map()).size },
+                    this.rows.push({ label: "interest list", kind: "list", value: at => (model.interest(at) || []).length },
                         { label: model.readyName(), kind: "list", value: at => (model.ready(at) || []).length });
                 else if (model.sets(Infinity))
                     this.rows.push({ label: model.sets(Infinity).name.includes("select") ? "bits set" : "asked about", kind: "list", value: at => {
@@ -152,7 +154,7 @@
 
         /** The order to stop; where it is passed on to other tasks, a mark in their lanes. */
         drawSignals(parts) {
-            const [first, ...others] = this.recording.signals.filter(([, , name]) => name === "SIGTERM");
+            const [first, ...others] = this.stops;
             if (!first) return;
             const line = (time, from, to) => {
                 const x = this.x(time);
@@ -160,7 +162,7 @@
                 return x;
             };
             const x = line(first[0], TOP - 6, this.height);
-            parts.push(shape("text", { class: "tick", x: Math.min(x, this.width - 40) - 2, y: 10 * UNIT, "text-anchor": "end" }, "SIGTERM"));
+            parts.push(shape("text", { class: "tick", x: x - 3, y: 10 * UNIT, "text-anchor": "end" }, "SIGTERM"));
             for (const [time, task] of others) {
                 const row = this.rows.find(each => each.kind === "task" && each.number === task);
                 line(time, row.y, row.y + ROW);
@@ -175,14 +177,15 @@
                     parts.push(shape("text", { class: "tick", x: this.x(axis.times[i]), y: 10 * UNIT }, (axis.times[i] / 1e6).toFixed(3)));
                 return parts;
             }
+            const stop = this.stops.length ? this.x(this.stops[0][0]) : Infinity;    // the word SIGTERM stands in front of it
             const fits = Math.max(2, this.width / 90);
             const step = [1e4, 2e4, 5e4, 1e5, 2e5, 5e5, 1e6, 2e6, 5e6].find(each => span / each <= fits) || 1e7;
             for (let time = Math.ceil(axis.start / step) * step; time <= axis.end; time += step) {
                 const at = this.x(time);
                 parts.push(shape("line", { class: "row", x1: at, x2: at, y1: 14 * UNIT, y2: this.height }));
-                if (at < this.width - 34 && !this.recording.signals.some(([when, , name], index, all) => name === "SIGTERM" &&
-                    all.findIndex(each => each[2] === name) === index && at > Math.min(this.x(when), this.width - 40) - 110 * UNIT && at < this.x(when) + 10))
-                    parts.push(shape("text", { class: "tick", x: at, y: 10 * UNIT }, `${time / 1e6} s`));
+                const label = `${time / 1e6} s`, end = at + label.length * LETTER;
+                if (end < this.width && (end < stop - 9 * LETTER || at > stop))
+                    parts.push(shape("text", { class: "tick", x: at, y: 10 * UNIT }, label));
             }
             return parts;
         }
@@ -219,12 +222,12 @@
             parts.push(shape("rect", { class: "alive", x: this.x(start), width: Math.max(0, this.x(last) - this.x(start)), y: row.y + ROW / 2 - 1, height: 2 }));
             for (const call of this.model.calls) {
                 if (call[TASK] !== row.number) continue;
-                const until = call[END] ?? last, slept = until - call[START] >= SLEEP;
+                const until = call[END] ?? last, slept = hasSlept(call);
                 const word = call[RESULT] === null ? "never returned" : `= ${call[RESULT]}`;
                 this.bar(row, call[START], until, slept ? "asleep" : "call", `${call[NAME]} ${word}`, parts);
                 const room = this.x(until) - this.x(call[START]);
-                if (room > (call[NAME].length * 6.2 + 6) * UNIT)
-                    parts.push(shape("text", { class: "in-bar", x: this.x(call[START]) + 3, y: row.y + ROW - 6.5 * UNIT }, call[NAME]));
+                if (room > call[NAME].length * LETTER + 6 * UNIT)
+                    parts.push(shape("text", { class: slept ? "in-bar" : "in-bar on-call", x: this.x(call[START]) + 3, y: row.y + ROW - 6.5 * UNIT }, call[NAME]));
             }
         }
 
@@ -287,7 +290,8 @@
             this.callLine = element("code", { class: "call-line" });
             this.meaning = element("span", { class: "meaning" });
             this.bits = element("div", { class: "bits" });
-            return element("div", { class: "now" }, tasks, kernel, this.bits, clients, this.counters());
+            this.failures = element("p", { class: "facts" });
+            return element("div", { class: "now" }, tasks, kernel, this.bits, clients, this.failures, this.counters());
         }
 
         /** What the server itself has counted in this run. */
@@ -309,13 +313,14 @@
                 element("code", {}, ...this.lines));
             return element("div", { class: "code-box" },
                 element("p", { class: "call-box" }, this.meaning, this.callLine, this.libraryLine),
-                element("p", { class: "file" }, recording.server.startsWith("/") ? recording.source :
+                element("p", { class: "file" }, recording.own ? recording.source + (recording.places.length ? "" :
+                    ": its lines are not known, because the program has no debugging information (in C: cc -g)") :
                     element("a", { href: `${this.stage.base}${recording.source}.html` }, recording.source)),
                 this.code);
         }
 
         show(at) {
-            const { model } = this;
+            const { model, recording } = this;
             if (this.cursor) {
                 const x = this.x(at);
                 this.cursor.setAttribute("x1", x);
@@ -331,6 +336,9 @@
                 setText(unread, waits ? `${bytes(waits)} B` : "-");
                 setText(back, comes ? `${bytes(comes)} B` : "-");
             });
+            const failed = recording.clients.filter(client => client.failure && client.close !== null && client.close <= at);
+            setText(this.failures, [...new Set(failed.map(client => client.failure))].map(reason =>
+                `${failed.filter(client => client.failure === reason).map(client => client.name).join(", ")} failed: ${reason}.`).join(" "));
             this.showKernel(at);
             this.taskCells.forEach(([cell], number) => {
                 const state = model.taskState(number, at);
@@ -350,10 +358,11 @@
             const queue = model.acceptQueue(at);
             setText(cells[0], queue.length ? `${queue.length}: ${queue.join(", ")}` : "empty");
             if (!cells[1]) return;
-            const names = model.descriptors(at), named = fd => `${fd} ${names.get(fd) || model.otherDescriptor()}`;
+            const names = model.descriptors(at), named = fd => `${fd} ${names.get(fd) || "server's own"}`;
             if (model.interest(Infinity)) {
-                const interest = model.interest(at) || new Map();
-                setChips(cells[1], [...interest].map(([fd, events]) => `${named(fd)} ${events}`));
+                const interest = model.interest(at) || [], several = new Set(interest.map(({ epoll }) => epoll)).size > 1;
+                setChips(cells[1], interest.map(({ epoll, descriptor, events }) =>
+                    `${named(descriptor)} ${events}${several ? ` in epoll ${epoll}` : ""}`));
                 setChips(cells[2], (model.ready(at) || []).map(named));
                 return;
             }
@@ -365,7 +374,11 @@
 
         /** select's sets as the kernel gets them and as it leaves them: one bit for each descriptor. */
         showBits(sets, names) {
-            if (!sets || !sets.name.includes("select")) { this.bits.replaceChildren(); return; }
+            if (!sets || !sets.name.includes("select")) {
+                this.bits.replaceChildren();
+                this.bits.dataset.key = "";
+                return;
+            }
             const numbers = Array.from({ length: Math.max(...sets.read, ...sets.write, 0) + 1 }, (_, fd) => fd);
             const key = JSON.stringify([sets.read, sets.write, sets.ready, [...names]]);
             if (this.bits.dataset.key === key) return;
@@ -375,7 +388,7 @@
                 ...numbers.map(fd => element("td", { class: set && set.includes(fd) ? "one" : "" }, set ? (set.includes(fd) ? "1" : "0") : "?")));
             this.bits.replaceChildren(element("table", { class: "bit-table" },
                 element("thead", {}, element("tr", {}, element("th", { scope: "row" }, "descriptor"),
-                    ...numbers.map(fd => element("th", { scope: "col" }, element("span", {}, `${fd} ${names.get(fd) || (asked(fd) ? this.model.otherDescriptor() : "")}`))))),
+                    ...numbers.map(fd => element("th", { scope: "col" }, element("span", {}, `${fd} ${names.get(fd) || (asked(fd) ? "server's own" : "")}`))))),
                 element("tbody", {}, row("read set, given", sets.read),
                     ...(sets.write.length ? [row("write set, given", sets.write)] : []),
                     row("returned", sets.ready))));
@@ -399,7 +412,7 @@
                 if (!line) continue;
                 line.classList.add("lit");
                 if (this.recording.tasks.length > 1)
-                    line.dataset.tasks = names.length > 2 ? `${names.length} tasks` : names.join(", ");
+                    line.dataset.tasks = names.length > 2 ? `${names.length} ${names.every(name => name.startsWith("thread")) ? "threads" : names.every(name => name.startsWith("process")) ? "processes" : "tasks"}` : names.join(", ");
                 this.lit.push(line);
             }
             if (newest && this.lines[newest[1] - 1]) {
@@ -421,19 +434,19 @@
     function legend() {
         const entry = (name, text) => {
             const made = shape("svg", { class: "lanes", width: 22, height: 14, "aria-hidden": "true" });
-            const paths = { sent: "M11 4l-3 6h6z", got: "M11 10l-3 -6h6z", level: "M2 7V2H12V7H20", "level back": "M2 7V12H12V7H20" };
+            const paths = { sent: "M11 4l-3 6h6z", got: "M11 10l-3 -6h6z", level: "M2 7V2H12V7H20", signal: "M11 0V14", "level back": "M2 7V12H12V7H20" };
             if (paths[name]) made.append(shape("path", { class: name, d: paths[name] }));
             else made.append(shape("rect", { class: name, x: 1, width: 20, y: /idle|alive/.test(name) ? 6 : 1, height: /idle|alive/.test(name) ? 2 : 12 }));
             return element("span", {}, made, text);
         };
         const line = (group, ...entries) => element("p", { class: "legend" }, element("b", { class: group.toLowerCase() }, group), ...entries);
         return element("div", { class: "legends" },
-            line("Clients", entry("waiting-for-the-greeting", "waits for the greeting"), entry("waiting-for-an-answer", "waits for an answer"),
+            line("Clients", entry("connecting", "connects"), entry("waiting-for-the-greeting", "waits for the greeting"), entry("waiting-for-an-answer", "waits for an answer"),
                 entry("idle", "idle"), entry("waiting-for-the-close", "waits for the close"), entry("sent", "sends"), entry("got", "receives")),
             line("Kernel", entry("level", "how many, or bytes that the server has not read"),
                 entry("level back", "bytes that the client has not received")),
-            line("Server", entry("asleep", "a call that sleeps (1 ms or more)"), entry("call", "a call that returns at once"),
-                entry("alive", "no call: it runs, or waits for a CPU")));
+            line("Server", entry("asleep", "a call that sleeps"), entry("call", "a call that does not sleep"),
+                entry("alive", "no call: it runs, or waits for a CPU"), entry("signal", "SIGTERM: the order to stop")));
     }
 
     /** The controls, and one or two views on one time axis. */

@@ -56,6 +56,16 @@ async function main() {
         answer.moments.push(await page.evaluate(readPage));
     }
 
+    // The table of select's bits: a moment with sets, one before the first, and the same again
+    await page.evaluate(() => document.querySelector(".stage").stage.choose("5-five", ""));
+    answer.bits = await page.evaluate(() => {
+        const { stage } = document.querySelector(".stage"), { model } = stage.views[0];
+        return [model.end, model.start, model.end].map(time => {
+            stage.moveTo(time);
+            return document.querySelectorAll(".bit-table tbody tr").length;
+        });
+    });
+
     // By the keyboard alone: reach the stage by Tab, then step, jump, change axis and speed, play
     await open("step6_epoll/index.html");
     await page.keyboard.press("Tab");
@@ -102,6 +112,7 @@ async function main() {
     answer.two = await page.evaluate(() => document.querySelector(".stage").dataset.ready);
     await page.locator("main li a").first().click();
     await page.waitForFunction(() => document.querySelector(".stage").dataset.ready === "1-five 2-five");
+    answer.tops = await page.evaluate(() => [...document.querySelectorAll(".view")].map(view => view.getBoundingClientRect().top));
     answer.axes = await page.evaluate(() => [...document.querySelectorAll(".lanes .cursor")].map(line => line.getAttribute("x1")));
 
     for (const scheme of ["light", "dark"]) {

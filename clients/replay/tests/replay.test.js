@@ -74,6 +74,12 @@ test("in step 1 at most one client is served, the others wait in the accept queu
     }
 });
 
+test("clients that are never accepted wait in the accept queue until the listener is closed", () => {
+    const model = new Model(load("1-stop")), closed = model.calls.find(call => call[4] === `close(${model.recording.listener})`);
+    assert.deepEqual(model.acceptQueue(closed[1]), ["conn1", "conn2", "conn3", "conn4"]);
+    assert.deepEqual(model.acceptQueue(closed[2]), []);
+});
+
 test("a client that sends before its greeting has bytes in the kernel", () => {
     const model = new Model(load("1-early"));
     assert.ok(model.moments.some(time => model.acceptQueue(time).length > 0 &&
@@ -82,16 +88,83 @@ test("a client that sends before its greeting has bytes in the kernel", () => {
 
 test("the slow reader makes the server ask for EPOLLOUT, and drop it", () => {
     const model = new Model(load("6-slow-reader"));
-    const asked = model.moments.map(time => [...(model.interest(time) || new Map()).values()].some(e => e.includes("OUT")));
+    const asked = model.moments.map(time => (model.interest(time) || []).some(({ events }) => events.includes("OUT")));
     assert.ok(asked.includes(true));
     assert.equal(asked[asked.length - 1], false);
 });
 
 test("a client that is watched for room only is not on the ready list", () => {
     const model = new Model(load("6-slow-reader"));
-    const time = model.moments.find(at => [...(model.interest(at) || new Map()).values()].includes("OUT") && model.unread(0, at) > 0);
-    const [descriptor] = [...model.interest(time)].find(([, events]) => events === "OUT");
+    const time = model.moments.find(at => (model.interest(at) || []).some(({ events }) => events === "OUT") && model.unread(0, at) > 0);
+    const { descriptor } = model.interest(time).find(({ events }) => events === "OUT");
     assert.ok(!model.ready(time).includes(descriptor));
+});
+
+/** A run of step 6 that is cut down to these calls: [task, start, end, name, text, result, client]. */
+function madeOf(calls, rest = {}) {
+    return new Model({ ...load("6-five"), clients: [], samples: [], calls: calls.map(call => [...call, -1, -1]), ...rest });
+}
+
+test("a descriptor of the server's own is what the recording says that it is", () => {
+    const model = madeOf([
+        [0, 10, 11, "epoll_ctl", "epoll_ctl(4, EPOLL_CTL_ADD, 0, {events=EPOLLIN, data=0})", "0", -1],
+        [0, 20, 21, "epoll_ctl", "epoll_ctl(4, EPOLL_CTL_ADD, 9, {events=EPOLLIN, data=9})", "0", -1],
+        [0, 30, 31, "write", "write(0, \"\\1\", 8)", "8", -1],
+        [0, 40, 41, "read", "read(0, \"\\1\", 8)", "8", -1],
+        [0, 50, 51, "close", "close(0)", "0", -1],
+    ], { descriptors: [[0, 1, 0, "wake-up", 0], [0, 2, 9, "libuv's eventfd", 9]], tasks: [["main", null, 0, null]] });
+    assert.deepEqual([...model.descriptors(25)], [[0, "wake-up"], [9, "libuv's eventfd"]]);
+    assert.match(model.meaning(1, 21), /puts libuv's eventfd on the interest list/);
+    assert.match(model.meaning(4, 50), /closes the wake-up\.$/);
+    assert.deepEqual([29, 31, 41].map(time => model.ready(time)), [[], [0], []]);
+    assert.deepEqual(model.interest(51).map(({ descriptor }) => descriptor), [9]);
+});
+
+test("each epoll instance has a list of its own, and none after the end", () => {
+    const model = madeOf([
+        [0, 10, 11, "epoll_ctl", "epoll_ctl(4, EPOLL_CTL_ADD, 6, {events=EPOLLIN, data=0})", "0", -1],
+        [1, 20, 21, "epoll_ctl", "epoll_ctl(5, EPOLL_CTL_ADD, 7, {events=EPOLLIN, data=0})", "0", -1],
+        [1, 30, null, "epoll_wait", "epoll_wait(5, [], 256, -1", null, -1],
+        [2, 40, 41, "close", "close(6)", "0", -1],
+    ], { tasks: [["main", null, 0, 90], ["thread", 0, 5, 80], ["process", 0, 6, 90]] });
+    assert.deepEqual(model.interest(50).map(({ epoll, descriptor }) => [epoll, descriptor]), [[4, 6], [5, 7]]);
+    assert.match(model.meaning(2, 50), /sleeps until its descriptor is ready/);
+    assert.deepEqual(model.interest(90), []);
+});
+
+test("an edge-triggered server does not sleep until a descriptor is ready", () => {
+    const model = new Model(load("6-edge_wrong-edge"));
+    const index = model.calls.findLastIndex(call => call[3] === "epoll_wait" && call[2] - call[1] > 100000);
+    assert.match(model.meaning(index, model.calls[index][1]), /sleeps until something new happens at one of 3 descriptors\.$/);
+});
+
+test("step 2 starts threads, and its variant processes", () => {
+    for (const [id, kind] of [["2-five", "thread"], ["2-fork-five", "process"], ["8-slow_command-mode-worker-slow-command", "process"]]) {
+        const model = new Model(load(id)), index = model.calls.findLastIndex(call => call[3].startsWith("clone") && call[2]);
+        assert.ok(model.meaning(index, model.end).endsWith(` has started a ${kind}.`), `${id}: ${model.meaning(index, model.end)}`);
+    }
+});
+
+test("only calls that can sleep are asleep", () => {
+    const call = (name, took, text = name, result = "0") => globalThis.Replay.hasSlept([0, 0, took, name, text, result, -1, -1, -1]);
+    assert.ok(call("recvfrom", 5000) && call("epoll_wait", 5000) && call("sendto", 200000) && call("accept", null));
+    assert.ok(!call("close", 5000) && !call("clone3", 5000) && !call("sendto", 5000) && !call("recvfrom", 500));
+    assert.ok(!call("recvfrom", 5000, "", "-1 EAGAIN") && !call("futex", 5000, "futex(0x1, FUTEX_WAKE_PRIVATE, 1)"));
+});
+
+test("a futex call that did not sleep, and one that woke nobody, say so", () => {
+    const model = madeOf([
+        [0, 10, 12, "futex", "futex(0x1, FUTEX_WAIT_PRIVATE, 2, NULL)", "-1 EAGAIN", -1],
+        [0, 20, 22, "futex", "futex(0x1, FUTEX_WAKE_PRIVATE, 1)", "0", -1],
+        [0, 30, 32, "waitid", "waitid(P_ALL, 0, {}, WNOHANG|WEXITED, NULL)", "0", -1],
+    ], { tasks: [["main", null, 0, null]] });
+    assert.deepEqual([0, 1, 2].map(index => model.meaning(index, 40)), ["The server did not sleep: the value had already changed.",
+        "The server found no thread to wake.", "The server has learned that no child process has ended."]);
+});
+
+test("bytes that arrive after the server has closed the socket lie nowhere", () => {
+    const model = new Model(load("6-stop"));
+    model.clients.forEach((client, number) => assert.equal(model.unread(number, model.end), 0, client.name));
 });
 
 test("select's sets: what was asked about, and what is left of it", () => {

@@ -55,6 +55,11 @@ class Reading:
                 and call[3] in names and self.returned(call) and self.count(call) > 0]
 
     def unread(self, number):
+        """What comes after the server's last close is not kept."""
+        closes = [call[2] for call in self.made["calls"] if call[6] == number
+                  and call[3] == "close" and call[2] is not None]
+        if closes and closes[-1] <= self.at:
+            return 0
         sent = sum(send[1] for send in self.clients[number]["sends"] if send[0] <= self.at)
         return sent - sum(self.over(number, ("recvfrom", "read")))
 
@@ -89,11 +94,16 @@ class Reading:
     def queue(self):
         waiting = []
         for number, client in enumerate(self.clients):
-            accepts = [call[2] for call in self.made["calls"] if call[3].startswith("accept")
-                       and call[6] == number and self.count(call) >= 0 and call[2] is not None]
-            if accepts and client["connect"] is not None:
-                since = min(client["connect"], accepts[0])
-                if since <= self.at < accepts[0]:
+            ends = [call[2] for call in self.made["calls"] if call[3].startswith("accept")
+                    and call[6] == number and self.count(call) >= 0 and call[2] is not None]
+            if not ends:    # never accepted: until the last close of the listener, or its own
+                ends = [call[2] for call in self.made["calls"]
+                        if call[4] == f"close({self.made['listener']})" and call[2] is not None]
+                own = [client["close"]] if client["close"] is not None else []
+                ends = [min(ends[-1:] + own)] if ends or own else [float("inf")]
+            if client["connect"] is not None:
+                since = min(client["connect"], ends[0])
+                if since <= self.at < ends[0]:
                     waiting.append((since, client["name"]))
         names = [name for _, name in sorted(waiting, key=lambda entry: entry[0])]
         return f"{len(names)}: {', '.join(names)}" if names else "empty"
@@ -108,40 +118,99 @@ class Reading:
         if not calls or self.returned(calls[-1]):
             return "running"
         call = calls[-1]
-        slept = call[2] is None or call[2] - call[1] >= 1000
+        took = float("inf") if call[2] is None else call[2] - call[1]
+        slept = not re.match(r"close|clone|fork|socket|bind|listen|shutdown|epoll_c|"
+                             r"io_uring_[sr]", call[3]) and "FUTEX_WAKE" not in call[4]
+        slept = slept and "EAGAIN" not in (call[5] or "") and \
+            took >= (100000 if call[3] in ("sendto", "write") else 1000)
         return f"{'asleep in' if slept else 'in'} {call[3]}"
 
+    def process(self, task):
+        kind, parent, *_ = self.made["tasks"][task]
+        return self.process(parent) if kind == "thread" else task
+
     def interest(self):
-        held = {}
+        """{(epoll instance, descriptor): events}"""
+        held, owner = {}, {}
+        if all(end is not None and end <= self.at for *_, end in self.made["tasks"]):
+            return held
         for call in self.made["calls"]:
             if not self.returned(call) or call[5] != "0":
                 continue
-            found = re.match(r"epoll_ctl\(\d+, EPOLL_CTL_(\w+), (\d+)(?:, \{events=([^,]*))?",
-                             call[4])
-            if found and found[1] == "DEL":
-                held.pop(int(found[2]), None)
-            elif found:
-                held[int(found[2])] = found[3].replace("EPOLL", "")
+            found = re.match(r"epoll_ctl\((\d+), EPOLL_CTL_(\w+), (\d+)"
+                             r"(?:, \{events=([^,]*))?", call[4])
+            if found:
+                key = int(found[1]), int(found[3])
+                owner[key] = self.process(call[0])
+                if found[2] == "DEL":
+                    held.pop(key, None)
+                else:
+                    held[key] = found[4].replace("EPOLL", "")
             elif call[3] == "close":
-                held.pop(int(re.search(r"\d+", call[4])[0]), None)
+                closed = int(re.search(r"\d+", call[4])[0])
+                for key in [key for key in held if closed in key
+                            and owner[key] == self.process(call[0])]:
+                    del held[key]
         return held
+
+    def name(self, fd):
+        """What a descriptor of the first process is. The latest that made it counts."""
+        names = [(made[1], made[3]) for made in self.made.get("descriptors", [])
+                 if made[2] == fd and self.process(made[0]) == 0]
+        for call in self.made["calls"]:
+            if not self.returned(call) or self.count(call) < 0 or self.process(call[0]):
+                continue
+            first = int(re.search(r"\d*", call[4].partition("(")[2])[0] or -1)
+            if call[3] == "listen" and first == fd:
+                names.append((call[2], "listener"))
+            elif call[3].startswith("accept") and call[6] >= 0 and self.count(call) == fd:
+                names.append((call[2], self.clients[call[6]]["name"]))
+            elif call[3] == "epoll_create1" and self.count(call) == fd:
+                names.append((call[2], "epoll instance"))
+            elif call[3] == "close" and first == fd:
+                names.append((call[2], "server's own"))
+        return max([each for each in names if each[0] <= self.at],
+                   default=(0, "server's own"), key=lambda each: each[0])[1]
+
+    def listed(self):
+        held = self.interest()
+        several = len({epoll for epoll, _ in held}) > 1
+        return {f"{fd} {self.name(fd)} {events}" + (f" in epoll {epoll}" if several else "")
+                for (epoll, fd), events in held.items()}
+
+    def can_be_read(self, fd):
+        """A descriptor that the server made for itself."""
+        made = [made for made in self.made.get("descriptors", [])
+                if made[2] == fd and made[1] <= self.at]
+        if not made:
+            return False
+        other, there = made[-1][4], 0
+        for call in self.made["calls"]:
+            if call[6] >= 0 or not self.returned(call) or call[2] < made[-1][1] \
+                    or self.count(call) <= 0:
+                continue
+            if call[3] in ("write", "sendto") and re.search(rf"\({other},", call[4]):
+                there += self.count(call)
+            elif call[3] in ("read", "recvfrom") and re.search(rf"\({fd},", call[4]):
+                there = 0 if other == fd else there - self.count(call)
+        return there > 0
 
     def ready(self):
         """Those of the interest list that have unread bytes, an end, or a client to accept."""
-        owners = {self.count(call): call[6] for call in self.made["calls"] if call[6] >= 0
-                  and call[3].startswith("accept") and self.returned(call)
-                  and self.count(call) >= 0}
+        owners = {client["name"]: number for number, client in enumerate(self.clients)}
         found = []
-        for fd, events in self.interest().items():
+        for (_, fd), events in self.interest().items():
             if "IN" not in events.split("|"):
                 continue
-            if fd == self.made["listener"] and self.queue() != "empty":
-                found.append(f"{fd} listener")
-            elif fd in owners:
-                client = self.clients[owners[fd]]
+            name = self.name(fd)
+            if name in owners:
+                client = self.clients[owners[name]]
                 left = client["disconnect"] is not None and client["disconnect"] <= self.at
-                if self.unread(owners[fd]) > 0 or left:
-                    found.append(f"{fd} {client['name']}")
+                ready = left or self.unread(owners[name]) > 0
+            else:
+                ready = self.queue() != "empty" if name == "listener" else self.can_be_read(fd)
+            if ready:
+                found.append(f"{fd} {name}")
         return "; ".join(found) or "empty"
 
     def sets(self):
@@ -222,9 +291,8 @@ class Page(unittest.TestCase):
             self.assertEqual(shown["kernel"]["accept queue"], reading.queue())
         if "interest list" in shown["kernel"]:
             listed = shown["kernel"]["interest list"]
-            listed = [] if listed == "empty" else listed.split("; ")
-            self.assertEqual({int(entry.split()[0]): entry.split()[-1] for entry in listed},
-                             reading.interest())
+            self.assertEqual(set() if listed == "empty" else set(listed.split("; ")),
+                             reading.listed())
             edge = any("EPOLLET" in call[4] for call in made["calls"])
             self.assertEqual(shown["kernel"]["ready to read" if edge else "ready list"],
                              reading.ready())
@@ -264,8 +332,12 @@ class Page(unittest.TestCase):
 
     def test_two_servers_stand_side_by_side(self):
         self.assertEqual(self.answer["two"], "5-five 6-five")
+        self.assertEqual(len(set(self.answer["tops"])), 1)
         self.assertEqual(len(self.answer["axes"]), 2)
         self.assertEqual(*self.answer["axes"])
+
+    def test_the_bits_of_select_come_back(self):
+        self.assertEqual(self.answer["bits"], [2, 0, 2])
 
     def test_the_charts_are_those_of_the_benchmark(self):
         drawn = (self.page / "charts/throughput-1.svg").read_text(encoding="utf-8")
@@ -314,6 +386,21 @@ class Scripts(unittest.TestCase):
                               stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True,
                               check=False)
         self.assertEqual(done.returncode, 0, done.stdout[-3000:])
+
+
+class Missing(unittest.TestCase):
+    def test_a_missing_program_is_named(self):
+        with tempfile.TemporaryDirectory() as folder:
+            for name in "sh", "dirname":
+                os.symlink(shutil.which(name), f"{folder}/{name}")
+            for name in "node", "npm", "python3":
+                for required in "0", "1":
+                    done = subprocess.run([str(REPLAY / "page.sh")], text=True, check=False,
+                                          stdout=subprocess.PIPE, stderr=subprocess.STDOUT,
+                                          env={"PATH": folder, "REQUIRE_ALL": required})
+                    self.assertEqual(done.returncode, int(required), done.stdout)
+                    self.assertIn(f"page: {name} is not installed", done.stdout)
+                os.symlink("/bin/true", f"{folder}/{name}")
 
 
 class Charts(unittest.TestCase):

@@ -1,6 +1,7 @@
 """Recordings are faithful, a damaged one is detected, and a run can be recorded again."""
 
 import copy
+import datetime
 import json
 import os
 import pathlib
@@ -52,6 +53,19 @@ int main(int argc, char **argv)
         close(c);
     }
 }
+"""
+
+
+WRONG_SCRIPT = """#!/usr/bin/env python3
+import socket, sys
+if sys.argv[1:-1] != ["--loss", "1 2"]:
+    sys.exit("wrong options")
+with socket.create_server(("127.0.0.1", int(sys.argv[-1]))) as listener:
+    while True:
+        with listener.accept()[0] as sock:
+            sock.sendall(b"*")
+            while sock.recv(1000):
+                sock.sendall(b"wrong")
 """
 
 
@@ -235,9 +249,41 @@ class Recorder(unittest.TestCase):
                         and call[model.CLIENT] >= 0)
             self.assertIn("read(c,", made["places"][call[model.PLACE]][3])
 
+    def test_somebodys_own_server_that_is_a_wrong_script_in_a_folder_with_a_blank(self):
+        """It is recorded all the same, and its clients' failures are told."""
+        if can_record():
+            self.skipTest(can_record())
+        with tempfile.TemporaryDirectory(prefix="my own ") as folder:
+            script = pathlib.Path(folder, "mine.py")
+            script.write_text(WRONG_SCRIPT)
+            script.chmod(0o755)
+            done = subprocess.run(
+                [*RECORDER, "--server", str(script), "--output", folder, "--", "--loss", "1 2"],
+                stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, check=False,
+                timeout=120)
+            self.assertEqual(done.returncode, 0, done.stdout)
+            self.assertIn("conn4 failed: wrong answer", done.stdout)
+            made = model.load(folder + "/own-mine-py-five.json")
+            self.assertEqual((made["text"], made["places"]), (WRONG_SCRIPT, []))
+            self.assertTrue(all(client["failure"] for client in made["clients"]))
+
+    def test_the_recording_says_who_made_a_descriptor(self):
+        """In step 7 the wake-up has the number 0, and libuv has an eventfd of its own."""
+        if can_record() or not os.access(ROOT / "step7_libuv/server", os.X_OK):
+            self.skipTest(can_record() or "step7_libuv/server is not built")
+        with tempfile.TemporaryDirectory() as folder:
+            done = subprocess.run([*RECORDER, "--only", "7", "--scene", "early", "--output",
+                                   folder], stdout=subprocess.PIPE, stderr=subprocess.STDOUT,
+                                  text=True, check=False, timeout=120)
+            self.assertEqual(done.returncode, 0, done.stdout)
+            names = [(number, name) for _, _, number, name, _ in
+                     model.load(folder + "/7-early.json")["descriptors"]]
+        self.assertIn((0, "wake-up"), names)
+        self.assertIn("libuv's eventfd", [name for _, name in names])
+
     def test_wrong_command_lines(self):
         for arguments in (["--only", "9"], ["--scene", "none"], ["--check"],
-                          ["--server", "/no/such/program"],
+                          ["--server", "/no/such/program"], ["--", "--option"],
                           ["--server", "/bin/true", "--compare"]):
             done = subprocess.run([*RECORDER, *arguments], stdout=subprocess.DEVNULL,
                                   stderr=subprocess.PIPE, text=True, check=False)
@@ -254,6 +300,7 @@ class Demo(unittest.TestCase):
             {"step": "2", "model": "a < b", "connections": [connection, connection]}]})))
         self.assertEqual(svg.count(">conn0<"), 3)
         self.assertIn("a &lt; b", svg)
+        self.assertIn(f"Recorded on {datetime.date.today().isoformat()}, ", svg)
 
 
 if __name__ == "__main__":

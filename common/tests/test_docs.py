@@ -239,6 +239,11 @@ class FiguresTest(unittest.TestCase):
         self.assertEqual((tools / "figures.txt").read_text(),
                          f"{docs_figures.HEAD}\n\nb.md: two; 3\n")
         self.assertEqual(run(), (0, ""))
+        with (tools / "figures.txt").open("a") as ledger:
+            ledger.write("    7 s  a source that nothing names any more\n")
+        self.assertEqual(run()[0], 1)
+        self.assertEqual(run("--write"), (0, ""))
+        self.assertNotIn("7 s", (tools / "figures.txt").read_text())
 
     def test_no_figure_was_measured_by_hand(self):
         """Each has a command that measures it again."""

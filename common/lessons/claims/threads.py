@@ -12,7 +12,7 @@ from .lab import figures, until
 
 @claim("A thread costs 8 MB of memory.", "folklore; \"4 MB?\" in lecture notes",
        "8 MiB of addresses are reserved for its stack. Memory is used only for the pages that "
-       "it touches.",
+       "it touches: two here, three in step 2.",
        "threads that write to nearly all of their stacks")
 def threads_cost_8_mb(lab):
     count = lab.either(200, 20)

@@ -29,6 +29,7 @@ class Page(unittest.TestCase):
 
     def test_every_claim_is_decided_by_a_figure_and_explained(self):
         self.assertGreaterEqual(len(EVERYTHING), 40)
+        self.assertLessEqual(len(EVERYTHING), 60)
         self.assertEqual(len({claim.name for claim in EVERYTHING}), len(EVERYTHING))
         for claim in EVERYTHING:
             with self.subTest(claim.name):

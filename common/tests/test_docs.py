@@ -219,6 +219,38 @@ class FiguresTest(unittest.TestCase):
         self.assertEqual(docs_figures.read_ledger(path), LEDGER)
         self.assertTrue(path.read_text().startswith("# A remark\n"))
 
+    def test_a_ledger_that_is_missing_is_written(self):
+        tools = self.tree / "common/tools"
+        tools.mkdir(parents=True)
+        for path in (TREE / "common/tools").glob("docs*.py"):
+            shutil.copy(path, tools)
+        shutil.copytree(TREE / "clients/lib", self.tree / "clients/lib")
+        (self.tree / "b.md").write_text("Two of 3.\n")
+
+        def run(*arguments):
+            done = subprocess.run([sys.executable, str(tools / "docs_figures.py"), *arguments],
+                                  stdout=subprocess.PIPE, stderr=subprocess.STDOUT,
+                                  encoding="utf-8")
+            return done.returncode, done.stdout
+        status, said = run()
+        self.assertEqual(status, 1)
+        self.assertIn("figures.txt is missing", said)
+        self.assertEqual(run("--write"), (0, ""))
+        self.assertEqual((tools / "figures.txt").read_text(),
+                         f"{docs_figures.HEAD}\n\nb.md: two; 3\n")
+        self.assertEqual(run(), (0, ""))
+        with (tools / "figures.txt").open("a") as ledger:
+            ledger.write("    7 s  a source that nothing names any more\n")
+        self.assertEqual(run()[0], 1)
+        self.assertEqual(run("--write"), (0, ""))
+        self.assertNotIn("7 s", (tools / "figures.txt").read_text())
+
+    def test_no_figure_was_measured_by_hand(self):
+        """Each has a command that measures it again."""
+        for name, (_, sources) in docs_figures.read_ledger().items():
+            for figure, source in sources.items():
+                self.assertNotIn("by hand", source, f"{name}: {figure}")
+
     def test_every_document_of_the_tree_is_in_the_ledger(self):
         names = {str(path.relative_to(TREE)) for path in markdown.documents(TREE)}
         self.assertEqual(set(docs_figures.read_ledger()), names)

@@ -2,7 +2,8 @@
 """Which figures stand in the text of the documents, and where does each come from?
 
     common/tools/docs_figures.py                    compares all documents with the ledger
-    common/tools/docs_figures.py --write FILE...    writes their figures into the ledger
+    common/tools/docs_figures.py --write FILE...    writes their figures into the ledger, and
+                                                    drops sources that no figure has any more
 
 A block of a document shows what a run printed, and its seal tells when somebody changed it.
 This checks the other figures: in sentences, tables, remarks, and blocks that no run prints.
@@ -47,6 +48,9 @@ NAME = re.compile(r"\b(?:chapter|section|steps?|RFC|JDK) [\d., ]+|\d+(?:\.\d+){3
                   re.IGNORECASE)    # and addresses
 ROUGHLY = re.compile(r"\b(?:about|nearly|almost|some|more than|less than|over|below|at most|at "
                      r"least|up to|well under|around)(?: \w+){0,1}\s+$", re.IGNORECASE)
+HEAD = """\
+# The figures of each document that no run writes, in their order, and below them the sources of
+# those that are measured or fixed elsewhere. docs_figures.py explains and writes this file."""
 SOFT = 3 / 2            # the factor by which a figure after "about" may differ
 
 
@@ -129,7 +133,8 @@ def read_ledger(path=LEDGER):
 
 
 def write_ledger(ledger, path=LEDGER):
-    head = [line for line in path.read_text("utf-8").splitlines() if line.startswith("#")]
+    old = path.read_text("utf-8") if path.exists() else HEAD
+    head = [line for line in old.splitlines() if line.startswith("#")]
     lines = [*head, ""]
     for name, (order, sources) in sorted(ledger.items()):
         lines.append(f"{name}: {'; '.join(order)}")
@@ -185,10 +190,15 @@ def main():
         if not path.is_file() or TREE not in path.resolve().parents:
             parser.error(f"{path}: not a file of this tree")
     ledger, wrong = read_ledger(), False
+    if ledger is None and not options.write:
+        print(f"{LEDGER} is missing: docs_figures.py --write makes it")
+        return 1
+    ledger = ledger or {}
     for path in [path.resolve() for path in options.files] or markdown.documents(TREE):
         name, text = str(path.relative_to(TREE)), path.read_text("utf-8")
         if options.write:
-            sources = ledger.get(name, ([], {}))[1]
+            named, (_, old) = {found[1] for found in measured(text)}, ledger.get(name, ([], {}))
+            sources = {figure: source for figure, source in old.items() if figure in named}
             order = [figure for _, figure, _ in figures(own_text(text))]
             ledger[name] = order, sources
         for line, problem in wrong_figures(name, text, ledger):

@@ -24,6 +24,7 @@ HERE = os.path.dirname(os.path.abspath(__file__))
 STEP2 = os.path.join(HERE, "..", "server")
 DEFAULT_STACKS = os.path.join(HERE, "..", "build", "demos", "default_stacks")
 STEP6 = os.path.join(HERE, "..", "..", "step6_epoll", "server")
+MESSAGE = b"^" + b"a" * 60000 + b"$"
 PATIENCE = 60
 
 
@@ -55,18 +56,29 @@ class Server(servers.Server):
             time.sleep(0.01)
 
 
+def talk(clients):
+    """Each sends a long message, reads the answer, and is idle again."""
+    for client in clients:
+        client.sendall(MESSAGE)
+        with client.makefile("rb") as answers:
+            if answers.read(len(MESSAGE) - 2) != b"b" * (len(MESSAGE) - 2):
+                raise OSError("a client got a wrong answer")
+
+
 def close_all(clients):
     for client in clients:
         client.close()
 
 
-def cost_row(name, program, count):
+def cost_row(name, program, count, talks=False):
     with Server(program) as server:
         alone = server.status()[0]
         close_all(server.crowd(1))      # whatever is set up only once is set up now
         server.settle(alone)
         before = server.status()
         clients = server.crowd(count)
+        if talks:
+            talk(clients)
         after = server.status()
         close_all(clients)
     memory = [(b - a) / count for a, b in zip(before[1:], after[1:])]
@@ -79,10 +91,12 @@ def cost_table(count):
     print(f"{count} idle connections:\n")
     print(f"  {'':<34} {'threads':>7} {'reserved':>14} {'resident':>13} {'page tables':>13}")
     print(f"  {'':<34} {'':>7} {'each':>14} {'each':>13} {'each':>13}")
-    for name, server in (("step 2, stacks by default", DEFAULT_STACKS),
-                         ("step 2, stacks of 256 KiB", STEP2), ("step 6, no thread", STEP6)):
+    for name, server, *talks in (("step 2, stacks by default", DEFAULT_STACKS),
+                                 ("step 2, stacks of 256 KiB", STEP2),
+                                 ("the same, after 60 KB from each", STEP2, True),
+                                 ("step 6, no thread", STEP6)):
         if os.access(server, os.X_OK):
-            cost_row(name, server, count)
+            cost_row(name, server, count, *talks)
         else:
             print(f"  {name!s:<34} is not built")
 

@@ -1,4 +1,4 @@
-"""The demonstration in demos/ shows what it claims to show."""
+"""The demonstrations in demos/ show what they claim to show."""
 
 import os
 import re
@@ -9,12 +9,13 @@ import unittest
 
 STEP = os.path.join(os.path.dirname(os.path.abspath(__file__)), "..")
 STEP6 = os.path.join(STEP, "..", "step6_epoll", "server")
+FORK = os.path.join(STEP, "build", "variants", "fork")
 COUNT = 200
 
 
-def idle_threads(*arguments):
+def demo(name, *arguments):
     result = subprocess.run(
-        [sys.executable, os.path.join(STEP, "demos", "idle_threads.py"), *map(str, arguments)],
+        [sys.executable, os.path.join(STEP, "demos", name), *map(str, arguments)],
         stdout=subprocess.PIPE, stderr=subprocess.PIPE, encoding="utf-8", timeout=100)
     return result.returncode, result.stdout, result.stderr
 
@@ -23,7 +24,7 @@ def idle_threads(*arguments):
 class IdleThreads(unittest.TestCase):
     @classmethod
     def setUpClass(cls):
-        status, cls.said, wrong = idle_threads("-n", COUNT)
+        status, cls.said, wrong = demo("idle_threads.py", "-n", COUNT)
         if status != 0:
             raise AssertionError(wrong)
         if cls.row("step 2, stacks of 256 KiB")[0] > COUNT + 1:
@@ -52,6 +53,12 @@ class IdleThreads(unittest.TestCase):
         self.assertLess(less, 0.3 * reserved)
         self.assertLess(abs(same - resident), 0.5 * resident)
 
+    def test_a_long_message_touches_the_buffer_on_the_stack(self):
+        resident, after = (self.row(name)[2] for name in (
+            "step 2, stacks of 256 KiB", "the same, after 60 KB from each"))
+        self.assertGreater(after, resident + 50)
+        self.assertLess(after, resident + 80)
+
     @unittest.skipUnless(os.access(STEP6, os.X_OK), "step 6 is not built")
     def test_without_threads_a_connection_costs_far_less(self):
         threads, reserved, resident, _ = self.row("step 6, no thread")
@@ -71,10 +78,24 @@ class IdleThreads(unittest.TestCase):
         self.assertGreaterEqual(float(re.search(r"after ([\d.]+) s", self.said).group(1)), 1.9)
 
 
+@unittest.skipUnless(os.access(STEP6, os.X_OK) and os.access(FORK, os.X_OK), "needs step 6")
+class Visits(unittest.TestCase):
+    def test_a_process_costs_more_than_a_thread_and_that_more_than_an_object(self):
+        for _ in range(3):      # a busy machine may disturb one measurement
+            status, said, wrong = demo("visits.py", "-n", 500)
+            self.assertEqual((status, wrong), (0, ""))
+            costs = [float(cost) for cost in re.findall(r"([\d.]+) ms\n", said)]
+            self.assertEqual(len(costs), 3, said)
+            if costs[0] > 1.5 * costs[1] and costs[1] > 1.2 * costs[2]:
+                return
+        self.fail(said)
+
+
 class Complaints(unittest.TestCase):
     def test_usage(self):
-        for arguments in ["-n", "0"], ["-n", "many"], ["what"]:
-            self.assertEqual(idle_threads(*arguments)[0], 2)
+        for name in "idle_threads.py", "visits.py":
+            for arguments in ["-n", "0"], ["-n", "many"], ["what"]:
+                self.assertEqual(demo(name, *arguments)[0], 2)
 
 
 if __name__ == "__main__":

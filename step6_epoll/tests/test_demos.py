@@ -1,6 +1,7 @@
-"""The demonstration in demos/ shows what it claims to show."""
+"""The demonstrations in demos/ show what they claim to show."""
 
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -152,6 +153,31 @@ class Sharing(unittest.TestCase):
                 stdout=subprocess.PIPE, stderr=subprocess.PIPE, encoding="utf-8", timeout=60)
             self.assertEqual(done.returncode, 2)
             self.assertIn(arguments[-1], done.stderr)
+
+
+@built("build/variants/io_uring")
+class Calls(unittest.TestCase):
+    def run_it(self, *arguments):
+        return subprocess.run(
+            [sys.executable, os.path.join(STEP, "demos", "calls.py"), *arguments],
+            stdout=subprocess.PIPE, stderr=subprocess.PIPE, encoding="utf-8", timeout=60)
+
+    def test_one_call_hands_over_many_requests(self):
+        done = self.run_it("--seconds", "0.5")
+        if done.stdout.startswith("skip"):
+            self.skipTest(done.stdout)
+        self.assertEqual((done.returncode, done.stderr), (0, ""))
+        epoll, many, uring, few = (float(calls) for calls in re.findall(
+            r"(?m)clients? +([\d.]+) +\d+ %$", done.stdout))
+        self.assertAlmostEqual(epoll, 3, delta=0.1)
+        self.assertAlmostEqual(uring, 2, delta=0.1)
+        self.assertGreaterEqual(many, 2)
+        self.assertLess(few, 1)
+
+    def test_complaints(self):
+        for arguments in ["--seconds", "0"], ["--seconds", "many"], ["8080"]:
+            done = self.run_it(*arguments)
+            self.assertEqual(done.returncode, 2)
 
 
 if __name__ == "__main__":

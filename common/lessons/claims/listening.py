@@ -52,24 +52,6 @@ def busy_servers_refuse(lab):
     return [Figure("connections refused by a busy server, of 5", refused, low=5)]
 
 
-@claim("connect has returned, so the server has accepted.", "folklore",
-       "The kernels of both sides make the connection. accept only takes it from a queue, "
-       "later. That is why a greeting is useful.",
-       "a client that also waits for the greeting")
-def connected_means_accepted(lab):
-    server = lab.server("step1", "--quiet")
-    first = greet(lab.connect(server))
-    client = lab.connect(server)
-    if lab.doctored:
-        first.close()
-        greet(client)
-    time.sleep(NEVER)
-    own = client.getsockname()[1]
-    accepted = int(_holds_connection(server.pid, server.port, own))
-    lab.show(f"connected from port {own}; sockets of the server with this peer: {accepted}")
-    return [Figure("sockets that the server process has for this client", accepted, low=1)]
-
-
 def _holds_connection(pid, server_port, client_port):
     """Whether a descriptor of the process is the server's end of this connection."""
     inodes = set()
@@ -121,19 +103,6 @@ def one_socket_for_both(lab):
         sockets = {os.fstat(each.fileno()).st_ino for each in (listener, accepted)}
     lab.show(f"sockets of the server: {sorted(sockets)}")
     return [Figure("sockets of a server with one client", len(sockets), high=1)]
-
-
-@claim("Each accepted connection gets a port of its own on the server.", "folklore",
-       "All keep the server's port. The pair of addresses and ports tells them apart.",
-       "a server that accepts each client at another port, as FTP does for data")
-def accepted_sockets_have_own_ports(lab):
-    ports, shared = set(), lab.listener()
-    for _ in range(10):
-        listener = lab.listener() if lab.doctored else shared
-        lab.connect(listener)
-        ports.add(lab.keep(listener.accept()[0]).getsockname()[1])
-    lab.show(f"local ports of 10 accepted sockets: {sorted(ports)}")
-    return [Figure("different ports of 10 accepted sockets", len(ports), low=10)]
 
 
 @claim("SO_REUSEADDR lets another program steal a port.", "Windows, where it does",

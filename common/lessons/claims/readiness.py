@@ -1,6 +1,5 @@
 """Claims about select, poll and epoll."""
 
-import contextlib
 import ctypes
 import fcntl
 import mmap
@@ -9,12 +8,10 @@ import select
 import socket
 import subprocess
 import sys
-import tempfile
 import threading
-import time
 
 from . import Figure, Undecided, claim
-from .lab import NEVER, arrived, best_time, raise_limit, unread
+from .lab import arrived, best_time, raise_limit, unread
 
 BITS = 1024             # of an fd_set
 MANY = 2000
@@ -117,30 +114,6 @@ def select_scans_all_bits(lab):
                    low=BITS // 8)]
 
 
-@claim("select can be called again with the same sets.", "first programs",
-       "It overwrites the sets with its answer. They must be filled again before each call.",
-       "poll, which leaves `events` as it is and answers in `revents`")
-def select_keeps_its_sets(lab):
-    libc = _c_library()
-    (first, peer), (second, _) = lab.unix_pair(), lab.unix_pair()
-    peer.send(b"x")
-    numbers = first.fileno(), second.fileno()
-    if lab.doctored:
-        poll = select.poll()
-        for number in numbers:
-            poll.register(number, select.POLLIN)
-        poll.poll(0)
-        with contextlib.suppress(KeyError):
-            for left, number in enumerate(numbers, 1):
-                poll.modify(number, select.POLLIN)
-    else:
-        bits = _fd_set(*numbers)
-        libc.select(max(numbers) + 1, bits, None, None, ctypes.byref(Timeval()))
-        left = bin(int.from_bytes(bits.raw, "little")).count("1")
-    lab.show(f"2 sockets watched, 1 ready: {left} are still in the set")
-    return [Figure("sockets still watched after a call that reported one of two", left, low=2)]
-
-
 @claim("select leaves its time-out alone.", "tutorials that set it once, before the loop",
        "Linux writes the time that was left into it. After a time-out that is 0, and the loop "
        "spins. POSIX allows both.",
@@ -232,46 +205,6 @@ def epoll_scans_in_the_kernel(lab):
             Figure("ratio", many / few, low=4, slack=3)]
 
 
-@claim("epoll works with every descriptor.", "folklore",
-       "A regular file is always ready, so there is nothing to report: EPERM.",
-       "a named pipe in place of the file")
-def epoll_takes_all_descriptors(lab):
-    reading, _ = lab.pipe()
-    kinds = {"pipe": reading, "socket": lab.tcp_pair()[1], "listener": lab.listener(),
-             "epoll": lab.keep(select.epoll())}
-    if lab.doctored:
-        folder = lab.keep(tempfile.TemporaryDirectory())
-        os.mkfifo(os.path.join(folder, "fifo"))
-        kinds["file"] = lab.keep(open(os.path.join(folder, "fifo"), "r+b", buffering=0))
-    else:
-        kinds["file"] = lab.keep(tempfile.TemporaryFile())
-    epoll, taken = lab.keep(select.epoll()), 0
-    for kind, each in kinds.items():
-        try:
-            epoll.register(each, select.EPOLLIN)
-            taken += 1
-        except PermissionError as error:
-            lab.show(f"{kind}: {error.strerror}")
-    return [Figure(f"kinds accepted, of {len(kinds)}", taken, low=len(kinds))]
-
-
-@claim("With edge-triggered epoll one recv for each event is enough.", "tutorials",
-       "An edge reports that something has arrived, once. What is left in the buffer is not "
-       "reported again. So read until EAGAIN.",
-       "level-triggered epoll, which reports what is left")
-def one_recv_per_edge(lab):
-    client, server = lab.tcp_pair()
-    epoll = lab.keep(select.epoll())
-    epoll.register(server, select.EPOLLIN | lab.either(select.EPOLLET, 0))
-    client.sendall(b"x" * 10000)
-    arrived(server, 10000)
-    epoll.poll(1)
-    got = len(server.recv(2048))
-    events = len(epoll.poll(0))
-    lab.show(f"10,000 bytes, recv took {got}; {unread(server)} are left, and {events} events")
-    return [Figure("events for the 7,952 bytes that are left", events, low=1)]
-
-
 def _calls(lab, edge, messages, size, piece):
     """System calls to read so many messages, each sent when the one before is read."""
     client, server = lab.tcp_pair()
@@ -314,32 +247,6 @@ def edge_makes_fewer_calls(lab):
         result.append(Figure(f"calls, edge against level, {what}", edge / level, "times",
                              high=0.9))
     return result
-
-
-@claim("close removes a descriptor from epoll.", "folklore",
-       "epoll watches the open file, not the number. It goes when the last descriptor of it is "
-       "closed. Until then events come for a number that is closed.",
-       "EPOLL_CTL_DEL before close", on="whether there is a copy (dup, fork)")
-def close_leaves_epoll(lab):
-    def events(copies):
-        client, server = lab.tcp_pair()
-        epoll = lab.keep(select.epoll())
-        epoll.register(server, select.EPOLLIN)
-        copy = os.dup(server.fileno()) if copies else None
-        if lab.doctored:
-            epoll.unregister(server)
-        number = server.fileno()
-        server.close()
-        with contextlib.suppress(OSError):
-            client.send(b"x")
-        time.sleep(NEVER / 5)
-        found = [each for each, _ in epoll.poll(0) if each == number]
-        if copy is not None:
-            os.close(copy)
-        lab.show(f"{copies} copies: {len(found)} events for the closed descriptor {number}")
-        return len(found)
-    return [Figure("events after close, without a copy", events(0), high=0),
-            Figure("events after close, with a copy", events(1), high=0)]
 
 
 @claim("The list of an epoll instance is in the memory of the program.", "lecture notes",

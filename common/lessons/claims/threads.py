@@ -12,16 +12,22 @@ from .lab import figures, until
 
 @claim("A thread costs 8 MB of memory.", "folklore; \"4 MB?\" in lecture notes",
        "8 MiB of addresses are reserved for its stack. Memory is used only for the pages that "
-       "it touches.",
+       "it touches: two here, three in step 2.",
        "threads that write to nearly all of their stacks")
 def threads_cost_8_mb(lab):
     count = lab.either(200, 20)
-    process = lab.process([lab.program("stacks"), count, lab.either(1, 7 << 20)])
-    if not until(lambda: process.size() > 0 and figures.threads(process.pid) == count + 1):
-        raise Undecided("the threads were not started: " + process.output(200))
-    resident = figures.resident_bytes(process.pid) / count / 1024
-    reserved = figures.virtual_bytes(process.pid) / count / 1024
-    lab.show(f"{count} threads: {resident:.1f} KiB resident each, {reserved:.0f} KiB reserved")
+
+    def memory(threads):
+        """(resident, virtual) bytes of a program with so many threads besides its own."""
+        process = lab.process([lab.program("stacks"), threads, lab.either(1, 7 << 20)])
+        if not until(lambda: process.size() > 0
+                     and figures.threads(process.pid) == threads + 1):
+            raise Undecided("the threads were not started: " + process.output(200))
+        return figures.resident_bytes(process.pid), figures.virtual_bytes(process.pid)
+    resident, reserved = ((many - one) / count / 1024
+                          for many, one in zip(memory(count + 1), memory(1)))
+    lab.show(f"{count} threads more: {resident:.1f} KiB resident each, "
+             f"{reserved:.0f} KiB reserved")
     return [Figure("resident for each thread", resident, "KiB", low=4000, within=4),
             Figure("reserved for each thread", reserved, "KiB", within=8)]
 

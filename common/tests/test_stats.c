@@ -293,7 +293,8 @@ static void count_in_workers(void)
     int n = stats_text(text, sizeof text);
     if (strstr(text, "Clients served by each of 3 workers: 0, 10, 20.\n") == NULL)
         _exit(6);
-    if (stats_text(text, 10) != n || strlen(text) != 9) /* cut, but the length is told */
+    int whole = stats_text(text, 10); /* cut, but the length is told; times have changed */
+    if (abs(whole - n) > 4 || strlen(text) != 9)
         _exit(7);
     _exit(0);
 }

@@ -25,16 +25,16 @@ static int threads_now = 1, threads_max = 1;
 struct shared {
     atomic_int clients_now, clients_max;
     struct stats counted;
-    atomic_bool counted_out[STATS_CHILDREN_MAX]; /* has this child counted its client out? */
+    atomic_bool counted_out[STATS_CHILDREN_MAX]; /* this child's client was subtracted */
 };
 static struct shared own, *shared = &own; /* elsewhere after stats_share */
 static bool is_child;
 static int child_number = -1; /* of a child for one client */
 
-/* What is known of a worker. Each has a cache line of its own. */
+/* What is known about a worker. Each has a cache line of its own. */
 struct worker {
     _Alignas(64) atomic_uint_least64_t clients_served;
-    atomic_int clients; /* counted in less counted out by this worker */
+    atomic_int clients; /* connected now */
 };
 static struct worker *workers; /* [worker_count] */
 static int worker_count;

@@ -11,7 +11,7 @@
  * bytes that can move now.
  *
  *   Wait happens in   the nap, which no client can end early
- *   Breaks when       you look at top: CPU burns while nothing happens, or answers come late
+ *   Breaks when       you choose the interval: a short one burns CPU, a long one delays answers
  */
 #include "server.h"
 #include "conn.h"

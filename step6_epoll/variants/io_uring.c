@@ -63,8 +63,8 @@ static struct io_uring_sqe *new_request(void *mark)
 }
 
 /* Multishot: one request for any number of connections, each of which is a result. It is linked
- * to a poll, so it begins when a connection is pending. Without a free descriptor it would fail
- * before that, again and again. */
+ * to a poll, so it begins when a connection is pending. Otherwise, without a free descriptor,
+ * it would fail at once, again and again. */
 static void ask_accept(int listener)
 {
     struct io_uring_sqe *pending = new_request(NULL);
@@ -107,7 +107,7 @@ static void touch(struct client *c)
         c->sendq = net_sendq(c->fd);
 }
 
-/* The answers are sent, copied, or will never be sent. */
+/* Call it when the answers are sent, or will never be sent. */
 static void release_answers(struct client *c)
 {
     uring_provide(c->buffer);

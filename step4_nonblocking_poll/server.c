@@ -80,7 +80,7 @@ static void run_server(struct net_listener *listener)
 int main(int argc, char **argv)
 {
     static const struct step_option more[] = {
-        {"interval-ms", "N", "nap after an iteration without work (default 200; 0 = spin)",
+        {"interval-ms", "N", "nap N ms after an iteration without work (default 200; 0 = spin)",
          &interval_ms, 0, 3600000},
         {0},
     };

@@ -70,7 +70,7 @@ static void run_server(struct net_listener *listener)
 int main(int argc, char **argv)
 {
     static const struct step_option more[] = {
-        {"workers", "N", "N processes that serve clients (default 16)", &workers, 1,
+        {"workers", "N", "start N processes that serve clients (default 16)", &workers, 1,
          STATS_WORKERS_MAX},
         {0},
     };

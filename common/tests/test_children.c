@@ -50,7 +50,7 @@ static pid_t fork_for_client(void)
     return pid;
 }
 
-/* Waits until there are so many clients. SIGCHLD interrupts the poll. */
+/* Waits until there are this many clients. SIGCHLD interrupts the poll. */
 static void wait_for_clients(int count)
 {
     for (int ms = 0; stats_clients() != count; ms += 10) {

@@ -127,7 +127,7 @@ class Document:
         elif block.language == "c":
             self.c_code(block)
         else:
-            raise Wrong(f"nothing is known of the language {block.language}: mark it")
+            raise Wrong(f"the language {block.language} is unknown here: mark the block")
 
     def c_code(self, block):
         """It stands in the sources, or it compiles."""

@@ -488,7 +488,7 @@ def parse(arguments):
     add("--steps", metavar="N,...", default="", help="only the parts of these steps")
     add("--jobs", type=int, default=4 * PROCESSORS, metavar="N",
         help="how many parts that measure no time run at once, at most (default: four per "
-        "processor, as they mostly wait, but more than two only while it is idle)")
+        "processor, because they mostly wait; but more than two only while it is idle)")
     add("--junit", type=pathlib.Path, metavar="DIR", help="write JUnit XML, a file per part")
     add("--list", action="store_true", help="list the parts and end")
     add("--tree", type=pathlib.Path, default=HERE.parents[1], help=argparse.SUPPRESS)

@@ -12,7 +12,7 @@
  * Each client has one request in flight: a recv, or a send of the answers. A recv names no
  * buffer. When bytes come, the kernel takes one of the provided buffers, so an idle client
  * needs none. The answers are sent from that buffer. If the socket does not take all of them,
- * the rest is copied and the buffer is provided again, because a slow client must not keep it.
+ * the rest is copied and the buffer is provided again: a slow client must not keep it.
  *
  * Memory belongs to the kernel until its request is done: a client is freed only then.
  *

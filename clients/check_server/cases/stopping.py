@@ -97,8 +97,8 @@ def stop_with_a_client_that_never_reads(t):
         while s.alive() and time.monotonic() < end:
             s.process.send_signal(signal.SIGTERM)   # which gives it no more time
             time.sleep(0.2)
-        status, _ = s.wait(0.3 * t.slow, f"that and {1.7 * t.slow:g} s before, since it was "
-                                         "told to stop")
+        status, _ = s.wait(0.3 * t.slow,
+                           f"SIGTERM was sent again and again for {1.7 * t.slow:g} s")
         t.check(status == 0, f"it did not exit with status 0: {s.describe()}")
 
 

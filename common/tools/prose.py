@@ -121,7 +121,7 @@ PATTERNS = [
             "It is opened anew.", "It is opened again."),
     Pattern(r"\b(?:in|most|least|for|of|after|by) so many\b(?! \w+(?: \w+)? that)", "this many",
             "It returns after so many seconds.", "It waits for so many clients that it fails."),
-    Pattern(r"(?:^|(?<=[.:;] ))so (?:many|much|long|few)\b(?![^.]* that\b)",
+    Pattern(r"(?:^|(?<=[.:;] ))so (?:many|much|long)\b(?![^.]* that\b)",
             "this many, this long",
             "So many clients connect.", "It has so many clients that it fails."),
     Pattern(r"\bcall(?:s|ed|ing)? (?:them|all|(?:its|the) \w+) in(?=[.,;]|$)", "stop",

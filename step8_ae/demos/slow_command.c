@@ -159,7 +159,7 @@ static bool start_work(aeEventLoop *loop, struct client *c, int ms)
     memset(&task, 0, sizeof task); /* its padding is sent, too */
     task.client = c;
     task.ms = ms;
-    ssize_t sent = net_send(worker, &task, sizeof task); /* so small: all or nothing */
+    ssize_t sent = net_send(worker, &task, sizeof task); /* so few bytes: all or nothing */
     if (sent == -1 && !net_is_again(errno))
         log_die("the worker process has ended");
     return sent != -1;

@@ -37,7 +37,9 @@ enum {
 };
 
 static const char USAGE_TEXT[] = "usage: interactive [--raw] [HOST [PORT]]\n"
-                                 "       interactive [--raw] HOST:PORT | [ADDRESS]:PORT\n";
+                                 "       interactive [--raw] HOST:PORT | [ADDRESS]:PORT\n"
+                                 "Sends each line as a message; bye ends the program.\n"
+                                 "With --raw it sends the bytes as they are typed.\n";
 
 /* What was typed but not yet used. */
 struct input {

@@ -23,7 +23,7 @@
 ##
 ## make check          test everything; make test is the same
 ##                       STEPS=1,2: only these steps
-## make check-full     run all checks below except bench, and check at length: over an hour
+## make check-full     run all checks below except bench, each in full: takes over an hour
 ##                       STAGE="lint memcheck": only these targets
 ## make docs           run every command that the documents show, and compare what it prints
 ##                       FILE=README.md: only this; FULL=1: also what takes long; UPDATE=1: write
@@ -42,7 +42,7 @@
 ##                       ONLY=name: one claim, with its working; WRITE=1: write the page again
 ## make bench          measure what each server costs: five minutes
 ##                       QUICK=1: under one minute; PEERS=1: Redis too; STEPS=5,6: only these;
-##                       ROUNDS=7: so often, however long it takes (else 3)
+##                       ROUNDS=7: this many rounds, even if it takes longer (else 3)
 ## make page           the course as a page with recorded runs, in build/page; needs node
 ## make record         record the runs of that page again, in clients/replay/recordings (strace)
 ##                       STEPS=5,6/edge: only these servers

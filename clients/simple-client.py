@@ -62,7 +62,7 @@ class Connection(threading.Thread):
 
     @property
     def failure(self):
-        """The first thing that went wrong, as the rest follows from it; None if all is well."""
+        """The first thing that went wrong: the rest follows from it. None if all is well."""
         if self.failures:
             return self.failures[0]
         if not self.complete and not self.is_alive():

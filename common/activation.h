@@ -1,7 +1,6 @@
-/* Starting under a service manager such as systemd. It may pass a listening socket
- * (sd_listen_fds(3)), which it keeps open while the server restarts. It may want to know when
- * the server is ready (sd_notify(3)). Both need a few lines only, so libsystemd is not linked.
- */
+/* Starting under a service manager such as systemd. The manager may pass a listening socket,
+ * which it keeps open while the server restarts (sd_listen_fds(3)). It may also want to know
+ * when the server is ready (sd_notify(3)). Both take a few lines only, without libsystemd. */
 #ifndef ACTIVATION_H
 #define ACTIVATION_H
 

@@ -59,7 +59,7 @@ static bool reap_child(int flags)
     while (waitpid(ended.si_pid, &status, 0) == -1 && errno == EINTR)
         ;
     if (place == -1)
-        return true; /* not a child of ours: exec keeps those of the program before */
+        return true; /* not ours: exec(3) keeps the children of the program before */
     if (place < worker_count)
         worker_died(place, ended.si_pid, status);
     else

@@ -23,15 +23,15 @@ pid_t children_fork(void);
 /* Keeps as many child processes running as children_init was told, until a stop is requested.
  * Each one runs work(argument) and ends there with _exit(2). A stop is passed on as SIGTERM.
  * They are the workers of stats.h. One that dies is replaced: at once if it has run for
- * CHILDREN_RESTART_MS, else when that time is over, so that a worker that always dies does not
- * keep the CPU busy. The log has a line for each death. On Linux the workers stop when their
- * parent dies. Otherwise they would accept clients for ever. Call it after server_ready. */
+ * CHILDREN_RESTART_MS, else when that time is over. So a worker that always dies does not keep
+ * the CPU busy. The log has a line for each death. If the parent dies, the workers stop (Linux
+ * only): they must not accept clients for ever. Call it after server_ready. */
 enum { CHILDREN_RESTART_MS = 1000 };
 typedef void children_work(void *argument);
 void children_keep(children_work *work, void *argument);
 
-/* Tells all children to stop (SIGTERM; workers have been told), as every server stops, and
- * waits for them. */
+/* Tells all children to stop, by SIGTERM, and waits for them. (children_keep has told the
+ * workers.) A child stops as every server does. */
 void children_stop(void);
 
 #endif

@@ -33,8 +33,8 @@ struct conn_list {
 /* Empties the list; its limit of idleness is --idle-timeout. */
 void conn_list_init(struct conn_list *list);
 
-/* Walks the list. conn_pump may move a client to the end of it, or the caller close the client:
- * ask for the next one before that. */
+/* Walk the list. Ask for the next client before you pump or close one: conn_pump may move a
+ * client to the end of the list. */
 static inline struct conn *conn_first(const struct conn_list *list)
 {
     return (struct conn *)list->idle.first;
@@ -49,18 +49,18 @@ static inline struct conn *conn_next(const struct conn *c)
  * client to serve. errno ECONNABORTED means that more clients may be pending. */
 struct conn *conn_accept(struct conn_list *list, struct net_listener *listener);
 
-/* Makes a conn of a client that was counted in (server_admit): sets O_NONBLOCK on fd, which
- * belongs to the conn from now on, and adds it to the list, wanting to read. If that fails,
- * rejects the client and returns NULL, with errno ECONNABORTED. */
+/* Makes a conn for a client that server_admit has counted. Sets O_NONBLOCK on fd, which belongs
+ * to the conn from now on. Adds the conn to the list, with WANT_READ. If that fails, rejects
+ * the client and returns NULL, with errno ECONNABORTED. */
 struct conn *conn_open(struct conn_list *list, int fd, const struct address *peer);
 
 /* Serves the client from now on: logs it and sends the greeting. Returns what to wait for. */
 int conn_greet(struct conn *c);
 
-/* Pumps: moves the bytes that can move now, and returns what to wait for: WANT_READ,
- * WANT_WRITE, or 0 when the client has closed, was reset, or its last answer is sent: then
- * conn_close it. The work is bounded (one recv, one send). So is the memory: while there is
- * unsent output nothing is read, and without unsent output a client has no buffer. */
+/* Pumps: moves the bytes that can move now. Returns what to wait for: WANT_READ or WANT_WRITE.
+ * Returns 0 when the client has closed and has all its answers, or when the connection is
+ * broken: then close it (conn_close). The work is bounded: one recv, one send. The memory is
+ * bounded, too: with unsent output nothing is read, and without it a client has no buffer. */
 int conn_pump(struct conn_list *list, struct conn *c);
 
 /* Logs the end, closes the socket and frees everything. */

@@ -1,6 +1,6 @@
-/* The protocol engine. It works on spans, not on bytes: memchr finds the end of a long span
- * faster than any loop of ours, and the loop that answers the span then has no decision left
- * in it, so the compiler turns it into vector instructions. */
+/* The protocol engine. It works on spans, not on bytes. memchr finds the end of a long span
+ * faster than any loop of ours. The loop that answers the span then makes no decision, so the
+ * compiler turns it into vector instructions. */
 #include "echo.h"
 
 #include <string.h>

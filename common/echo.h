@@ -1,8 +1,8 @@
 /* The protocol: bytes in, bytes out, no I/O.
  *
- * A server greets each client with '*'. Bytes are then ignored until '^'; after it every byte
- * b other than '$' is answered with (b + 1) mod 256; '$' ends the message, and bytes are
- * ignored again until the next '^'. Inside a message '^' is an ordinary byte.
+ * A server greets each client with '*'. Bytes are then ignored until '^', which begins a
+ * message. Every further byte b is answered with (b + 1) mod 256, until '$' ends the message.
+ * Then bytes are ignored again. Inside a message '^' is an ordinary byte.
  *
  * The engine never sees a socket: it is told which bytes arrived and says which bytes are to
  * be sent. That is why all eight servers can share it, whoever calls recv for them. */

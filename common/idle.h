@@ -22,7 +22,7 @@ struct idle_list {
 /* Empties the list. limit_ms is 0 or more; usually options->idle_timeout_ms. */
 void idle_init(struct idle_list *list, int limit_ms);
 
-/* Adds a client that is active now; takes one out. */
+/* Adds a client, which is active now; removes a client. */
 void idle_add(struct idle_list *list, struct idle_node *node);
 void idle_remove(struct idle_list *list, struct idle_node *node);
 
@@ -45,7 +45,7 @@ uint32_t idle_ms(const struct idle_node *node);
 /* Is the client not idle after all? Progress that the caller has not seen counts: output that
  * has drained since the last activity, or unread input. The second matters after the server was
  * suspended. sendq_before is net_sendq(fd) at the last activity if output is waiting, else -1.
- * At a stop a client may take its output until the deadline, so there it is never idle. */
+ * At a stop a client may take its output until the deadline, so then it is never idle. */
 bool idle_has_progress(int fd, int sendq_before);
 
 #endif

@@ -55,8 +55,8 @@ const char *log_program(void)
     return program;
 }
 
-/* How much to write at once: as many lines as may be, because other processes may write theirs
- * in between. */
+/* How much to write at once: as many whole lines as fit, because another process may write its
+ * own lines in between. */
 static size_t whole_lines(const char *text, size_t n)
 {
     if (n <= LINE_SIZE)
@@ -67,8 +67,8 @@ static size_t whole_lines(const char *text, size_t n)
     return LINE_SIZE;
 }
 
-/* poll reports a pipe as writable when PIPE_BUF bytes fit, so a write of no more cannot block.
- * The lock keeps two threads from filling the same room. */
+/* poll reports a pipe as writable when PIPE_BUF bytes fit, so a write of at most PIPE_BUF bytes
+ * cannot block. The lock keeps two threads from filling the same room. */
 bool log_write(int fd, const char *text, size_t n, int ms)
 {
     static pthread_mutex_t lock = PTHREAD_MUTEX_INITIALIZER;
@@ -94,7 +94,7 @@ bool log_write(int fd, const char *text, size_t n, int ms)
     return n == 0;
 }
 
-/* Cuts what does not fit into a line; the newline always does. */
+/* Drops the part that does not fit into a line. The newline always fits. */
 __attribute__((format(printf, 3, 0))) static void
 write_line(int fd, const char *prefix, const char *format, va_list arguments)
 {

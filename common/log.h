@@ -14,7 +14,7 @@ void log_init(const char *argv0);
 /* The program's name: "server" until log_init has been called. */
 const char *log_program(void);
 
-/* Prints a line (510 bytes at most, then it is cut) on stdout. Adds the newline. Any thread may
+/* Prints a line on stdout, without what is beyond 510 bytes. Adds the newline. Any thread may
  * call it. */
 __attribute__((format(printf, 1, 2))) void log_line(const char *format, ...);
 

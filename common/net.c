@@ -26,7 +26,7 @@ static int close_keeping_errno(int fd)
     return -1;
 }
 
-/* A copy of descriptor 0 will do: it exists (server_start opens 0 to 2), and needs no file. */
+/* A copy of descriptor 0: that exists (server_start opens 0 to 2), and no file is needed. */
 static int open_reserved(void)
 {
     return fcntl(STDIN_FILENO, F_DUPFD_CLOEXEC, 0);
@@ -48,7 +48,7 @@ static int listen_on(const struct sockaddr *address, socklen_t size, bool beside
     return fd;
 }
 
-/* The rest of a listener whose socket is open; or -1 and errno is why it is not. */
+/* Fills in the rest of a listener. If its socket is -1, fails: errno says why. */
 static int complete(struct net_listener *listener, const char **why)
 {
     struct sockaddr_storage bound;
@@ -141,7 +141,7 @@ int net_listen_dup(struct net_listener *another, const struct net_listener *firs
 }
 
 /* The first socket was bound without SO_REUSEPORT, so that a second server cannot share the
- * port by mistake. From now on the user's own sockets can. */
+ * port by mistake. From now on other sockets of the same user can share it. */
 int net_listen_reuseport(struct net_listener *another, const struct net_listener *first)
 {
     struct sockaddr_storage bound;
@@ -186,8 +186,8 @@ static int accept_once(int fd, struct address *peer)
     return client;
 }
 
-/* No descriptor is left but the reserved one: accept the connection with that. Keep it if the
- * reserve can be replaced, because then a client has left meanwhile. Else close it. */
+/* Only the reserved descriptor is left: accepts the connection with that. Keeps the connection
+ * if the reserve can be replaced, because then a client has left meanwhile. Else closes it. */
 static int accept_with_reserved(struct net_listener *listener, struct address *peer)
 {
     int error = errno;
@@ -310,7 +310,7 @@ int net_poll(struct pollfd *fds, nfds_t n, int ms)
         poll(NULL, 0, REST_MS);
     ready = 0;
     for (nfds_t i = 0; i < n; i++) {
-        fds[i].revents = fds[i].events; /* in case poll refuses even one */
+        fds[i].revents = fds[i].events; /* in case poll fails even for one */
         poll(&fds[i], 1, 0);
         ready += fds[i].revents != 0;
     }

@@ -38,8 +38,8 @@ int net_listen_passed(struct net_listener *listener, int fd, const char **why);
 int net_listen_dup(struct net_listener *another, const struct net_listener *first);
 int net_listen_reuseport(struct net_listener *another, const struct net_listener *first);
 
-/* Lets no more clients connect, also where another process has the listener open. accept fails
- * from now on. Does nothing to a socket that was passed: the next server gets the clients that
+/* Lets no more clients connect, even if another process has the listener open, too. From now on
+ * accept fails. Does nothing to a socket that was passed: the next server gets the clients that
  * connect now. Linux only; elsewhere it may do nothing. */
 void net_shut(const struct net_listener *listener);
 

@@ -13,6 +13,7 @@
 enum {
     STEP_OPTIONS_MAX = 4,    /* options of its own that a step may have */
     STEP_OPTION_FIRST = 256, /* their codes for getopt_long begin here */
+    HELP_COLUMN = 30,        /* where the texts of --help begin */
 };
 
 static struct options chosen = {.bind = "127.0.0.1", .port = "8080", .max_clients = INT_MAX};
@@ -48,10 +49,10 @@ static void print_usage(FILE *out)
             "  -V, --version               print the version\n",
             log_program());
     for (const struct step_option *o = step_options; o != NULL && o->name != NULL; o++) {
-        const char *space = o->argument ? " " : "", *argument = o->argument;
-        int width = 21 - (int)strlen(o->name) - (int)strlen(space);
-        fprintf(out, "      --%s%s%-*s %s\n", o->name, space, width > 0 ? width : 0,
-                argument ? argument : "", o->help);
+        int width = fprintf(out, "      --%s%s%s", o->name, o->argument ? " " : "",
+                            o->argument ? o->argument : "");
+        fprintf(out, "%s%*s%s\n", width < HELP_COLUMN ? "" : "\n",
+                width < HELP_COLUMN ? HELP_COLUMN - width : HELP_COLUMN, "", o->help);
     }
 }
 

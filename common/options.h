@@ -16,9 +16,10 @@ struct options {
 /* What the user chose. options_parse fills it; it does not change after that. */
 extern const struct options *const options;
 
-/* An option that only one step has: a flag (argument is NULL, *value becomes 1), a choice of
- * words (*value becomes the place of the word, 0 for the first), or a whole number from min to
- * max. */
+/* An option that only one step has. There are three kinds:
+ *   - a flag: argument is NULL, and *value becomes 1
+ *   - a choice of words: *value becomes the place of the word, 0 for the first
+ *   - a whole number from min to max */
 struct step_option {
     const char *name;     /* "interval-ms" */
     const char *argument; /* "N"; or "one|two": the words */

@@ -121,7 +121,7 @@ static void log_client(const struct address *peer, const char *what)
 }
 
 /* A flood of rejections, or of errors, must not become a flood of lines. Returns whether a
- * second has passed since *last, and makes that now. */
+ * second has passed since *last. If so, sets *last to the present time. */
 static bool is_time_to_log(_Atomic int64_t *last)
 {
     const int64_t now = clock_ms();

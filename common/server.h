@@ -18,12 +18,12 @@ void server_start(int argc, char **argv, const struct step_option *more);
 void server_listen(struct net_listener *listener);
 
 /* Prints `Listening on ADDRESS:PORT`, and tells the service manager, if there is one. Call it
- * when all is ready: then nothing is fatal. */
+ * when all is ready: from then on no error is fatal. */
 void server_ready(const struct address *address);
 
 /* Accepts a client: net_accept, then server_admit. Returns the descriptor; or -1 when there is
- * no client to serve. errno ECONNABORTED means that one came and was rejected (which is
- * logged), or had left: there may be more. */
+ * no client to serve. errno ECONNABORTED means that a client was rejected (which is logged) or
+ * had left already, and that more may be pending. */
 int server_accept(struct net_listener *listener, struct address *peer);
 
 /* Counts a new client. If --max-clients are connected already, it logs the rejection and
@@ -36,7 +36,7 @@ bool server_admit(const struct address *peer);
  * with errno. */
 int server_share(void);
 
-/* The server begins to serve a client, and ends it. Each logs a line, unless --quiet. */
+/* The server begins to serve a client, or has finished. Each logs a line, unless --quiet. */
 void server_connected(const struct address *peer);
 void server_disconnected(const struct address *peer);
 

@@ -25,16 +25,16 @@ static int threads_now = 1, threads_max = 1;
 struct shared {
     atomic_int clients_now, clients_max;
     struct stats counted;
-    atomic_bool counted_out[STATS_CHILDREN_MAX]; /* has this child counted its client out? */
+    atomic_bool subtracted[STATS_CHILDREN_MAX]; /* does this child's client count no more? */
 };
 static struct shared own, *shared = &own; /* elsewhere after stats_share */
 static bool is_child;
 static int child_number = -1; /* of a child for one client */
 
-/* What is known of a worker. Each has a cache line of its own. */
+/* What is known about a worker. Each has a cache line of its own. */
 struct worker {
     _Alignas(64) atomic_uint_least64_t clients_served;
-    atomic_int clients; /* counted in less counted out by this worker */
+    atomic_int clients; /* connected now */
 };
 static struct worker *workers; /* [worker_count] */
 static int worker_count;
@@ -123,7 +123,7 @@ void stats_child_number(int number)
 
 void stats_child_ended(int number)
 {
-    if (!atomic_exchange(&shared->counted_out[number], false))
+    if (!atomic_exchange(&shared->subtracted[number], false))
         atomic_fetch_sub(&shared->clients_now, 1);
 }
 
@@ -171,7 +171,7 @@ void stats_client_end(void)
     if (this_worker != NULL)
         atomic_fetch_sub(&this_worker->clients, 1);
     if (child_number >= 0)
-        shared->counted_out[child_number] = true;
+        shared->subtracted[child_number] = true;
     atomic_fetch_sub(&shared->clients_now, 1);
 }
 

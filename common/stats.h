@@ -1,4 +1,4 @@
-/* What a server's life cost. Events are counted where they happen: in the wrappers of net.h and
+/* What a server has cost. Events are counted where they happen: in the wrappers of net.h and
  * after each step's wait. Every thread counts in a struct of its own, so counting needs no lock
  * and no atomic read-modify-write instruction. A reader adds the structs up. */
 #ifndef STATS_H
@@ -38,8 +38,8 @@ struct stats {
  * stats_thread_begin; otherwise they are never added up. */
 extern _Thread_local struct stats stats;
 
-/* Adds n to a counter of the calling thread. It is the only writer, so a plain load and store
- * will do. */
+/* Adds n to a counter of the calling thread. No other thread writes to it, so a plain load and
+ * store are enough. */
 static inline void stats_add(atomic_uint_least64_t *counter, uint64_t n)
 {
     uint64_t now = atomic_load_explicit(counter, memory_order_relaxed);
@@ -69,9 +69,9 @@ void stats_child_begin(void);
 void stats_child_report(void);
 
 /* For a server with a child process for each client. A child says which one it is (0 to
- * STATS_CHILDREN_MAX - 1); its client is counted in already. When the child has ended, the
- * parent counts its client out, unless the child has done so. The parent may do that in a
- * signal handler. */
+ * STATS_CHILDREN_MAX - 1); its client counts as connected already. When the child has ended,
+ * the parent counts its client as disconnected, unless the child has done so. The parent may do
+ * that in a signal handler. */
 enum { STATS_CHILDREN_MAX = 65536 };
 void stats_child_number(int number);
 void stats_child_ended(int number);

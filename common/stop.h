@@ -22,7 +22,7 @@ void stop_gracefully(void);
 /* Has a stop been requested? Any thread may ask. */
 bool stop_requested(void);
 
-/* Is the time over in which clients may finish? stop_give_up makes it so. */
+/* Is the time over in which clients may finish? stop_give_up ends it early. */
 bool stop_deadline_passed(void);
 void stop_give_up(void);
 

@@ -20,9 +20,9 @@ int stream_accept(struct net_listener *listener, struct address *peer);
  * broken. */
 ssize_t stream_recv(int fd, void *bytes, size_t n);
 
-/* Sends all n bytes. Returns 0; or -1 with an errno as above, and some bytes may be sent.
- * EAGAIN: the client has taken nothing for --idle-timeout. If it took some bytes before that,
- * this may be noticed only after twice that time. */
+/* Sends all n bytes. Returns 0; or -1 with an errno as above, although some of the bytes may be
+ * sent. EAGAIN: the client has taken nothing for --idle-timeout. If it took some bytes before
+ * that, this may be noticed only after twice that time. */
 int stream_send(int fd, const void *bytes, size_t n);
 
 #endif

@@ -11,7 +11,7 @@
  * bytes that can move now.
  *
  *   Wait happens in   the nap, which no client can end early
- *   Breaks when       you look at top: CPU burns while nothing happens, or answers come late
+ *   Breaks when       you choose the interval: a short one burns CPU, a long one delays answers
  */
 #include "server.h"
 #include "conn.h"
@@ -80,7 +80,7 @@ static void run_server(struct net_listener *listener)
 int main(int argc, char **argv)
 {
     static const struct step_option more[] = {
-        {"interval-ms", "N", "nap after an iteration without work (default 200; 0 = spin)",
+        {"interval-ms", "N", "nap N ms after an iteration without work (default 200; 0 = spin)",
          &interval_ms, 0, 3600000},
         {0},
     };

@@ -30,7 +30,8 @@ int uring_wait(struct io_uring *ring, struct io_uring_cqe *results[URING_REQUEST
 unsigned char *uring_buffer(const struct io_uring_cqe *result);
 void uring_provide(unsigned char *buffer);
 
-/* How many buffers does the kernel have, or results that the program has not looked at yet? */
+/* How many buffers has the program not taken with uring_buffer? Most of them are the kernel's;
+ * some may be in results that the program has not looked at yet. */
 int uring_free_buffers(void);
 
 /* Admits the client of an accept request, whose result is a descriptor or an error. After an

@@ -177,7 +177,7 @@ static void watch(uv_loop_t *loop, uv_poll_t *handle, int fd, uv_poll_cb ready)
         die(error);
 }
 
-/* libuv aborts the program when it cannot open the pipe that it wants beside its epoll. */
+/* libuv aborts the program when it cannot open the pipe that it needs beside its epoll. */
 static bool has_descriptors(void)
 {
     int some[3], n = 0;

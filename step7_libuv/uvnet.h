@@ -20,7 +20,7 @@
 struct uvnet_client {
     struct idle_node idle; /* first: see idle.h */
     struct address peer;
-    uv_tcp_t tcp; /* the caller's to initialise and to close */
+    uv_tcp_t tcp; /* initialised and closed by the caller */
     int sendq;    /* while output is unsent: how many bytes the client had not acknowledged when
                      it was last active */
 };
@@ -30,10 +30,10 @@ struct uvnet_client {
 void uvnet_init(uv_loop_t *loop);
 
 /* Makes uv_run call accept_client when a connection is pending on the listener, and
- * close_client for each client that has been idle for too long. *listener must stay
- * valid until uv_run returns. At a stop uv_run closes it, and the clients as stop.h says. It
- * returns when they and all of the caller's other handles are closed. Exits with status 1 on
- * failure. */
+ * close_client for each client that has been idle for too long. *listener must stay valid until
+ * uv_run returns. At a stop uv_run closes the listener, and later the clients, as stop.h says.
+ * It returns when all clients and all other handles of the caller are closed. Exits with status
+ * 1 on failure. */
 void uvnet_listen(uv_loop_t *loop, struct net_listener *listener,
                   void (*accept_client)(struct net_listener *listener),
                   void (*close_client)(struct uvnet_client *c));

@@ -376,9 +376,9 @@ static int processTimeEvents(aeEventLoop *loop)
 
 /* ------------------------------------------------------------------------ iterations */
 
-/* What comes before the sleep. Returns whether it called aeStop: then this is the last
- * iteration, and perhaps nothing would ever end its sleep. An earlier aeStop ended an earlier
- * aeMain. */
+/* Runs finalizers and the hook before the sleep. Returns whether one of them called aeStop.
+ * Then this is the last iteration, and it must not sleep: perhaps nothing would end the sleep.
+ * An aeStop before that does not count: it has ended an earlier aeMain. */
 static bool stopsBeforeSleep(aeEventLoop *loop, int flags)
 {
     const int earlier = loop->stop;
@@ -444,7 +444,7 @@ static int processFileEvents(aeEventLoop *loop, int flags)
     const int timeout = timeToSleep(loop, flags);
     int processed = 0, n = aeApiPoll(loop, timeout);
 
-    if (n == -1 && errno != EINTR && timeout != 0) /* no memory, say: the next may fail, too */
+    if (n == -1 && errno != EINTR && timeout != 0) /* no memory? the next may fail, too */
         nanosleep(&(struct timespec){.tv_nsec = 10 * NS_PER_MS}, NULL);
     if (flags & AE_CALL_AFTER_SLEEP && loop->aftersleep != NULL)
         loop->aftersleep(loop);

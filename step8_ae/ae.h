@@ -182,9 +182,9 @@ int aeWait(int fd, int mask, long long milliseconds);
 long long aeCreateTimeEvent(aeEventLoop *loop, long long milliseconds, aeTimeProc *proc,
                             void *clientData, aeEventFinalizerProc *finalizerProc);
 
-/* Timer id will not be called again; AE_ERR with ENOENT if there is none. Its finalizer runs
- * once, in this or the next iteration with AE_TIME_EVENTS. It never runs inside this call, so
- * that a timer may delete itself. */
+/* Deletes timer id, which is not called again. AE_ERR with ENOENT if there is no such timer.
+ * Its finalizer runs once, in this or the next iteration with AE_TIME_EVENTS. It never runs
+ * inside this call, so that a timer may delete itself. */
 int aeDeleteTimeEvent(aeEventLoop *loop, long long id);
 
 #endif

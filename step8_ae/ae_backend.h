@@ -16,14 +16,14 @@ int aeApiResize(aeEventLoop *loop, int setsize);
 void aeApiFree(aeEventLoop *loop);
 
 /* Watches fd for mask (a set of AE_READABLE and AE_WRITABLE) instead of old. Either may be
- * AE_NONE. If mask has all of old, fd may be another open file by now, to be watched as well;
- * and on -1 with errno nothing has changed. With less than old this fails only if fd is closed.
- */
+ * AE_NONE. Returns 0, or -1 with errno. If mask has all bits of old, a failure changes nothing.
+ * Then fd may also be another open file by now, with the same number, which is watched instead.
+ * If mask lacks a bit of old, this fails only if fd is closed. */
 int aeApiWatch(aeEventLoop *loop, int fd, int old, int mask);
 
 /* Sleeps until a descriptor is ready, at most timeout milliseconds (-1: without limit). Fills
- * loop->fired, one entry a descriptor, and returns how many; -1 with errno if that failed, as
- * it does when a signal arrives (EINTR). */
+ * loop->fired, one entry for each ready descriptor, and returns how many; or -1 with errno,
+ * such as EINTR when a signal arrives. */
 int aeApiPoll(aeEventLoop *loop, int timeout);
 
 char *aeApiName(void);

@@ -4,8 +4,10 @@
  * multiple of this. Like them it takes a port (0: any free one) and prints where it listens. */
 #include <netinet/in.h>
 #include <netinet/tcp.h>
+#include <stdbool.h>
 #include <stdio.h>
 #include <stdlib.h>
+#include <string.h>
 #include <sys/epoll.h>
 #include <sys/socket.h>
 #include <unistd.h>
@@ -32,6 +34,12 @@ int main(int argc, char **argv)
 {
     static struct epoll_event events[512];
     static char bytes[65536];
+
+    if (argc > 2 || (argc == 2 && strspn(argv[1], "0123456789") != strlen(argv[1]))) {
+        bool help = strcmp(argv[1], "--help") == 0;
+        fprintf(help ? stdout : stderr, "usage: baseline [PORT]\n");
+        return help ? EXIT_SUCCESS : 2;
+    }
     int on = 1, listener = listen_on(argc > 1 ? argv[1] : "8080"), epoll = epoll_create1(0);
     struct epoll_event event = {.events = EPOLLIN, .data.fd = listener};
 

@@ -1,11 +1,11 @@
 #!/usr/bin/env python3
 """Measures what every step and variant costs, side by side: what `make bench` calls.
 
-Each server gets a CPU of its own and the load client another. A run is short, and runs of
-different servers take turns for several rounds, so that what the machine does meanwhile hits
-all alike; figures are medians. Ratios to the baseline (the smallest epoll loop there can be)
-are taken within a round. Writes a table to standard output, and results.json and plots (SVG,
-where gnuplot is installed) to a folder.
+Each server gets a CPU of its own and the load client another. A run is short, and the servers
+take turns for several rounds. So other work of the machine disturbs all of them alike. Figures
+are medians. Ratios to the baseline (the smallest epoll loop there can be) are taken within a
+round. Writes a table to standard output, and results.json and plots (SVG, where gnuplot is
+installed) to a folder.
 """
 
 import argparse

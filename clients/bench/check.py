@@ -4,10 +4,10 @@
 Every claim is a ratio of two figures taken in the same minute on the same machine, with a band
 so wide that only a broken model leaves it: select pays for each idle connection, epoll does
 not; threads cost memory; polling costs CPU. The two sides take turns, and the median of three
-figures counts; as two that agree settle where it is, the third is often spared. A claim that
-fails is measured again, up to three times in all, for a busy machine spoils a run now and then,
-but a wrong claim stays wrong. Where the noise is larger than the band, a claim is reported as
-not decided. Exit status: 0 all others hold, 1 some do not or cannot be measured.
+figures counts. If the first two agree, the third is not measured. A claim that fails is
+measured again, up to three times in all: a busy machine may spoil one run, but a wrong claim
+stays wrong. Where the noise is larger than the band, a claim is reported as not decided.
+Exit status: 0 all others hold, 1 some do not or cannot be measured.
 """
 
 import argparse

@@ -108,8 +108,13 @@ static struct figure measure(size_t n, size_t length)
 
 int main(int argc, char **argv)
 {
-    bool json = argc > 1 && strcmp(argv[1], "--json") == 0;
+    bool json = argc == 2 && strcmp(argv[1], "--json") == 0;
 
+    if (argc > 1 && !json) {
+        bool help = strcmp(argv[1], "--help") == 0;
+        fprintf(help ? stdout : stderr, "usage: engine [--json]\n");
+        return help ? EXIT_SUCCESS : 2;
+    }
     if (!json)
         printf("%8s | %-24s | %-24s\n%8s | %9s %9s %4s | %9s %9s %4s\n", "payload",
                "a message to a read, ns", "reads of 64 KiB, GB/s", "bytes", "engine",

@@ -36,7 +36,7 @@ BEGIN = re.compile(r"<!-- bench:\S+ begin -->")
 
 
 class Unknown(Exception):
-    """A marker with a name that nothing is known of."""
+    """A marker with an unknown name."""
 
 
 def markdown(rows):
@@ -48,8 +48,8 @@ def markdown(rows):
 def machine(results):
     delay = tables.disturbance(results)
     busy = "" if delay < tables.MUCH else (
-        f" It was busy otherwise: the load client waited {100 * delay:.0f} % of the time for "
-        "its CPU.")
+        f" The machine did other work, too: the load client waited {100 * delay:.0f} % of the "
+        "time for its CPU.")
     raw = results.raw
     return (f"Measured on {raw['date']}, {raw['machine']}: {tables.rounds(raw['rounds'])}."
             f"{busy}")

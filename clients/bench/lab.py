@@ -46,7 +46,7 @@ class Subject:
         return self.step is not None and "/" not in self.name
 
     def cannot_take(self, connections):
-        """Why it cannot serve so many at once, in short; None if it can."""
+        """Why it cannot serve this many at once, in short; None if it can."""
         if self.capacity == 1 and connections > 1:
             return "one at a time"
         if self.capacity and connections > self.capacity:
@@ -75,7 +75,7 @@ def slowed(subject, divisions):
 
 
 def price_of_a_call(divisions):
-    """What a system call costs behind so many divisions, in ns to the nearest ten; None where
+    """What a system call costs after this many divisions, in ns to the nearest ten; None where
     the system allows no such filter."""
     try:
         runs = [capture([str(SLOW_SYSCALLS), str(divisions)], MINUTE, prepare=on_cpu(cpus()[0]))
@@ -131,8 +131,8 @@ def on_cpu(cpu):
 
 
 class Server(servers.Server):
-    """A running server: `with Server(subject) as server`. The end of one takes time, for its
-    memory and its connections: fork has a process for each."""
+    """A running server: `with Server(subject) as server`. It takes time to end, because it
+    frees its memory and closes its connections: fork has a process for each."""
 
     def __init__(self, subject, *arguments):
         self.subject = subject

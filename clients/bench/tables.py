@@ -50,8 +50,8 @@ class Results:
         return self.value("load", 1, server, "resident_before")
 
     def idle_factor(self, point, server):
-        """What a message costs among so many idle connections, against none; None where that
-        is not known, or is luck."""
+        """What a message costs among this many idle connections, as a multiple of its cost
+        among none; None where that is not known, or a matter of chance."""
         cost, alone = (self.value("idle", each, server, "cpu_us") for each in (point, 0))
         return cost / alone if cost and alone and server != NAPS else None
 

@@ -11,9 +11,11 @@
  */
 #include "../../step8_ae/ae.h"
 
+#include <stdbool.h>
 #include <stdint.h>
 #include <stdio.h>
 #include <stdlib.h>
+#include <string.h>
 #include <time.h>
 #include <unistd.h>
 #include <uv.h>
@@ -225,11 +227,16 @@ static double least(double a, double b)
     return a < b ? a : b;
 }
 
-int main(void)
+int main(int argc, char **argv)
 {
     struct figures best[LIBRARY_COUNT][COUNT_COUNT];
     int ends[2];
 
+    if (argc > 1) {
+        bool help = strcmp(argv[1], "--help") == 0;
+        fprintf(help ? stdout : stderr, "usage: timers\n");
+        return help ? EXIT_SUCCESS : 2;
+    }
     check(pipe(ends), "pipe");
     never_ready = ends[0];
     for (int round = 0; round < ROUNDS; round++)

@@ -65,10 +65,10 @@ def counts():
 
 
 def cost_ratio(workers, single, count, limit):
-    """CPU time of a message with so many workers, against that of one loop. Each is the least
-    of some runs, because other programs can only raise the cost. One loop is measured
-    twice, before and after the workers. If it differs from itself by more than the limit, a
-    ratio above the limit means nothing."""
+    """CPU time of a message with this many workers, as a multiple of that with one loop. Each
+    is the least of some runs, because other programs can only raise the cost. One loop is
+    measured twice, before and after the workers. If the two differ by more than the limit, a
+    ratio above the limit decides nothing."""
     server_cpus, load_cpus = split()
     costs = [[run(subject, arguments, server_cpus, load_cpus, 0.25)["server"]
               ["cpu_us_per_message"] for subject, arguments in

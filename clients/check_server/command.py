@@ -43,7 +43,8 @@ def parser():
         prog="check-server.py", usage="%(prog)s [OPTIONS] PATH_TO_SERVER [-- SERVER_ARGS]",
         description="Start an echo server again and again and see whether it keeps its "
         "promises.", epilog=EPILOG, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("server", metavar="PATH_TO_SERVER", nargs="?")
+    parser.add_argument("server", metavar="PATH_TO_SERVER", nargs="?",
+                        help="a program, or a script with `#!` on its first line")
     add = parser.add_argument
     add("--serial", action="store_true", help="the server takes one client at a time")
     add("--capacity", type=natural, metavar="N",
@@ -68,8 +69,7 @@ def parser():
     add("--seed", type=int, metavar="N", help="repeat a run's random choices")
     add("--slow-factor", type=factor, metavar="X",
         default=os.environ.get("CHECK_SLOW") or "1",
-        help="be so much more patient, for a sanitizer or valgrind (default: $CHECK_SLOW "
-        "or 1)")
+        help="wait X times as long, for a sanitizer or valgrind (default: $CHECK_SLOW or 1)")
     timed = parser.add_mutually_exclusive_group()
     timed.add_argument("--timed", action="store_true", default=None,
                        help="only the cases that measure time: nothing should run beside them")

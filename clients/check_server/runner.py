@@ -59,7 +59,7 @@ class StallWatch:
 
 class Alarm:
     """Raises OutOfTime in the main thread after this many seconds, until it is switched off. It
-    strikes again each second, for code that swallows exceptions must not lose it."""
+    strikes again each second, because code that catches all exceptions may have caught it."""
 
     on = False
 
@@ -157,7 +157,7 @@ def _judge(case, settings):
     if result.status == FAIL and not result.final and watch.longest > STALL:
         result, not_run = run_case(case, settings)
         result = result._replace(
-            note="the second try, for in the first the machine stood still for "
+            note="the second try counts: during the first the suite got no processor for "
                  f"{watch.longest:.2f} s")
     return result, not_run
 

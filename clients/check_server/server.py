@@ -143,7 +143,7 @@ class Server:
         """Wait for its `Listening on` line; failing that, until it accepts."""
         began = time.monotonic()
         deadline, probing = began + 2 * self.patience, began + 0.3 * self.slow
-        last_resort = deadline - 0.2 * self.patience    # a process of others may listen for it
+        last_resort = deadline - 0.2 * self.patience    # perhaps another process listens for it
         looking, elsewhere_since = began + 0.5 * self.slow, None
         while True:
             now = time.monotonic()
@@ -196,7 +196,7 @@ class Server:
                    for address, port in figures.listens_at(self.process.members()))
 
     def accepts(self):
-        """Whether a connection succeeds now, be it only in the kernel's backlog."""
+        """Whether a connection succeeds now, even if it stays in the kernel's backlog."""
         try:
             with socket.create_connection(self.address, timeout=self.patience):
                 return True
@@ -282,12 +282,12 @@ class Server:
         return client
 
     def crowd(self, count, **options):
-        """So many clients at once, all greeted."""
+        """This many clients at once, all greeted."""
         return [client.greeting() for group in self._arrive(count, **options)
                 for client in group]
 
     def fill(self, count):
-        """Connect so many clients; return those admitted, and how many were rejected."""
+        """Connect this many clients; return those admitted, and how many were rejected."""
         admitted = [client for group in self._arrive(count)
                     for client in group if client.admitted()]
         return admitted, count - len(admitted)
@@ -403,9 +403,9 @@ class Server:
             raise Failure(f"it ended on its own: {self.describe()} ({error})") from error
 
     def cpu_share(self, seconds):
-        """The part of its time that it runs, for so long from now on. Time in which others
-        keep it from running does not count: where they do, a busy server is no calmer, and one
-        that is woken often no busier."""
+        """The share of the next `seconds` in which it runs. Time in which other processes keep
+        it from running does not count. Otherwise a busy server would seem idle on a busy
+        machine, and a server that is woken often would seem busy."""
         cpu, delay, began = self.cpu_seconds(), self.delay_seconds(), time.monotonic()
         elapsed = own = 0.0
         while own < seconds and elapsed < 10 * seconds:

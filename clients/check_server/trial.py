@@ -130,5 +130,5 @@ class Trial:
             yield items[start:start + size]
 
     def pause(self, seconds):
-        """Let so much time pass, more on a slow server."""
+        """Let this time pass, and more for a slow server."""
         time.sleep(seconds * self.slow)

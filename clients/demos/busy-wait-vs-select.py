@@ -88,10 +88,10 @@ def main():
         print(f"{name:10} {result.size:8} {result.elapsed:7.3f} s {result.cpu:7.3f} s "
               f"{result.recvs:11} {result.empty:9} {result.selects:13}", flush=True)
     busy, asleep = results["busy loop"], results["select"]
-    print(f"\nThe busy loop used {100 * busy.cpu / busy.elapsed:.0f} % of a CPU and "
-          f"{busy.recvs / options.pieces:.0f} calls a piece;\n"
-          f"select {100 * asleep.cpu / asleep.elapsed:.0f} % and "
-          f"{(asleep.recvs + asleep.selects) / options.pieces:.0f} calls a piece.")
+    print(f"\nThe busy loop used {100 * busy.cpu / busy.elapsed:.0f} % of a CPU, and made "
+          f"{busy.recvs / options.pieces:.0f} calls for each piece.\n"
+          f"With select it was {100 * asleep.cpu / asleep.elapsed:.0f} %, and "
+          f"{(asleep.recvs + asleep.selects) / options.pieces:.0f} calls for each piece.")
 
 
 if __name__ == "__main__":

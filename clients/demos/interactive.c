@@ -12,9 +12,9 @@
  * With --raw the bytes are sent as typed, newlines included, and everything that the server
  * sends is printed, also the greeting.
  *
- * The program notices that the server closes while you think, because it waits for both the
- * keyboard and the server. A client that sleeps in a read of the keyboard would not notice.
- * Watch also a second client of step 1: it is connected at once, but not greeted.
+ * The program waits for both the keyboard and the server. So it notices at once when the server
+ * closes. A client that sleeps in a read of the keyboard would not notice. Try also a second
+ * client of step 1: it is connected at once, but not greeted.
  */
 #include <errno.h>
 #include <fcntl.h>
@@ -37,7 +37,9 @@ enum {
 };
 
 static const char USAGE_TEXT[] = "usage: interactive [--raw] [HOST [PORT]]\n"
-                                 "       interactive [--raw] HOST:PORT | [ADDRESS]:PORT\n";
+                                 "       interactive [--raw] HOST:PORT | [ADDRESS]:PORT\n"
+                                 "Sends each line as a message; bye ends the program.\n"
+                                 "With --raw it sends the bytes as they are typed.\n";
 
 /* What was typed but not yet used. */
 struct input {
@@ -365,7 +367,7 @@ int main(int argc, char **argv)
     if (port != NULL && !is_port(port))
         usage(port, "a port from 1 to 65535");
     open_standard_descriptors();
-    signal(SIGPIPE, SIG_IGN); /* send and printf shall fail, and say so */
+    signal(SIGPIPE, SIG_IGN); /* so that send and printf return an error instead */
     server = connect_to(host, port != NULL ? port : "8080", raw);
     if (raw)
         copy_bytes(server);

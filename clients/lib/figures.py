@@ -22,7 +22,7 @@ Entry = namedtuple("Entry", "pid parent group session state started")
 # Processes.
 
 def table():
-    """{process id: Entry} of all processes; state as in proc(5): Z has ended, unburied."""
+    """{process id: Entry} of all processes; state as in proc(5): Z has ended, not reaped."""
     found = {}
     for name in filter(str.isdigit, os.listdir("/proc")):
         with contextlib.suppress(OSError, ValueError, IndexError):

@@ -97,7 +97,7 @@ class Process:
         return self.popen.poll()
 
     def wait(self, seconds):
-        """Its exit status, or None if it still runs after so long (None: no limit)."""
+        """Its exit status, or None if it still runs after this time (None: no limit)."""
         if self.poll() is not None:
             return self.poll()
         deadline = None if seconds is None else time.monotonic() + seconds
@@ -137,7 +137,7 @@ class Process:
                       if table[pid].state not in "ZX" and pid != os.getpid())
 
     def left_behind(self, seconds=0.0):
-        """Those that still live although it ended; so long they may take to end."""
+        """The processes that still run after `seconds` although it has ended."""
         deadline = time.monotonic() + seconds
         while True:
             reap()

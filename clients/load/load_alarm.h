@@ -2,8 +2,8 @@
  *
  * ae's own time events count in milliseconds, but a schedule of 100,000 messages a second has
  * one due every 10 microseconds. So on Linux the alarm is a timerfd in the loop. Elsewhere it
- * is a time event, and a message may leave up to a millisecond late. The report shows this, as
- * latency counts from when the message was due.
+ * is a time event, and a message may leave up to a millisecond late. The report shows this,
+ * because latency counts from when the message was due.
  */
 #ifndef LOAD_ALARM_H
 #define LOAD_ALARM_H

@@ -6,7 +6,7 @@
 #include <stdint.h>
 #include <sys/types.h>
 
-/* The sum over the process and its children, as a server may fork for each client. */
+/* The sum over the process and its children: a server may fork for each client. */
 struct process_sight {
     uint64_t resident; /* bytes; of a child, only what it does not share */
     uint64_t threads;

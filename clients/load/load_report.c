@@ -73,8 +73,8 @@ static const char *cost_unit(const struct load_result *r)
     return r->options->bulk ? "MB" : "message";
 }
 
-/* The law holds exactly, but only part of a message that is in flight at the edge of the window
- * is within, and its latency counts in full or not at all. */
+/* The law holds exactly, but not for a message that is in flight at an edge of the window. Only
+ * a part of it is in the window, while its latency counts in full or not at all. */
 static bool law_holds(const struct load_result *r)
 {
     double blur = per_second(r, (double)r->service->max / 1e9);

@@ -76,7 +76,7 @@ struct tally {
     uint64_t received;   /* bytes of answers verified since the start */
     uint64_t in_flight;  /* messages sent, or on their way out, and not answered */
     uint64_t on_time;    /* scheduled messages that did not have to wait for their connection */
-    double late_ns;      /* how late the client sent those, in sum */
+    double late_ns;      /* the sum of how late the client sent those */
     double in_flight_ns; /* in_flight, integrated over the window */
     uint64_t errors[ERROR_KINDS];
 };

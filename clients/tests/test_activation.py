@@ -72,7 +72,7 @@ class Clients:
                 self.changed.notify_all()
 
     def wait_for(self, count, seconds=20):
-        """Until so many more were served, or one was not."""
+        """Until `count` more were served, or one was not."""
         with self.changed:
             target = self.served + count
             self.changed.wait_for(lambda: self.served >= target or self.trouble, seconds)

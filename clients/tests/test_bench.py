@@ -289,6 +289,18 @@ class CommandLines(unittest.TestCase):
             self.assertEqual((run.returncode, run.stdout), (2, ""))
             self.assertIn(message, run.stderr)
 
+    def test_the_programs_in_c_say_how_they_are_called(self):
+        for path in lab.BASELINE, lab.ENGINE, timers.PROGRAM:
+            if not path.exists():
+                continue    # it is for Linux, or needs libuv
+            for argument, status in (("--help", 0), ("--what", 2)):
+                run = subprocess.run([path, argument], stdout=subprocess.PIPE,
+                                     stderr=subprocess.PIPE, encoding="utf-8", timeout=20)
+                said = (run.stdout, run.stderr)[:: 1 if status == 0 else -1]
+                self.assertEqual(run.returncode, status)
+                self.assertRegex(said[0], fr"^usage: {path.name}\b")
+                self.assertEqual(said[1], "")
+
     def test_as_many_rounds_as_asked_for(self):
         plan = bench.Plan(quick=False, rounds=7)
         subject = lab.baseline()

@@ -28,7 +28,7 @@ LISTENER = """
 import signal, socket, sys
 s = socket.create_server(("127.0.0.1", int(sys.argv[-1])))
 signal.signal(signal.SIGTERM, lambda *_: sys.exit(0))
-print("Listening on 127.0.0.1:%d" % s.getsockname()[1], flush=True)
+print(f"Listening on 127.0.0.1:{s.getsockname()[1]}", flush=True)
 while True:
     signal.pause()
 """

@@ -34,7 +34,7 @@ class NeverRead(unittest.TestCase):
         self.assertTrue(4096 < figures[-1] < 100 << 20, figures)
         self.assertRegex(result.stdout, r"bytes, nothing for \d s\n$")
 
-    def test_so_many_bytes(self):
+    def test_it_ends_after_the_given_bytes(self):
         with LittleServer("concurrent") as server:
             result = run("--bytes", "20K", f"{server.host}:{server.port}")
         self.assertEqual((result.returncode, result.stderr), (0, ""))

@@ -334,8 +334,8 @@ class Progress:
         return self.expected.get(str(part), part.expected)
 
     def left(self, done):
-        """Seconds: of each kind all that is left, at so many parts at once as ran so far, but
-        at least as much as its longest part."""
+        """Seconds until the end. For each kind of parts: all that is left, divided by how many
+        ran at the same time so far, but at least as much as its longest part."""
         now, total = time.monotonic(), 0.0
         for when in WHEN:
             mine = [part for part in self.parts if part.when == when]
@@ -373,7 +373,7 @@ class Progress:
 
 
 class Processors:
-    """How idle the processors have been of late, by Linux's /proc/stat; 0 elsewhere."""
+    """How idle the processors have been recently, by Linux's /proc/stat; 0 elsewhere."""
 
     def __init__(self):
         self.share, self.since, self.before = 0.0, time.monotonic(), self.ticks()
@@ -488,7 +488,7 @@ def parse(arguments):
     add("--steps", metavar="N,...", default="", help="only the parts of these steps")
     add("--jobs", type=int, default=4 * PROCESSORS, metavar="N",
         help="how many parts that measure no time run at once, at most (default: four per "
-        "processor, as they mostly wait, but more than two only while it is idle)")
+        "processor, because they mostly wait; but more than two only while it is idle)")
     add("--junit", type=pathlib.Path, metavar="DIR", help="write JUnit XML, a file per part")
     add("--list", action="store_true", help="list the parts and end")
     add("--tree", type=pathlib.Path, default=HERE.parents[1], help=argparse.SUPPRESS)

@@ -154,8 +154,8 @@ static const struct fault faults[] = {
     {CALL_accept, EHOSTUNREACH, .times = 1, .sleep = ALWAYS},
     {CALL_accept, ENOBUFS, .times = 1, .sleep = ALWAYS},
     {CALL_accept, ENOMEM, .times = 1, .sleep = ALWAYS},
-    /* Out of descriptors: accept works with the reserved one, or fails even so. Then the
-     * reserved one cannot be replaced: once, twice, for longer. */
+    /* Out of descriptors: accept works with the reserved descriptor, or fails with it, too.
+     * Then the reserved one cannot be replaced: once, twice, for longer. */
     {CALL_accept, EMFILE, .times = 1},
     {CALL_accept, EMFILE, .times = 2, .sleep = ALWAYS},
     {CALL_accept, ENFILE, .times = 2, .sleep = ALWAYS},

@@ -371,7 +371,7 @@ class Scheduling(unittest.TestCase):
         parts[0].seconds = 9.0
         self.assertAlmostEqual(progress.left(parts[:1]), 23 / 1.9 + 5.5 + 7, 1)
 
-    def test_what_is_known_of_parts_by_their_names_is_about_parts_that_there_are(self):
+    def test_every_part_that_a_table_names_exists(self):
         names = {str(part) for part in check_all.find_parts(CHECK_ALL.parents[2], [], "")}
         self.assertLessEqual(set(check_all.TIMED), names)
         self.assertLessEqual(set(check_all.EXPECTED),

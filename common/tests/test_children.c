@@ -50,7 +50,7 @@ static pid_t fork_for_client(void)
     return pid;
 }
 
-/* Waits until there are so many clients. SIGCHLD interrupts the poll. */
+/* Waits until there are this many clients. SIGCHLD interrupts the poll. */
 static void wait_for_clients(int count)
 {
     for (int ms = 0; stats_clients() != count; ms += 10) {
@@ -234,7 +234,7 @@ static void kill_a_child_at_its_end(void)
     children_stop();
 }
 
-static void the_client_of_a_killed_child_is_counted_out(void **state)
+static void the_client_of_a_killed_child_counts_no_more(void **state)
 {
     (void)state;
     assert_int_equal(run_program(kill_a_child), DONE);
@@ -447,7 +447,7 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(children_count_for_their_parent),
         cmocka_unit_test(ended_children_are_reaped),
-        cmocka_unit_test(the_client_of_a_killed_child_is_counted_out),
+        cmocka_unit_test(the_client_of_a_killed_child_counts_no_more),
         cmocka_unit_test(a_failed_fork_changes_nothing),
         cmocka_unit_test(only_the_parent_reports),
         cmocka_unit_test(all_children_end_at_a_stop),

@@ -20,7 +20,7 @@
 
 static const struct address nobody = {.port = 7};
 
-/* Where the linker has --wrap, so many calls of recv and send are interrupted. */
+/* Where the linker has --wrap, this many calls of recv and send are interrupted. */
 static int interruptions;
 
 /* NOLINTBEGIN(bugprone-reserved-identifier): the linker wants these names */

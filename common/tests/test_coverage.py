@@ -1,5 +1,5 @@
 #!/usr/bin/env python3
-"""What coverage.py says of counts it is given; with gcc, also of a program that was run."""
+"""What coverage.py reports for given counts; with gcc, also for a program that was run."""
 
 import contextlib
 import importlib.util

@@ -110,7 +110,7 @@ class LintTest(unittest.TestCase):
         status, said = self.lint(PATH=str(path))
         self.assertEqual(status, 0, said)
         for tool in "clang-tidy", "gcc", "cppcheck", "shellcheck", "flake8", "python3":
-            self.assertIn("skip  %s: not installed" % tool, said)
+            self.assertIn(f"skip  {tool}: not installed", said)
         status, said = self.lint(PATH=str(path), REQUIRE_ALL="1")
         self.assertEqual(status, 1, said)
         self.assertIn("FAIL  cppcheck: not installed", said)

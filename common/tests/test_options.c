@@ -5,11 +5,12 @@
 
 #include <fcntl.h>
 
-static int once, rounds = 3, way = 1;
+static int once, rounds = 3, way = 1, wide;
 static const struct step_option more[] = {
     {"once", NULL, "a flag", &once, 0, 0},
     {"rounds", "N", "a number", &rounds, 1, 9},
     {"way", "one|two|three", "a word", &way, 0, 0},
+    {"wide", "a-long-word|another-long-word", "below", &wide, 0, 0},
     {0},
 };
 
@@ -102,6 +103,8 @@ static void help_and_version_are_printed(void **state)
     assert_non_null(strstr(out, "\n      --once                  a flag\n"));
     assert_non_null(strstr(out, "\n      --rounds N              a number\n"));
     assert_non_null(strstr(out, "\n      --way one|two|three     a word\n"));
+    assert_non_null(strstr(out, "\n      --wide a-long-word|another-long-word\n"
+                                "                              below\n"));
     assert_string_equal(err, "");
     assert_int_equal(run_with(ARGUMENTS("-h")), 0);
     assert_int_equal(run_with(ARGUMENTS("-V")), 0);

@@ -14,7 +14,7 @@
 #include <sys/socket.h>
 #include <sys/time.h>
 
-/* Where the linker has --wrap, so many calls of recv and send are interrupted in this thread.
+/* Where the linker has --wrap, this many calls of recv and send are interrupted in the thread.
  * Each takes 10 ms of a fake clock. */
 static _Thread_local int interruptions;
 static _Thread_local int interrupted; /* how many were */

@@ -178,7 +178,7 @@ class CheckFullTest(ToolTest):
         super().setUp()
         self.tool("tools/check-full.sh")
         for stage in STAGES:
-            self.put(stage, "#!/bin/sh\necho ran %s $*\n" % stage)
+            self.put(stage, f"#!/bin/sh\necho ran {stage} $*\n")
 
     def test_every_stage_counts(self):
         command = ["common/tools/check-full.sh", *STAGES.values()]
@@ -192,7 +192,7 @@ class CheckFullTest(ToolTest):
                 said = self.expect(1, "FAIL  " + STAGES[stage], command=command)
                 for other in STAGES:
                     self.assertEqual("ran " + other in said, other != stage)
-                self.put(stage, "#!/bin/sh\necho ran %s $*\n" % stage)
+                self.put(stage, f"#!/bin/sh\necho ran {stage} $*\n")
 
     def test_chosen_stages(self):
         said = self.expect(0, "ok    lint", "ok    fuzz",
@@ -216,10 +216,10 @@ class CheckFullTest(ToolTest):
     def test_a_dockerfile_on_a_machine_made_for_it(self):
         here = {"command": ["common/tools/check-full.sh", "dockerfile-check"]}
         self.put("bin/debootstrap", "#!/bin/sh\n")
-        here["PATH"] = "%s:%s" % (self.tree / "bin", os.environ["PATH"])
+        here["PATH"] = f"{self.tree / 'bin'}:{os.environ['PATH']}"
         for status, word in (0, "ok    dockerfile-check"), (1, "FAIL  dockerfile-check"):
             self.put("common/tools/dockerfile-check.sh",
-                     "#!/bin/sh\ntest -d $2 && echo on $1; exit %d\n" % status)
+                     f"#!/bin/sh\ntest -d $2 && echo on $1; exit {status}\n")
             self.expect(status, "on chroot", word, **here)
 
     def test_without_a_container_engine(self):
@@ -233,9 +233,9 @@ class CheckFullTest(ToolTest):
         for tool in "debootstrap", "buildah":
             self.put(f"bin/{tool}", "#!/bin/sh\n")
         here = {"command": ["common/tools/check-full.sh", "container-check"],
-                "PATH": "%s:%s" % (self.tree / "bin", os.environ["PATH"])}
+                "PATH": f"{self.tree / 'bin'}:{os.environ['PATH']}"}
         for status, word in (0, "ok    container-check"), (1, "FAIL  container-check"):
-            self.put("common/tools/container-check.sh", "#!/bin/sh\nexit %d\n" % status)
+            self.put("common/tools/container-check.sh", f"#!/bin/sh\nexit {status}\n")
             self.expect(status, word, **here)
 
 

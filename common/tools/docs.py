@@ -127,7 +127,7 @@ class Document:
         elif block.language == "c":
             self.c_code(block)
         else:
-            raise Wrong(f"nothing is known of the language {block.language}: mark it")
+            raise Wrong(f"the language {block.language} is unknown here: mark the block")
 
     def c_code(self, block):
         """It stands in the sources, or it compiles."""
@@ -368,7 +368,8 @@ def parse(arguments):
     parser.add_argument("--fresh", action="store_true",
                         help="the same, also where what is shown still holds")
     parser.add_argument("--list", action="store_true", help="only say what each block is")
-    parser.add_argument("--jobs", type=int, default=os.cpu_count(), metavar="N")
+    parser.add_argument("--jobs", type=int, default=os.cpu_count(), metavar="N",
+                        help="how many documents run at once (default: one per processor)")
     parser.add_argument("--child", type=pathlib.Path, help=argparse.SUPPRESS)
     parser.add_argument("files", nargs="*", metavar="FILE", type=pathlib.Path,
                         help="default: every Markdown file of the tree")

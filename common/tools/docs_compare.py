@@ -26,7 +26,7 @@ sys.path.insert(0, str(pathlib.Path(__file__).resolve().parents[2] / "clients"))
 from lib import seals   # noqa: E402
 
 FACTOR = 8              # by which figures of two runs may differ,
-SLACK = {"time": 0.05, "%": 15, "size": 2048, "": 5}    # or by so much: seconds, bytes, ...
+SLACK = {"time": 0.05, "%": 15, "size": 2048, "": 5}    # or by this: seconds, bytes, ...
 COARSE = 1.0            # seconds, where they are shown in seconds
 TIMES = {"ns": 1e-9, "us": 1e-6, "µs": 1e-6, "ms": 1e-3, "s": 1.0}
 SIZES = {"B": 1, "KB": 1e3, "MB": 1e6, "KiB": 1 << 10, "MiB": 1 << 20, "GiB": 1 << 30}

@@ -121,6 +121,14 @@ PATTERNS = [
             "It is opened anew.", "It is opened again."),
     Pattern(r"\b(?:in|most|least|for|of|after|by) so many\b(?! \w+(?: \w+)? that)", "this many",
             "It returns after so many seconds.", "It waits for so many clients that it fails."),
+    Pattern(r"(?:^|(?<=[.:;] ))so (?:many|much|long)\b(?![^.]* that\b)",
+            "this many, this long",
+            "So many clients connect.", "It has so many clients that it fails."),
+    Pattern(r"\bcall(?:s|ed|ing)? (?:them|all|(?:its|the) \w+) in(?=[.,;]|$)", "stop",
+            "It calls its children in.", "It calls the children in order."),
+    Pattern(r"\bbe it\b", "even if it is",
+            "A client, be it idle, counts.", "A client counts, maybe it is idle."),
+    Pattern(r"\bshall\b", "will; must", "It shall fail.", "It must fail."),
     Pattern(r"^Let\b.*\b(?:be|not|say|hear|have|know|go|stay|see|take)\b",
             "the change itself: \"Reject ...\", \"Wait for ...\"",
             "Let a client be idle", "Reject a client that is idle", r"^subject$"),
@@ -346,7 +354,7 @@ def files_of(tree):
 
 
 def main():
-    parser = argparse.ArgumentParser(description="Reports phrases that are no plain English.")
+    parser = argparse.ArgumentParser(description="Reports phrases that are not plain English.")
     parser.add_argument("--since", metavar="BASE", help="the commits in BASE..HEAD, too")
     parser.add_argument("--count", action="store_true", help="only a number for each file")
     parser.add_argument("files", metavar="FILE", nargs="*", type=pathlib.Path)

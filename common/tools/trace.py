@@ -24,7 +24,7 @@ CLIENTS = ["-n", "2", "--time-scale", "0.2"]
 LIMIT = 40          # lines to print
 SLEPT = 0.02        # seconds that count as sleep
 SECONDS = 60        # for the clients
-SHORTER = [         # what strace says at length, and what a reader needs of it
+SHORTER = [         # what strace prints in full, and what a reader needs of it
     (r" <[\d.]+>$", ""),
     (r"\{sa_family=\w+, (\w+=htons\(\d+\))[^}]*\}", r"{\1}"),
     (r"\{sigmask=\w+, sigsetsize=\d+\}", "..."),

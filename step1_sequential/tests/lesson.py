@@ -3,7 +3,7 @@
 from check_server import case
 
 
-@case("the second client waits until the first leaves, however idle that is")
+@case("the second client waits until the first leaves, even if the first is idle")
 def second_client_waits(t):
     with t.server() as s:
         first = s.connect().greeting()

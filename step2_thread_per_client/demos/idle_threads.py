@@ -1,10 +1,10 @@
 #!/usr/bin/env python3
 """What N idle connections cost a server: threads, and memory reserved and used.
 
-Watch, from row to row, the virtual memory: what a stack reserves depends on who chose its
-size. Watch how little of it becomes resident: a page costs nothing before it is touched. Then
-watch idle clients take all the room there is, and --max-clients and --idle-timeout deal with
-them. Needs Linux's /proc.
+Compare the memory that is reserved: the size of a stack is chosen by the system or by the
+program. Then see how little of it becomes resident: a page costs nothing before it is touched.
+In the second part idle clients use up all threads, and --max-clients and --idle-timeout help.
+Needs Linux's /proc.
 """
 
 import argparse
@@ -35,7 +35,7 @@ class Server(servers.Server):
         super().__init__([*command, "--quiet"])
 
     def crowd(self, count):
-        """So many clients that were greeted, and are idle."""
+        """This many clients that were greeted, and are idle."""
         clients = [self.connect(PATIENCE) for _ in range(count)]
         for client in clients:
             if client.recv(1) != b"*":
@@ -49,8 +49,8 @@ class Server(servers.Server):
                 figures.virtual_bytes, figures.resident_bytes, figures.page_table_bytes)]
 
     def settle(self, threads):
-        """Wait until no more threads than that are left: each closes its client, then ends.
-        Not for long, because a thread sanitizer's own stays."""
+        """Wait until at most `threads` of them are left: each closes its client, then ends.
+        Give up after two seconds: with a thread sanitizer, its own thread stays."""
         deadline = time.monotonic() + 2
         while self.status()[0] > threads and time.monotonic() < deadline:
             time.sleep(0.01)
@@ -130,7 +130,7 @@ def attack(most, seconds):
 
 
 def allow_descriptors(count):
-    """For us and the servers, which inherit it."""
+    """Raise the limit for this program, and for the servers, which inherit it."""
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     if hard != resource.RLIM_INFINITY and hard < count:
         raise OSError(f"{count} connections need more descriptors than ulimit -Hn allows")
@@ -142,10 +142,10 @@ def main():
     parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
     add = parser.add_argument
     add("-n", "--connections", type=int, default=1000, metavar="N",
-        help="how many (default 1000)")
+        help="how many idle connections (default 1000)")
     options = parser.parse_args()
     if options.connections < 1:
-        parser.error("there must be a connection")
+        parser.error(f"-n {options.connections}: expected at least 1")
     allow_descriptors(options.connections + 64)
     cost_table(options.connections)
     attack(50, 2)

@@ -143,8 +143,8 @@ static void run_server(struct net_listener *listener)
 int main(int argc, char **argv)
 {
     static const struct step_option more[] = {
-        {"workers", "N", "at most N threads that serve clients (default 1000)", &max_workers, 1,
-         100000},
+        {"workers", "N", "start at most N threads that serve clients (default 1000)",
+         &max_workers, 1, 100000},
         {0},
     };
     struct net_listener listener;

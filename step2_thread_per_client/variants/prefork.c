@@ -6,9 +6,9 @@
  *     parent: asleep; replaces a worker that dies
  *
  * Step 1 in N copies. fork copies the listener's descriptor, not the listener, so all workers
- * sleep in accept on one queue of clients. The kernel wakes one of them for each client, the
- * one that has slept longest, so a worker that is busy or hangs gets none: it is not asleep in
- * accept. There is no hand-over, no lock, and no fork while a client waits.
+ * sleep in accept on one queue of clients. For each client the kernel wakes the worker that has
+ * slept longest. A worker that is busy or hangs is not asleep in accept, so it gets no client.
+ * There is no hand-over, no lock, and no fork while a client waits.
  *
  *   Wait happens in   N accept and recv calls, in N processes
  *   Breaks when       N clients are idle: number N + 1 waits, even if it sends
@@ -70,7 +70,7 @@ static void run_server(struct net_listener *listener)
 int main(int argc, char **argv)
 {
     static const struct step_option more[] = {
-        {"workers", "N", "N processes that serve clients (default 16)", &workers, 1,
+        {"workers", "N", "start N processes that serve clients (default 16)", &workers, 1,
          STATS_WORKERS_MAX},
         {0},
     };

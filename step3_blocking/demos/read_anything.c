@@ -5,10 +5,10 @@
  *     socket ---+
  *
  * Everything is a descriptor. Watch first what is the same: read_all() does not know what it
- * reads. Then what differs: the pipe and the socket let it sleep until somebody writes; a file
- * is never waited for. So O_NONBLOCK has no effect on a file, poll(2) always calls it ready,
- * and epoll_ctl(2) refuses it with EPERM. When the bytes must come from a slow disk, read
- * sleeps all the same, and no readiness call can warn of it: step 7 shows the way out.
+ * reads. Then watch what differs. On the pipe and the socket it sleeps until somebody writes.
+ * It never waits for a file. So O_NONBLOCK has no effect on a file, poll(2) always reports it
+ * as ready, and epoll_ctl(2) fails with EPERM. When the bytes must come from a slow disk, read
+ * does sleep, and no call can tell this in advance. Step 7 shows what helps.
  */
 #include <errno.h>
 #include <fcntl.h>
@@ -33,7 +33,7 @@ static _Noreturn void fail(const char *what)
     exit(EXIT_FAILURE);
 }
 
-/* The subject: reads to the end, telling what each read returned and how long all took. */
+/* Reads to the end. Prints what each read returned, and how long all of them took. */
 static void read_all(const char *name, int fd)
 {
     struct timespec began, ended;
@@ -70,7 +70,7 @@ static int open_file(void)
 
     if (fd == -1)
         fail(name);
-    unlink(name); /* gone when it is closed */
+    unlink(name); /* it is deleted when it is closed */
     write_slowly(fd, 0);
     return fd;
 }
@@ -119,7 +119,7 @@ static const char *epoll_verdict(int fd)
 #endif
 }
 
-/* What the three ways not to sleep say of a descriptor from which there is nothing to read. */
+/* Prints what three ways not to sleep report about a descriptor with nothing to read. */
 static void ask_without_sleeping(const char *name, int fd)
 {
     struct pollfd fds = {.fd = fd, .events = POLLIN};

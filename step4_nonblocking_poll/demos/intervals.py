@@ -2,8 +2,8 @@
 """The dilemma of step 4 in numbers: its server with several intervals, and step 5's, which
 needs none, serve the same clients.
 
-Watch the column of CPU time and that of answer times: whatever the interval, one of the two is
-bad. Nearly every recv call ends with EAGAIN, and select's row shows that none of them has to.
+Watch the columns of CPU time and of answer times: with every interval one of the two is bad.
+Nearly every recv call returns EAGAIN. The row of select shows that this need not be.
 """
 
 import argparse
@@ -51,7 +51,7 @@ def converse(address, seed, until, times):
 
 
 def crowd(address, clients, seconds):
-    """Let all clients send for so long. Return the answer times."""
+    """Let all clients send for `seconds`. Return the answer times."""
     times, errors, until = [], [], time.monotonic() + seconds
 
     def client(seed):
@@ -82,9 +82,9 @@ def measure(command, clients, seconds):
 
 def row(name, cost, times, seconds):
     cpu = cost["cpu_user_seconds"] + cost["cpu_system_seconds"]
-    in_vain = 100 * cost["recv_again"] / max(1, cost["recv_calls"])
+    empty = 100 * cost["recv_again"] / max(1, cost["recv_calls"])
     return (f"{name:<16} {1000 * cpu:6.0f} ms {100 * cpu / seconds:4.0f} % "
-            f"{cost['recv_calls']:12} {in_vain:8.1f} % "
+            f"{cost['recv_calls']:12} {empty:8.1f} % "
             f"{1000 * statistics.median(times):13.2f} ms")
 
 
@@ -102,8 +102,9 @@ def compare(clients, seconds, intervals):
 def main():
     parser = argparse.ArgumentParser(description="What does an interval cost?")
     add = parser.add_argument
-    add("--clients", type=int, default=8, metavar="N", help="how many (default 8)")
-    add("--seconds", type=float, default=3, metavar="S", help="for each row (default 3)")
+    add("--clients", type=int, default=8, metavar="N", help="how many clients (default 8)")
+    add("--seconds", type=float, default=3, metavar="S",
+        help="how long each server runs (default 3)")
     add("intervals", type=int, nargs="*", default=[0, 1, 20, 200], metavar="MS",
         help="the intervals to try (default 0 1 20 200)")
     options = parser.parse_args()

@@ -53,4 +53,4 @@ def each_iteration_names_all(t):
 
     cost = t.cost_of(talk)
     t.check(cost["descriptors_scanned"] >= idle * messages,
-            "%d descriptors scanned for %d messages" % (cost["descriptors_scanned"], messages))
+            f"{cost['descriptors_scanned']} descriptors scanned for {messages} messages")

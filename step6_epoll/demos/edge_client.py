@@ -41,27 +41,27 @@ def main():
     parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
     add = parser.add_argument
     add("--bytes", type=int, default=10000, metavar="N", help="of the message (default 10000)")
-    add("--silence", type=float, default=0.5, metavar="SECONDS",
+    add("--patience", type=float, default=0.5, metavar="SECONDS",
         help="give up after this many seconds without a byte (default 0.5)")
     address.add_arguments(parser)
     options = parser.parse_args()
     address.resolve(parser, options)
     if not 2 <= options.bytes <= 65536:
         parser.error(f"--bytes {options.bytes}: expected 2 to 65536")
-    if not 0 < options.silence <= 3600:
-        parser.error(f"--silence {options.silence:g}: expected seconds above 0, up to 3600")
+    if not 0 < options.patience <= 3600:
+        parser.error(f"--patience {options.patience:g}: expected seconds above 0, up to 3600")
 
     with connect(options.host, options.port) as sock:
         if sock.recv(1) != b"*":
             raise ConnectionError("the server does not greet with *")
-        sock.settimeout(options.silence)
+        sock.settimeout(options.patience)
         # One call sends all bytes in one piece, so the server gets one event for them.
         sock.sendall(b"^" + b"a" * (options.bytes - 1))
         expected = options.bytes - 1    # the ^ is not answered
         received = len(receive(sock, expected))
         print(f"sent {options.bytes} bytes, {received} came back of {expected}", end="")
         stalled = received < expected
-        print(f", then nothing for {options.silence:g} s" if stalled else "")
+        print(f", then nothing for {options.patience:g} s" if stalled else "")
         if stalled:
             sock.sendall(b"a")
             more = len(receive(sock, expected + 1 - received))

@@ -9,7 +9,7 @@
  * test of it passes. demos/edge_client.py sends a message larger than the buffer and shows how
  * it stalls. One byte more brings 2,048 of the missing ones. build/variants/edge does it right.
  *
- * What is not the mistake is left out: --idle-timeout, answers that a socket does not take.
+ * The rest is left out: --idle-timeout, and answers that do not fit into the socket.
  */
 #include "server.h"
 #include "echo.h"

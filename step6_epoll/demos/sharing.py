@@ -2,9 +2,9 @@
 """Shows how workers share the clients of one port, and what happens when one of them hangs.
 
 Each way of sharing gets the same clients. First they come one after another: each connects when
-the one before it has been greeted. The table has how many each worker has served. Then the last
-worker is suspended, so that it hangs, and as many clients come at once. The table has how many
-of them were never greeted.
+the one before it has been greeted. The table shows how many each worker has served. Then the
+last worker is suspended, so that it hangs, and as many clients come at once. The table shows
+how many of them were never greeted.
 
 A worker that is a process is suspended by SIGSTOP, a thread by ptrace(2). Exit status: 0 the
 table is complete, 1 a server did not start or a thread could not be suspended, 2 wrong command
@@ -186,9 +186,9 @@ def natural(text):
 def main():
     parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
     parser.add_argument("--clients", type=natural, default=200, metavar="N",
-                        help="so many clients (default 200)")
+                        help="how many clients (default 200)")
     parser.add_argument("--workers", type=natural, default=4, metavar="N",
-                        help="so many workers (default 4)")
+                        help="how many workers (default 4)")
     options = parser.parse_args()
     for path in PREFORK, WORKERS:
         if not os.access(path, os.X_OK):

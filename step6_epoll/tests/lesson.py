@@ -18,9 +18,9 @@ def thousands_are_idle(t):
     cost = t.cost_of(talk)
     # One recv for each message, and hardly any more that found nothing.
     t.check(messages <= cost["recv_calls"] < messages + 100,
-            "%d recv calls for %d messages" % (cost["recv_calls"], messages))
+            f"{cost['recv_calls']} recv calls for {messages} messages")
     t.check(cost["interest_changes"] < idle + 100,
-            "%d calls of epoll_ctl for %d clients" % (cost["interest_changes"], idle + 1))
+            f"{cost['interest_changes']} calls of epoll_ctl for {idle + 1} clients")
 
 
 @case("a message costs the same CPU time among ten and among two thousand idle clients",

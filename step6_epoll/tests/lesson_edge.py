@@ -28,7 +28,7 @@ def added_once(t):
     cost = t.cost_of(talk)
     t.check(cost["send_again"] + cost["send_short"] > 0, "every answer fitted its socket")
     t.check(cost["interest_changes"] == 23,
-            "%d calls of epoll_ctl for 21 clients" % cost["interest_changes"])
+            f"{cost['interest_changes']} calls of epoll_ctl for 21 clients")
 
 
 @case("clients that send without pause starve no other", level="normal")

@@ -163,7 +163,7 @@ def never_reading_clients_keep_no_buffer(t):
             client.settle()
 
 
-@case("it counts what was done for it, though it made no call")
+@case("it counts what the kernel accepts, receives and sends for it")
 def counts_what_was_done(t):
     def work(s):
         client = s.connect().greeting()

@@ -17,9 +17,9 @@ def hundreds_are_idle(t):
 
     cost = t.cost_of(talk)
     t.check(messages <= cost["recv_calls"] < messages + 20,
-            "%d recv calls for %d messages" % (cost["recv_calls"], messages))
+            f"{cost['recv_calls']} recv calls for {messages} messages")
     t.check(cost["interest_changes"] == idle + 3,
-            "%d changes for %d clients" % (cost["interest_changes"], idle + 1))
+            f"{cost['interest_changes']} changes for {idle + 1} clients")
 
 
 @case("a client whose answers do not fit is watched for writing, then for reading again")

@@ -54,7 +54,7 @@ class EdgeWrong(unittest.TestCase):
 
     def passes(self, program):
         with running(program) as port:
-            self.assertEqual(client("--silence", 5, "127.0.0.1", port),
+            self.assertEqual(client("--patience", 5, "127.0.0.1", port),
                              (0, "sent 10000 bytes, 9999 came back of 9999\n", ""))
 
     @built(RIGHT)
@@ -69,7 +69,7 @@ class EdgeWrong(unittest.TestCase):
 class EdgeClient(unittest.TestCase):
     def test_complaints(self):
         for arguments in [], ["127.0.0.1", "http"], ["--bytes", 1, "127.0.0.1", 1], \
-                ["127.0.0.1", 65536], ["--silence", "nan", "127.0.0.1", 1]:
+                ["127.0.0.1", 65536], ["--patience", "nan", "127.0.0.1", 1]:
             self.assertEqual(client(*arguments)[0], 2)
         status, _, said = client("127.0.0.1", 1)
         self.assertEqual(status, 1)

@@ -1,9 +1,9 @@
-/* Step 6, variant - edge-triggered epoll: anything new? I shall not ask twice.
+/* Step 6, variant - edge-triggered epoll: anything new? Tell me once.
  *
  *     epoll_ctl: add A, add B, add C            once per client, and never changed again
  *              +--> pump C                      on the ready list: it moved bytes last time
  *     one loop |    epoll_wait: asleep, unless the ready list has clients
- *              |    pump B                      B is new, and goes on the ready list
+ *              |    pump B                      reported now, and goes on the ready list
  *              +--- accept
  *
  * The kernel reports a change once. If bytes are left unread, we must remember that ourselves.

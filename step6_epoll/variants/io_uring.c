@@ -12,7 +12,7 @@
  * Each client has one request in flight: a recv, or a send of the answers. A recv names no
  * buffer. When bytes come, the kernel takes one of the provided buffers, so an idle client
  * needs none. The answers are sent from that buffer. If the socket does not take all of them,
- * the rest is copied and the buffer is provided again, because a slow client must not keep it.
+ * the rest is copied and the buffer is provided again: a slow client must not keep it.
  *
  * Memory belongs to the kernel until its request is done: a client is freed only then.
  *
@@ -63,8 +63,8 @@ static struct io_uring_sqe *new_request(void *mark)
 }
 
 /* Multishot: one request for any number of connections, each of which is a result. It is linked
- * to a poll, so it begins when a connection is pending. Without a free descriptor it would fail
- * before that, again and again. */
+ * to a poll, so it begins when a connection is pending. Otherwise, without a free descriptor,
+ * it would fail at once, again and again. */
 static void ask_accept(int listener)
 {
     struct io_uring_sqe *pending = new_request(NULL);
@@ -107,7 +107,7 @@ static void touch(struct client *c)
         c->sendq = net_sendq(c->fd);
 }
 
-/* The answers are sent, copied, or will never be sent. */
+/* Call it when the answers are sent, or will never be sent. */
 static void release_answers(struct client *c)
 {
     uring_provide(c->buffer);

@@ -119,8 +119,10 @@ def main():
         help=f"the large number (default {LARGE})")
     add("--patience", type=float, default=120, metavar="SECONDS",
         help="the most an answer may take (default 120)")
-    add("host", metavar="HOST", nargs="?", default="127.0.0.1")
-    add("port", metavar="PORT", nargs="?", type=int, help="ask this server only")
+    add("host", metavar="HOST", nargs="?", default="127.0.0.1",
+        help="where a running server is (default 127.0.0.1)")
+    add("port", metavar="PORT", nargs="?", type=int,
+        help="its port; without one, start a server in each mode")
     options = parser.parse_args()
     if options.port is None and options.host.isdigit():
         options.host, options.port = "127.0.0.1", int(options.host)

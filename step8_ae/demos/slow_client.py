@@ -149,8 +149,10 @@ def main():
     parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
     add = parser.add_argument
     add("--ms", type=int, default=1000, metavar="MS", help="how long to compute (default 1000)")
-    add("host", metavar="HOST", nargs="?", default="127.0.0.1")
-    add("port", metavar="PORT", nargs="?", type=int, help="measure the server on this port")
+    add("host", metavar="HOST", nargs="?", default="127.0.0.1",
+        help="where a running server is (default 127.0.0.1)")
+    add("port", metavar="PORT", nargs="?", type=int,
+        help="its port; without one, start a server in each mode")
     options = parser.parse_args()
     if options.port is None and options.host.isdigit():
         options.host, options.port = "127.0.0.1", int(options.host)

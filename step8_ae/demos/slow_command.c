@@ -98,8 +98,7 @@ static bool answer_text(aeEventLoop *loop, struct client *c, const char *text)
     return answer(loop, c, text, strlen(text));
 }
 
-/* ---- The work, done in three ways ---------------------------------------------------------
- */
+/* ---- The work, done in three ways ------------------------------------------------------- */
 
 static void read_client(aeEventLoop *loop, struct client *c);
 
@@ -166,8 +165,7 @@ static bool start_work(aeEventLoop *loop, struct client *c, int ms)
     return sent != -1;
 }
 
-/* ---- The clients --------------------------------------------------------------------------
- */
+/* ---- The clients ------------------------------------------------------------------------- */
 
 /* Returns whether the next line of this client can be answered: the client is still connected
  * and has no work pending. */
@@ -260,8 +258,7 @@ static void accept_client(aeEventLoop *loop, int fd, void *listener, int mask)
         read_client(loop, c);
 }
 
-/* ---- The program --------------------------------------------------------------------------
- */
+/* ---- The program ------------------------------------------------------------------------- */
 
 static const char usage[] = "usage: slow_command [--mode block|slices|worker] [PORT]\n";
 

@@ -42,7 +42,7 @@ union block {
 };
 
 static size_t allocated;                    /* bytes */
-static unsigned until_failure = UINT32_MAX; /* so many more allocations succeed */
+static unsigned until_failure = UINT32_MAX; /* how many more allocations succeed */
 
 void *model_realloc(void *p, size_t size);
 void *model_malloc(size_t size);

@@ -47,7 +47,7 @@ static struct fiber *current; /* the one that runs */
 
 /* ---- Fibers on the loop ------------------------------------------------------------------ */
 
-/* Runs a fiber until it parks again or ends. With an error it always ends. */
+/* Runs a fiber until it parks again or ends. If it gets an error, it always ends. */
 static void resume(struct fiber *f, int error)
 {
     f->error = error;

@@ -118,13 +118,12 @@ def answers_come_together(t):
             client.expect(b"cd")
             gaps.append(time.monotonic() - began)
         gap = statistics.median(gaps[-10:])
-        t.check(gap < 0.02 * t.slow, f"the last answer to `^abc$` came {1e3 * gap:.0f} ms "
-                                     "(median) after "
-                "the first")
+        t.check(gap < 0.02 * t.slow, "the last answer to `^abc$` came "
+                                     f"{1e3 * gap:.0f} ms (median) after the first")
         client.finish()
 
 
-@case("a message ends with its `$`; packets and other clients do not matter")
+@case("a message ends with its `$`, not with a packet, and each client has its own state")
 def state_is_per_connection(t):
     with t.server() as s:
         if not t.serial:
@@ -163,7 +162,7 @@ def late_reader(t):
             client.finish()
 
 
-@case("random input in random pieces is answered by the simple rule")
+@case("random input in random pieces is answered as the protocol says")
 def random_fragments(t):
     with t.server() as s:
         for _ in t.rounds(t.scale(2, 10, 50)):

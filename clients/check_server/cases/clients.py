@@ -78,7 +78,7 @@ def connect_and_leave(t):
 
 # Clients that stay and behave badly.
 
-@case("a client that never reads costs one bounded buffer, and only itself", needs="linux")
+@case("a client that never reads costs one bounded buffer, and delays no other", needs="linux")
 def never_reading_client(t):
     with t.server() as s:
         with s.bystander(), costs_little(t, s):
@@ -171,7 +171,7 @@ def urgent_data(t):
         client.finish()
 
 
-@case("an urgent byte in a message is not answered, and a `$` among them does not end it",
+@case("an urgent byte in a message is not answered, and an urgent `$` does not end the message",
       needs="ours")
 def urgent_data_is_not_answered(t):
     with t.server() as s:
@@ -196,7 +196,7 @@ def bytes_outside_messages(t):
 # Many clients.
 
 def correct_crowd(t, s, count):
-    """So many clients at once (one after another if serial) do the known exchange."""
+    """This many clients do the known exchange, at once (one after another if serial)."""
     for batch in t.batches(range(count), count):
         clients = s.crowd(len(batch))
         for sent, wanted in KNOWN_EXCHANGE:
@@ -289,8 +289,8 @@ def fairness(t):
                 f"a new client took {visit:.1f} s among clients that send without pause")
 
 
-@case("a client that has sent much gets its turn like any other: clients that close meanwhile "
-      "need not wait for it", needs=("ours", "concurrent", "linux"), clients=3)
+@case("a client that has sent much gets one turn, as any other: clients that close meanwhile "
+      "do not wait for all its turns", needs=("ours", "concurrent", "linux"), clients=3)
 def one_turn_each(t):
     with t.server() as s:
         alone = count_tasks(s)

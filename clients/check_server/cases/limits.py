@@ -143,7 +143,7 @@ def out_of_descriptors_256(t):
     out_of_descriptors(t, 256)
 
 
-@case("with the limit of descriptors lowered below what it has open, it serves its clients, "
+@case("when the limit of descriptors is lowered below what it has open, it serves its clients, "
       "and at a stop sends all answers", needs=("ours", "linux", "concurrent"),
       clients=50)
 def lowered_descriptor_limit(t):
@@ -327,7 +327,8 @@ def idle_timeout(t):
                 since = began
                 if kind is unread:
                     since = client.flood_until_reset(client.rest)
-                    t.check(since is not None, "a client that neither sends nor reads stays")
+                    t.check(since is not None,
+                            "a client that neither sends nor reads is not closed")
                     # A blocked send waits as long again for each part that it could still
                     # send. The room may come in one call and be used by the next.
                     most = 3 * limit

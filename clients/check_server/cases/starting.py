@@ -110,7 +110,7 @@ def busy_port_is_a_failure(t):
         holder.bind(("127.0.0.1", 0))
         holder.listen()
         done = t.run(str(holder.getsockname()[1]))
-        t.check(done.status != 0, "it could not listen, and exited with status 0")
+        t.check(done.status != 0, "it could not listen, but exited with status 0")
 
 
 @case("a privileged port: one line that names it, exit 1", needs=("ours", "linux"))

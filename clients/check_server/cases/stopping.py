@@ -18,7 +18,8 @@ MIB = 1 << 20
 
 
 def connected(t, s, count=10):
-    """So many clients; all greeted, or only the first if the server serves one at a time."""
+    """This many clients, all greeted. If the server serves one at a time: at most five, and
+    only the first is greeted."""
     if not t.serial:
         return s.crowd(count)
     clients = [s.connect() for _ in range(min(count, 5))]
@@ -35,7 +36,7 @@ def stop_with_clients(t):
         t.check(status == 0, f"it did not exit with status 0: {s.describe()}")
 
 
-@case("SIGINT does the same", needs="ours")
+@case("SIGINT with clients connected: exit 0 within two seconds", needs="ours")
 def interrupt_with_clients(t):
     with t.server() as s:
         clients = connected(t, s)
@@ -83,7 +84,7 @@ def stop_accepts_no_more(t):
         s.wait(2 * t.slow, "it was told to stop")
 
 
-@case("SIGTERM, again and again, with a client that never reads: exit 0 within two seconds",
+@case("SIGTERM again and again, with a client that never reads: exit 0 within two seconds",
       level="normal", timed=True)
 def stop_with_a_client_that_never_reads(t):
     with t.server() as s:
@@ -96,7 +97,8 @@ def stop_with_a_client_that_never_reads(t):
         while s.alive() and time.monotonic() < end:
             s.process.send_signal(signal.SIGTERM)   # which gives it no more time
             time.sleep(0.2)
-        status, _ = s.wait(0.3 * t.slow, "1.7 more after it was told to stop")
+        status, _ = s.wait(0.3 * t.slow,
+                           f"SIGTERM was sent again and again for {1.7 * t.slow:g} s")
         t.check(status == 0, f"it did not exit with status 0: {s.describe()}")
 
 
@@ -171,7 +173,8 @@ def stop_answers_what_has_arrived(t):
         t.check(s.wait().status == 0, s.describe())
 
 
-@case("signals without end while it stops change nothing, up to its last line", needs="ours")
+@case("signals that come again and again while it stops change nothing, up to its last line",
+      needs="ours")
 def stop_amid_signals(t):
     for number in t.rounds(t.scale(4, 10, 100), 2):
         with t.server("--quiet") as s:

@@ -42,8 +42,8 @@ def blocked_signals(t):
             signal.pthread_sigmask(signal.SIG_SETMASK, before)
 
 
-@case("a standard output closed by its reader costs no client, also if a signal comes then",
-      needs="ours")
+@case("when the reader of its standard output has closed it, no client is lost, also if a "
+      "signal comes then", needs="ours")
 def closed_output(t):
     reader, writer = os.pipe()
     with t.server(stdout=writer, stderr=subprocess.STDOUT) as s:
@@ -111,13 +111,13 @@ def stray_alarm(t):
         s.serves()
 
 
-@case("a full disk under standard output costs no client", needs=("ours", "linux"))
+@case("with its standard output on a full disk it serves clients", needs=("ours", "linux"))
 def full_disk(t):
     with open("/dev/full", "wb") as full, t.server(stdout=full) as s:
         s.serves()
 
 
-@case("no file may grow (RLIMIT_FSIZE): it serves without its log", needs="ours")
+@case("when no file may grow (RLIMIT_FSIZE) it serves without its log", needs="ours")
 def file_size_limit(t):
     with t.server(rlimits={resource.RLIMIT_FSIZE: 100}) as s:
         for _ in range(3):
@@ -171,7 +171,7 @@ def terminate_children(pid):
             os.kill(entry.pid, signal.SIGTERM)
 
 
-@case("without /dev/null it serves, or names what it misses", needs=("ours", "linux"))
+@case("without /dev/null it serves, or says that /dev/null is missing", needs=("ours", "linux"))
 def no_dev_null(t):
     t.not_emulated()
     needs_namespaces(t, "--mount")
@@ -206,7 +206,7 @@ int clock_gettime(clockid_t clock, struct timespec *t)
 """
 
 
-@case("told to stop, it waits by a clock that cannot be set", needs=("ours", "linux"))
+@case("at a stop it measures its wait by a clock that cannot be set", needs=("ours", "linux"))
 def wall_clock_set_forward(t):
     # The server reads a wall clock that is an hour ahead of the one that the kernel waits by,
     # as if it had been set back in between.

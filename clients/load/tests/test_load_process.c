@@ -21,7 +21,7 @@
 
 static const size_t MIB = 1 << 20;
 
-/* So much memory becomes resident. (The thread sanitizer would double what we wrote to.) */
+/* Makes n bytes resident. (The thread sanitizer would double what we wrote to.) */
 static void take(size_t n)
 {
     if (mmap(NULL, n, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_POPULATE, -1,

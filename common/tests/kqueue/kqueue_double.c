@@ -1,13 +1,17 @@
 /* kqueue_double.c - kqueue(2) on top of poll(2), to run code for BSD and macOS on other
  * systems.
  *
- * As the real one: filters are level-triggered, reported one entry each, READ and WRITE of a
- * descriptor far apart; results of changes come before, and instead of, waiting; closing a
- * descriptor deletes its filters, and closing the queue frees it, as close() itself is ours.
+ * Like the real one:
+ *   - Filters are level-triggered. Each is one entry of a report. READ and WRITE of a
+ *     descriptor are far apart in it.
+ *   - If a change has a result, the call reports that and does not wait.
+ *   - Closing a descriptor deletes its filters; closing the queue frees it. (close() is ours.)
  *
- * Not as the real one: only sockets, pipes and files, EVFILT_READ and EVFILT_WRITE; no
- * EV_CLEAR; fflags says nothing; other ways to close (fclose, dup2) are noticed late or never;
- * one thread.
+ * Unlike the real one:
+ *   - It knows only sockets, pipes and files, EVFILT_READ and EVFILT_WRITE. It has no EV_CLEAR,
+ *     and nothing in fflags.
+ *   - It notices other ways to close (fclose, dup2) late or never.
+ *   - It is for one thread.
  */
 #define _GNU_SOURCE /* NOLINT(bugprone-reserved-identifier,cert-dcl*): for POLLRDHUP, ppoll */
 #include <sys/event.h>
@@ -232,8 +236,8 @@ static int drop_closed(struct queue *q)
     return dropped;
 }
 
-/* poll refuses more descriptors than RLIMIT_NOFILE allows, though all are open; kqueue would
- * not mind that the limit was lowered. */
+/* poll fails for more descriptors than RLIMIT_NOFILE allows, although all are open. kqueue goes
+ * on when the limit was lowered. */
 static int poll_one_by_one(struct queue *q)
 {
     int ready = 0;

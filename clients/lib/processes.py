@@ -318,6 +318,14 @@ def end_on_signals(grace=0.0):
             signal.signal(each, stop)
 
 
+def use_default_signals():
+    """Whoever started us may ignore SIGCHLD, and then the kernel keeps no exit status: a server
+    that crashed would seem to have ended well. Or they may block signals, such as SIGALRM."""
+    with contextlib.suppress(ValueError):       # not the main thread
+        signal.signal(signal.SIGCHLD, signal.SIG_DFL)
+    signal.pthread_sigmask(signal.SIG_SETMASK, ())
+
+
 def _drop_output():
     """What Python still holds for standard output cannot be written: it must not try again."""
     os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
@@ -327,6 +335,7 @@ def program(main, name="", grace=0.0):
     """Run main() and exit with the status it returns. Whatever it started ends before. Trouble
     is one line, if the program gives its name for it."""
     any_text_may_be_printed()
+    use_default_signals()
     end_on_signals(grace)
     try:
         try:

@@ -220,6 +220,20 @@ processes.program(main)
         tool.terminate()
         self.assertEqual(tool.wait(10), 128 + signal.SIGTERM)
 
+    def test_that_the_parent_ignores_or_blocks(self):
+        """A status is seen although SIGCHLD was ignored, and alarms and stops arrive."""
+        script = self.SCRIPT.replace('["sleep", "60"]', '["sh", "-c", "exit 3"]').replace(
+            "process.wait(60)", "print(process.wait(60), signal.pthread_sigmask(0, ()))")
+
+        def prepare():
+            signal.signal(signal.SIGCHLD, signal.SIG_IGN)
+            signal.pthread_sigmask(signal.SIG_BLOCK, [signal.SIGALRM, signal.SIGTERM])
+
+        done = subprocess.run([sys.executable, "-c", "import signal" + script, str(CLIENTS)],
+                              stdout=subprocess.PIPE, encoding="utf-8", timeout=60,
+                              preexec_fn=prepare, check=True)
+        self.assertRegex(done.stdout, r"\A\d+\n3 set\(\)\n\Z")
+
     def test_every_program_that_starts_others_heeds_them(self):
         for path in sorted(tree.ROOT.glob("[cs]*/**/*.py")):
             text = path.read_text(encoding="utf-8")

@@ -119,7 +119,7 @@ struct fault {
     int may_lose;      /* clients, per call that failed */
     enum { NEVER, SOMETIMES, ALWAYS } sleep; /* must the server sleep, so as not to spin? */
     int watch_fails;  /* how many calls fail then that change what the kernel watches */
-    const char *says; /* a part of what stands in the log afterwards */
+    const char *says; /* its log must have this text */
 };
 
 #define CANNOT_WAIT "cannot wait for clients: "
@@ -294,8 +294,7 @@ static bool watch_fails(void)
     }
 CALLS(WRAP)
 
-/* The sockets that a listener accepts inherit its small send buffer, so that sends are short.
- */
+/* The sockets that a listener accepts inherit its small send buffer. So sends are short. */
 static void shrink_send_buffer(int fd)
 {
     const int size = 64 * 1024;

@@ -1,4 +1,4 @@
-/* Step 6, variant - edge-triggered epoll: anything new? I shall not ask twice.
+/* Step 6, variant - edge-triggered epoll: anything new? Tell me only once.
  *
  *     epoll_ctl: add A, add B, add C            once per client, and never changed again
  *              +--> pump C                      on the ready list: it moved bytes last time

@@ -50,6 +50,7 @@ Captured = namedtuple("Captured", "status stdout stderr trouble")
 
 _running = {}       # process id: Process, for all that were started and not yet ended
 _watcher = None
+_watching = threading.Lock()    # held while _watcher changes
 _numbers = itertools.count(1)      # next() is one step, also among threads
 _stopping = False   # a signal told us to end: nothing more is started
 
@@ -160,7 +161,7 @@ class Process:
         """Bytes of output so far."""
         total = 0
         for file in self.files:
-            with contextlib.suppress(ValueError):   # it is closed
+            with contextlib.suppress(ValueError, OSError):  # closed, maybe at this moment
                 total += os.fstat(file.fileno()).st_size
         return total
 
@@ -276,13 +277,19 @@ def _kill_all(living, process=None):
 
 def _watch():
     global _watcher
-    if _watcher is None or not _watcher.is_alive():
-        _watcher = threading.Thread(target=_bound_outputs, daemon=True)
-        _watcher.start()
+    with _watching:
+        if _watcher is None:
+            _watcher = threading.Thread(target=_bound_outputs, daemon=True)
+            _watcher.start()
 
 
 def _bound_outputs():
-    while _running:
+    global _watcher
+    while True:
+        with _watching:     # else a process that is started now could have no watcher
+            if not _running:
+                _watcher = None
+                return
         for process in list(_running.values()):
             if not process.flooded and process.size() > process.limit:
                 process.flooded = True

@@ -6,6 +6,7 @@ import contextlib
 import os
 import pathlib
 import re
+import resource
 import shutil
 import signal
 import socket
@@ -170,6 +171,17 @@ class Starting(unittest.TestCase):
             self.assertIn("more than 1024 KiB", done.trouble)
             self.assertLess(len(done.stdout + done.stderr), 3 << 20)
             self.assertIn("bytes are left out", done.stdout + done.stderr)
+
+    def test_an_output_that_another_thread_closes_has_no_size(self):
+        """The watcher asks for the size, and must survive that."""
+        class ClosedMeanwhile:
+            @staticmethod
+            def fileno():
+                return resource.getrlimit(resource.RLIMIT_NOFILE)[0]    # never open
+
+        with processes.Process(["true"]) as process:
+            process.files.append(ClosedMeanwhile())
+            self.assertEqual(process.size(), 0)
 
     def test_a_program_that_cannot_be_started(self):
         with self.assertRaises(OSError):

@@ -23,16 +23,33 @@ Entry = namedtuple("Entry", "pid parent group session state started")
 
 def table():
     """{process id: Entry} of all processes; state as in proc(5): Z has ended, unburied."""
+    return _entries(filter(str.isdigit, os.listdir("/proc")))
+
+
+def family():
+    """The same of this process and its descendants only, where Linux lists the children of a
+    thread: a machine may have hundreds of other processes."""
+    pids = [os.getpid()]
+    try:
+        for pid in pids:        # it grows meanwhile
+            for thread in os.listdir(f"/proc/{pid}/task"):
+                pids += map(int, _read(pid, f"task/{thread}/children").split())
+    except OSError:     # one of them ended just now, or this kernel has no such list
+        return table()
+    return _entries(pids)
+
+
+def _entries(pids):
     found = {}
-    for name in filter(str.isdigit, os.listdir("/proc")):
+    for pid in pids:
         with contextlib.suppress(OSError, ValueError, IndexError):
-            file = os.open(f"/proc/{name}/stat", os.O_RDONLY)   # twice as fast as open()
+            file = os.open(f"/proc/{pid}/stat", os.O_RDONLY)    # twice as fast as open()
             try:
                 fields = os.read(file, 4096).rpartition(b")")[2].split(None, 20)
             finally:
                 os.close(file)
-            found[int(name)] = Entry(int(name), *map(int, fields[1:4]), fields[0].decode(),
-                                     int(fields[19]))
+            found[int(pid)] = Entry(int(pid), *map(int, fields[1:4]), fields[0].decode(),
+                                    int(fields[19]))
     return found
 
 

@@ -52,6 +52,7 @@ _running = {}       # process id: Process, for all that were started and not yet
 _watcher = None
 _watching = threading.Lock()    # held while _watcher changes
 _numbers = itertools.count(1)      # next() is one step, also among threads
+_adopter = None     # the process id under which we adopt orphans
 _stopping = False   # a signal told us to end: nothing more is started
 
 
@@ -130,7 +131,7 @@ class Process:
         """The ids of all its living processes: group, session, mark, and their descendants."""
         if not figures.AVAILABLE:
             return [self.pid] if self.poll() is None else []
-        table = figures.table()
+        table = _below()
         found = {entry.pid for entry in table.values()
                  if self.pid in (entry.pid, entry.group, entry.session)
                  or figures.has_in_environment(entry, self.mark)}
@@ -228,7 +229,7 @@ def adopted(ended=False):
     ended. What we start by other means than Process, as by os.fork(), stays in our session."""
     if not figures.AVAILABLE:
         return []
-    return sorted(entry.pid for entry in figures.table().values()
+    return sorted(entry.pid for entry in _below().values()
                   if entry.parent == os.getpid() and entry.session != os.getsid(0)
                   and entry.pid not in _running and (entry.state in "ZX") == ended)
 
@@ -246,9 +247,16 @@ def reap():
 
 def adopt_orphans():
     """From now on a process below us whose parent ends becomes our child (Linux)."""
-    if sys.platform.startswith("linux"):
+    global _adopter
+    if sys.platform.startswith("linux") and _adopter != os.getpid():
         with contextlib.suppress(OSError, AttributeError):
-            ctypes.CDLL(None).prctl(PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0)
+            if ctypes.CDLL(None).prctl(PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0) == 0:
+                _adopter = os.getpid()
+
+
+def _below():
+    """Our descendants, if we adopt orphans; else all processes."""
+    return figures.family() if _adopter == os.getpid() else figures.table()
 
 
 def _mark_name():

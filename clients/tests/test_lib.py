@@ -100,6 +100,26 @@ class Starting(unittest.TestCase):
             lambda process: processes.end_all())
 
     @LINUX
+    def test_knows_all_its_descendants(self):
+        """There are so many that the kernel tells of them in several pieces."""
+        script = ("import os, threading\n"
+                  "def start(number):\n"
+                  "    if all(os.fork() for _ in range(number)):\n"
+                  "        print('.', end='', flush=True)\n"
+                  "    threading.Event().wait()\n"
+                  "threading.Thread(target=start, args=(3,)).start()\n"
+                  "start(800)\n")
+        with processes.Process([sys.executable, "-c", script]) as process:
+            deadline = time.monotonic() + 60
+            while process.output().count(".") < 2 and time.monotonic() < deadline:
+                time.sleep(processes.POLL)
+            family = figures.family()
+            self.assertEqual(set(family), figures.with_descendants({os.getpid()},
+                                                                   figures.table()))
+            self.assertEqual(len(process.members()), 804)
+            process.end()
+            self.assertEqual(process.members(), [])
+
     def test_counts_no_process_that_has_ended(self):
         with processes.Process(shell("(exit 0) & exec sleep 60")) as process:
             deadline = time.monotonic() + 5

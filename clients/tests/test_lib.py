@@ -302,6 +302,29 @@ class Servers(unittest.TestCase):
                 self.assertIn((host, listener.getsockname()[1]),
                               figures.listens_at([os.getpid()]))
 
+    @LINUX
+    def test_unread_bytes_and_listeners_with_and_without_sock_diag(self):
+        def no_diag(*_):
+            raise OSError("no such thing")
+
+        diag, seen = figures._diag, []
+        try:
+            for figures._diag in diag, no_diag:
+                with socket.create_server(("127.0.0.1", 0)) as listener, \
+                        socket.create_connection(listener.getsockname()) as client, \
+                        listener.accept()[0] as other:
+                    client.sendall(b"abcde")
+                    self.assertEqual(figures.unread_bytes(client, other), 5)
+                    other.recv(3)
+                    self.assertEqual(figures.unread_bytes(client), 2)
+                    self.assertIn(listener.getsockname(), figures.listens_at([os.getpid()]))
+                    self.assertNotIn(client.getsockname(), figures.listens_at([os.getpid()]))
+                    other.shutdown(socket.SHUT_RDWR)
+                    seen.append(figures.unread_bytes(listener))     # it has no other end
+        finally:
+            figures._diag = diag
+        self.assertEqual(seen, [0, 0])
+
 
 class Text(unittest.TestCase):
     NASTY = "a\x1b[31m\r\x0c\u2028\x85not ok 5 - \ud800\udcff# SKIP\x00\tz\xa0\u202eé"

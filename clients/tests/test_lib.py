@@ -101,7 +101,7 @@ class Starting(unittest.TestCase):
 
     @LINUX
     def test_knows_all_its_descendants(self):
-        """There are so many that the kernel tells of them in several pieces."""
+        """There are so many that the kernel lists them in several pieces."""
         script = ("import os, threading\n"
                   "def start(number):\n"
                   "    if all(os.fork() for _ in range(number)):\n"

@@ -141,8 +141,7 @@ static pid_t *find_place(void)
     return &children[larger / 2];
 }
 
-/* Forks and remembers the child in worker `number`'s place, or in any free one if that is -1.
- */
+/* Forks and remembers the child in worker `number`'s place, or in any free one (-1). */
 static pid_t fork_child(int number)
 {
     sigset_t blocked, before;

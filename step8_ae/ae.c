@@ -444,6 +444,7 @@ static int processFileEvents(aeEventLoop *loop, int flags)
     const int timeout = timeToSleep(loop, flags);
     int processed = 0, n = aeApiPoll(loop, timeout);
 
+    loop->waitError = n == -1 ? errno : 0;
     if (n == -1 && errno != EINTR && timeout != 0) /* no memory? the next may fail, too */
         nanosleep(&(struct timespec){.tv_nsec = 10 * NS_PER_MS}, NULL);
     if (flags & AE_CALL_AFTER_SLEEP && loop->aftersleep != NULL)

@@ -26,6 +26,8 @@
  *   - Timers that are due together are called in the order of their times, then of creation.
  *     Redis calls the newest first.
  *   - aeDeleteEventLoop calls the finalizers of the timers that are left. Redis does not.
+ *   - If waiting fails, and no signal caused that, the loop pauses for 10 ms and goes on. The
+ *     after-sleep hook finds the reason in waitError. Redis ends the program.
  *   - A hook that calls aeStop keeps its iteration from sleeping. In Redis it sleeps once more.
  *   - Not here: Redis's privdata and monotonic.h; valkey's aePoll, aeSetCustomPollProc and
  *     aeSetPollProtect, and the second argument of its after-sleep hook. The fields of
@@ -102,6 +104,7 @@ typedef struct aeEventLoop {
     struct aeTimers *timers;   /* all timers, private to ae.c */
     int stop;                  /* set: aeMain returns after this iteration */
     unsigned iteration;        /* counts the waits; it may wrap around */
+    int waitError;             /* the errno of the last wait, 0 if that has not failed */
     void *apidata;             /* private to the back-end */
     aeBeforeSleepProc *beforesleep;
     aeBeforeSleepProc *aftersleep;

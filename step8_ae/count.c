@@ -2,6 +2,7 @@
 #include "server.h"
 #include "stats.h"
 
+#include <errno.h>
 #include <stdbool.h>
 #include <string.h>
 
@@ -22,7 +23,8 @@ static bool only_ready; /* the kernel reports ready descriptors only */
 
 static void count_wait(aeEventLoop *loop)
 {
-    server_waited(0, looked_at(loop));
+    errno = loop->waitError;
+    server_waited(errno == 0 ? 0 : -1, looked_at(loop));
 }
 
 void count_waits(aeEventLoop *loop)

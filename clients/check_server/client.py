@@ -66,6 +66,9 @@ class Client:
             self.sock.close()
             if error.errno == errno.EADDRNOTAVAIL:
                 raise Skip(f"this machine has no port left to connect from: {error}") from error
+            if error.errno == errno.ENETUNREACH:
+                raise Skip(f"this machine has no way to {address[0]} (is its loopback "
+                           f"interface up?): {error}") from error
             hint = " (is its backlog long enough?)" if isinstance(error, socket.timeout) else ""
             raise Failure(f"cannot connect to {address[0]} port {address[1]}: "
                           f"{error}{hint}") from error

@@ -8,7 +8,7 @@ import resource
 import sys
 import time
 
-from lib.reports import FAIL
+from lib.reports import FAIL, OK
 
 from . import cases     # noqa: F401  importing them registers them
 from .registry import REGISTRY
@@ -30,8 +30,8 @@ the suite waits until the port answers.
 Cases about other options run if `PATH_TO_SERVER --help` mentions the option, and are skipped
 otherwise. --contract basic skips them all, --contract full demands them all.
 
-Exit status: 0 nothing failed, 1 something failed, 2 wrong command line, 128 + the number of the
-signal that ended it. Whatever the servers started has ended by then.
+Exit status: 0 nothing failed, 1 something failed or no case could run, 2 wrong command line,
+128 + the number of the signal that ended it. Whatever the servers started has ended by then.
 """
 PATIENCE = 5.0      # seconds that a case waits for anything
 OUR_OPTIONS = ("--port", "--bind", "--max-clients", "--quiet", "--stats", "--help",
@@ -131,6 +131,9 @@ def main(arguments=None):
         command.error(str(error))
     learn_options(settings)
     counts = run(selected, settings, All(reporters))
+    if not (counts[OK] or counts[FAIL] or settings.only or settings.skip or settings.timed):
+        print("check-server.py: no case could run, so nothing was tested", file=sys.stderr)
+        return 1
     return 1 if counts[FAIL] else 0
 
 

@@ -340,7 +340,7 @@ class Server:
         if not figures.AVAILABLE:
             time.sleep(0.002 * self.slow)
         elif clients and not self.eventually(lambda: not figures.unread_bytes(
-                self.port, *(client.sock.getsockname()[1] for client in clients))
+                *(client.sock for client in clients))
                 and not any(client.unacknowledged() for client in clients)):
             raise Failure("it does not read what was sent", clients[0])
 

@@ -8,6 +8,7 @@ import os
 import re
 import resource
 import socket
+import struct
 import sys
 import time
 from collections import namedtuple
@@ -15,24 +16,45 @@ from collections import namedtuple
 AVAILABLE = sys.platform.startswith("linux") and os.path.isdir("/proc/self/fd")
 TICKS = os.sysconf("SC_CLK_TCK")
 LISTEN = "0A"
+# From linux/netlink.h and linux/sock_diag.h
+NETLINK_SOCK_DIAG, SOCK_DIAG_BY_FAMILY = 4, 20
+NLM_F_REQUEST, NLM_F_DUMP, NLMSG_ERROR, NLMSG_DONE = 1, 0x300, 2, 3
 
 Entry = namedtuple("Entry", "pid parent group session state started")
+Socket = namedtuple("Socket", "address port unread inode")
 
 
 # Processes.
 
 def table():
     """{process id: Entry} of all processes; state as in proc(5): Z has ended, not reaped."""
+    return _entries(filter(str.isdigit, os.listdir("/proc")))
+
+
+def family():
+    """The same of this process and its descendants only, where Linux lists the children of a
+    thread: a machine may have hundreds of other processes."""
+    pids = [os.getpid()]
+    try:
+        for pid in pids:        # it grows meanwhile
+            for thread in os.listdir(f"/proc/{pid}/task"):
+                pids += map(int, _read(pid, f"task/{thread}/children").split())
+    except OSError:     # one of them ended just now, or this kernel has no such list
+        return table()
+    return _entries(pids)
+
+
+def _entries(pids):
     found = {}
-    for name in filter(str.isdigit, os.listdir("/proc")):
+    for pid in pids:
         with contextlib.suppress(OSError, ValueError, IndexError):
-            file = os.open(f"/proc/{name}/stat", os.O_RDONLY)   # twice as fast as open()
+            file = os.open(f"/proc/{pid}/stat", os.O_RDONLY)    # twice as fast as open()
             try:
                 fields = os.read(file, 4096).rpartition(b")")[2].split(None, 20)
             finally:
                 os.close(file)
-            found[int(name)] = Entry(int(name), *map(int, fields[1:4]), fields[0].decode(),
-                                     int(fields[19]))
+            found[int(pid)] = Entry(int(pid), *map(int, fields[1:4]), fields[0].decode(),
+                                    int(fields[19]))
     return found
 
 
@@ -195,13 +217,26 @@ def limit(pid, which, soft):
     return before
 
 
-# Its sockets.
+# Its sockets. Linux answers by sock_diag(7) where it can: for /proc/net/tcp it looks through a
+# table of many thousand places each time.
 
-def unread_bytes(server_port, *client_ports):
-    """Bytes in the server's sockets of these IPv4 connections that it has not yet received."""
-    ours, theirs = f":{server_port:04X}", {f"{port:04X}" for port in client_ports}
-    return sum(int(fields[4].partition(":")[2], 16) for fields in _sockets("tcp", ours)
-               if fields[1].endswith(ours) and fields[2][-4:] in theirs)
+def unread_bytes(*clients):
+    """Bytes that the other ends of these connected sockets, on this machine, did not yet
+    receive."""
+    total = 0
+    for client in clients:
+        with contextlib.suppress(OSError):      # it is not connected any more
+            total += _unread(client.family, client.getpeername(), client.getsockname())
+    return total
+
+
+def _unread(family, server, client):
+    with contextlib.suppress(OSError):      # there is no such socket, or no sock_diag here
+        return _diag(family, server, client)[0].unread
+    ours, theirs = f":{server[1]:04X}", f":{client[1]:04X}"
+    return sum(int(fields[4].partition(":")[2], 16)
+               for fields in _sockets("tcp6" if family == socket.AF_INET6 else "tcp", ours)
+               if fields[1].endswith(ours) and fields[2].endswith(theirs))
 
 
 def listens_at(pids):
@@ -213,10 +248,48 @@ def listens_at(pids):
                 with contextlib.suppress(OSError):
                     target = os.readlink(f"/proc/{pid}/fd/{number}")
                     if target.startswith("socket:["):
-                        inodes.add(target[len("socket:["):-1])
-    return [_address(fields[1]) for name in ("tcp", "tcp6")
-            for fields in _sockets(name, f" {LISTEN} ") if fields[3] == LISTEN
-            and fields[9] in inodes]
+                        inodes.add(int(target[len("socket:["):-1]))
+    if not inodes:
+        return []
+    try:
+        return [(found.address, found.port) for family in (socket.AF_INET, socket.AF_INET6)
+                for found in _diag(family) if found.inode in inodes]
+    except OSError:
+        return [_address(fields[1]) for name in ("tcp", "tcp6")
+                for fields in _sockets(name, f" {LISTEN} ") if fields[3] == LISTEN
+                and int(fields[9]) in inodes]
+
+
+def _diag(family, source=None, destination=None):
+    """Asks Linux for the TCP socket of this connection, or for all that listen. Raises OSError
+    if there is none, or if this kernel cannot tell."""
+    size = 16 if family == socket.AF_INET6 else 4
+    ends = source or ("", 0), destination or ("", 0)
+    request = struct.pack(
+        "=BBxxI4s16s16sI8s", family, socket.IPPROTO_TCP,
+        0xffffffff if source else 1 << int(LISTEN, 16),
+        struct.pack("!HH", ends[0][1], ends[1][1]),
+        *(socket.inet_pton(family, end[0]) if end[0] else b"" for end in ends), 0, b"\xff" * 8)
+    found = []
+    with socket.socket(socket.AF_NETLINK, socket.SOCK_RAW, NETLINK_SOCK_DIAG) as kernel:
+        kernel.send(struct.pack("=IHHII", 16 + len(request), SOCK_DIAG_BY_FAMILY,
+                                NLM_F_REQUEST | (0 if source else NLM_F_DUMP), 0, 0) + request)
+        while True:
+            data = kernel.recv(1 << 16)
+            while data:
+                length, kind = struct.unpack_from("=IH", data)
+                if kind == NLMSG_ERROR:
+                    code = -struct.unpack_from("=i", data, 16)[0]
+                    raise OSError(code, os.strerror(code))
+                if kind == NLMSG_DONE:
+                    return found
+                port, _, address = struct.unpack_from("!HH16s", data, 20)
+                unread, inode = struct.unpack_from("=I8xI", data, 72)
+                found.append(Socket(socket.inet_ntop(family, address[:size]), port, unread,
+                                    inode))
+                data = data[length + 3 & ~3:]
+            if source:
+                return found
 
 
 def _sockets(name, part):

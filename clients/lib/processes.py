@@ -50,7 +50,9 @@ Captured = namedtuple("Captured", "status stdout stderr trouble")
 
 _running = {}       # process id: Process, for all that were started and not yet ended
 _watcher = None
+_watching = threading.Lock()    # held while _watcher changes
 _numbers = itertools.count(1)      # next() is one step, also among threads
+_adopter = None     # the process id under which we adopt orphans
 _stopping = False   # a signal told us to end: nothing more is started
 
 
@@ -129,7 +131,7 @@ class Process:
         """The ids of all its living processes: group, session, mark, and their descendants."""
         if not figures.AVAILABLE:
             return [self.pid] if self.poll() is None else []
-        table = figures.table()
+        table = _below()
         found = {entry.pid for entry in table.values()
                  if self.pid in (entry.pid, entry.group, entry.session)
                  or figures.has_in_environment(entry, self.mark)}
@@ -160,7 +162,7 @@ class Process:
         """Bytes of output so far."""
         total = 0
         for file in self.files:
-            with contextlib.suppress(ValueError):   # it is closed
+            with contextlib.suppress(ValueError, OSError):  # closed, maybe at this moment
                 total += os.fstat(file.fileno()).st_size
         return total
 
@@ -227,7 +229,7 @@ def adopted(ended=False):
     ended. What we start by other means than Process, as by os.fork(), stays in our session."""
     if not figures.AVAILABLE:
         return []
-    return sorted(entry.pid for entry in figures.table().values()
+    return sorted(entry.pid for entry in _below().values()
                   if entry.parent == os.getpid() and entry.session != os.getsid(0)
                   and entry.pid not in _running and (entry.state in "ZX") == ended)
 
@@ -245,9 +247,16 @@ def reap():
 
 def adopt_orphans():
     """From now on a process below us whose parent ends becomes our child (Linux)."""
-    if sys.platform.startswith("linux"):
+    global _adopter
+    if sys.platform.startswith("linux") and _adopter != os.getpid():
         with contextlib.suppress(OSError, AttributeError):
-            ctypes.CDLL(None).prctl(PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0)
+            if ctypes.CDLL(None).prctl(PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0) == 0:
+                _adopter = os.getpid()
+
+
+def _below():
+    """Our descendants, if we adopt orphans; else all processes."""
+    return figures.family() if _adopter == os.getpid() else figures.table()
 
 
 def _mark_name():
@@ -276,13 +285,19 @@ def _kill_all(living, process=None):
 
 def _watch():
     global _watcher
-    if _watcher is None or not _watcher.is_alive():
-        _watcher = threading.Thread(target=_bound_outputs, daemon=True)
-        _watcher.start()
+    with _watching:
+        if _watcher is None:
+            _watcher = threading.Thread(target=_bound_outputs, daemon=True)
+            _watcher.start()
 
 
 def _bound_outputs():
-    while _running:
+    global _watcher
+    while True:
+        with _watching:     # else a process that is started now could have no watcher
+            if not _running:
+                _watcher = None
+                return
         for process in list(_running.values()):
             if not process.flooded and process.size() > process.limit:
                 process.flooded = True
@@ -318,6 +333,14 @@ def end_on_signals(grace=0.0):
             signal.signal(each, stop)
 
 
+def use_default_signals():
+    """Whoever started us may ignore SIGCHLD, and then the kernel keeps no exit status: a server
+    that crashed would seem to have ended well. Or they may block signals, such as SIGALRM."""
+    with contextlib.suppress(ValueError):       # not the main thread
+        signal.signal(signal.SIGCHLD, signal.SIG_DFL)
+    signal.pthread_sigmask(signal.SIG_SETMASK, ())
+
+
 def _drop_output():
     """What Python still holds for standard output cannot be written: it must not try again."""
     os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
@@ -327,6 +350,7 @@ def program(main, name="", grace=0.0):
     """Run main() and exit with the status it returns. Whatever it started ends before. Trouble
     is one line, if the program gives its name for it."""
     any_text_may_be_printed()
+    use_default_signals()
     end_on_signals(grace)
     try:
         try:

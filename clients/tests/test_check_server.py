@@ -101,6 +101,27 @@ class TheSuite(unittest.TestCase):
                 self.assertEqual(done.returncode, 2, done.stdout)
                 self.assertNotIn("Traceback", done.stderr)
 
+    def test_a_run_in_which_no_case_can_run_is_no_success(self):
+        """Each case needs more descriptors than that. One that was asked for may be skipped."""
+        limited = ["sh", "-c", 'ulimit -n 50 && exec "$@"', "sh", sys.executable, SUITE]
+        for options, status in ((), 1), (("--only=greeting",), 0):
+            done = subprocess.run([*limited, *options, REFERENCE], stdout=subprocess.PIPE,
+                                  stderr=subprocess.PIPE, encoding="utf-8", check=False)
+            self.assertRegex(done.stdout, r"\n0 passed, 0 failed, \d+ skipped\n$")
+            self.assertEqual(done.returncode, status, done.stdout)
+            self.assertEqual("nothing was tested" in done.stderr, status == 1)
+
+    @unittest.skipUnless(shutil.which("unshare") and os.geteuid() == 0, "needs root, unshare")
+    def test_a_machine_without_loopback_is_no_fault_of_the_server(self):
+        done = subprocess.run(["unshare", "-n", sys.executable, SUITE, "--only=greeting",
+                               "--only=known-exchange", "--ephemeral", REFERENCE],
+                              stdout=subprocess.PIPE, stderr=subprocess.STDOUT,
+                              encoding="utf-8", check=False)
+        if done.stdout.startswith("unshare: "):
+            self.skipTest(done.stdout)
+        self.assertIn("is its loopback interface up?): ", done.stdout)
+        self.assertTrue(done.stdout.endswith("0 passed, 0 failed, 2 skipped\n"), done.stdout)
+
 
 class TheReports(unittest.TestCase):
     BOTH = ("--only=known-exchange", "--only=all-byte-values", "--contract=full", BROKEN, "--",

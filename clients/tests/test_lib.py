@@ -6,6 +6,7 @@ import contextlib
 import os
 import pathlib
 import re
+import resource
 import shutil
 import signal
 import socket
@@ -99,6 +100,26 @@ class Starting(unittest.TestCase):
             lambda process: processes.end_all())
 
     @LINUX
+    def test_knows_all_its_descendants(self):
+        """There are so many that the kernel lists them in several pieces."""
+        script = ("import os, threading\n"
+                  "def start(number):\n"
+                  "    if all(os.fork() for _ in range(number)):\n"
+                  "        print('.', end='', flush=True)\n"
+                  "    threading.Event().wait()\n"
+                  "threading.Thread(target=start, args=(3,)).start()\n"
+                  "start(800)\n")
+        with processes.Process([sys.executable, "-c", script]) as process:
+            deadline = time.monotonic() + 60
+            while process.output().count(".") < 2 and time.monotonic() < deadline:
+                time.sleep(processes.POLL)
+            family = figures.family()
+            self.assertEqual(set(family), figures.with_descendants({os.getpid()},
+                                                                   figures.table()))
+            self.assertEqual(len(process.members()), 804)
+            process.end()
+            self.assertEqual(process.members(), [])
+
     def test_counts_no_process_that_has_ended(self):
         with processes.Process(shell("(exit 0) & exec sleep 60")) as process:
             deadline = time.monotonic() + 5
@@ -171,6 +192,17 @@ class Starting(unittest.TestCase):
             self.assertLess(len(done.stdout + done.stderr), 3 << 20)
             self.assertIn("bytes are left out", done.stdout + done.stderr)
 
+    def test_an_output_that_another_thread_closes_has_no_size(self):
+        """The watcher asks for the size, and must survive that."""
+        class ClosedMeanwhile:
+            @staticmethod
+            def fileno():
+                return resource.getrlimit(resource.RLIMIT_NOFILE)[0]    # never open
+
+        with processes.Process(["true"]) as process:
+            process.files.append(ClosedMeanwhile())
+            self.assertEqual(process.size(), 0)
+
     def test_a_program_that_cannot_be_started(self):
         with self.assertRaises(OSError):
             processes.capture(["/no/such/program"], 1)
@@ -220,6 +252,20 @@ processes.program(main)
         tool.terminate()
         self.assertEqual(tool.wait(10), 128 + signal.SIGTERM)
 
+    def test_that_the_parent_ignores_or_blocks(self):
+        """A status is seen although SIGCHLD was ignored, and alarms and stops arrive."""
+        script = self.SCRIPT.replace('["sleep", "60"]', '["sh", "-c", "exit 3"]').replace(
+            "process.wait(60)", "print(process.wait(60), signal.pthread_sigmask(0, ()))")
+
+        def prepare():
+            signal.signal(signal.SIGCHLD, signal.SIG_IGN)
+            signal.pthread_sigmask(signal.SIG_BLOCK, [signal.SIGALRM, signal.SIGTERM])
+
+        done = subprocess.run([sys.executable, "-c", "import signal" + script, str(CLIENTS)],
+                              stdout=subprocess.PIPE, encoding="utf-8", timeout=60,
+                              preexec_fn=prepare, check=True)
+        self.assertRegex(done.stdout, r"\A\d+\n3 set\(\)\n\Z")
+
     def test_every_program_that_starts_others_heeds_them(self):
         for path in sorted(tree.ROOT.glob("[cs]*/**/*.py")):
             text = path.read_text(encoding="utf-8")
@@ -255,6 +301,29 @@ class Servers(unittest.TestCase):
                 listener.listen()
                 self.assertIn((host, listener.getsockname()[1]),
                               figures.listens_at([os.getpid()]))
+
+    @LINUX
+    def test_unread_bytes_and_listeners_with_and_without_sock_diag(self):
+        def no_diag(*_):
+            raise OSError("no such thing")
+
+        diag, seen = figures._diag, []
+        try:
+            for figures._diag in diag, no_diag:
+                with socket.create_server(("127.0.0.1", 0)) as listener, \
+                        socket.create_connection(listener.getsockname()) as client, \
+                        listener.accept()[0] as other:
+                    client.sendall(b"abcde")
+                    self.assertEqual(figures.unread_bytes(client, other), 5)
+                    other.recv(3)
+                    self.assertEqual(figures.unread_bytes(client), 2)
+                    self.assertIn(listener.getsockname(), figures.listens_at([os.getpid()]))
+                    self.assertNotIn(client.getsockname(), figures.listens_at([os.getpid()]))
+                    other.shutdown(socket.SHUT_RDWR)
+                    seen.append(figures.unread_bytes(listener))     # it has no other end
+        finally:
+            figures._diag = diag
+        self.assertEqual(seen, [0, 0])
 
 
 class Text(unittest.TestCase):

@@ -471,7 +471,6 @@ def tell_longest(parts, seconds):
 
 def write_junit(folder, parts):
     """One file per part, in the form CI systems read."""
-    folder.mkdir(parents=True, exist_ok=True)
     for part in parts:
         results = [reports.Result(status, name, 0.0, (lines or [""])[0] if status == SKIP
                                   else name, lines) for status, name, lines in part.results]
@@ -522,7 +521,13 @@ def main(arguments=None):
         return 0
     began = time.monotonic()
     os.environ["CHECK_LEVEL"] = settings.level or ""    # for tests that run the suite
-    run_all(parts, Runner(settings.tree, settings.slow), settings.jobs)
+    try:
+        runner = Runner(settings.tree, settings.slow)
+        if settings.junit:
+            settings.junit.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        sys.exit(f"check-all.py: cannot keep the results: {error}")
+    run_all(parts, runner, settings.jobs)
     failed = summarise(parts, time.monotonic() - began)
     if settings.junit:
         write_junit(settings.junit, parts)

@@ -60,8 +60,6 @@
     X(int, io_uring_submit_and_wait_timeout,                                                  \
       (void *ring, void *done, unsigned n, void *limit, void *mask),                          \
       (ring, done, n, limit, mask), -error())                                                 \
-    X(int, kevent, (int kq, const void *in, int n, void *out, int m, const void *limit),      \
-      (kq, in, n, out, m, limit), -1)                                                         \
     X(int, kqueue, (void), (), -1)                                                            \
     X(void *, mmap, (void *at, size_t n, int may, int how, int fd, off_t from),               \
       (at, n, may, how, fd, from), MAP_FAILED)                                                \
@@ -97,6 +95,7 @@
     X(fcntl)             \
     X(getaddrinfo)       \
     X(getsockname)       \
+    X(kevent)            \
     X(listen)            \
     X(malloc) X(open) X(poll) X(realloc) X(recv) X(send) X(uv_try_write) X(write)
 
@@ -119,13 +118,18 @@ struct fault {
     int reserve_fails; /* how many calls in a row fail then that open a descriptor */
     int may_lose;      /* clients, per call that failed */
     enum { NEVER, SOMETIMES, ALWAYS } sleep; /* must the server sleep, so as not to spin? */
+    int watch_fails;  /* how many calls fail then that change what the kernel watches */
+    const char *says; /* its log must have this text */
 };
+
+#define CANNOT_WAIT "cannot wait for clients: "
 
 static const struct fault faults[] = {
     /* Not now, or only a part: no client is lost. */
     {CALL_accept, EAGAIN, .times = 3},
     {CALL_accept, EINTR, .times = 1},
     {CALL_epoll_wait, EINTR, .times = 2},
+    {CALL_epoll_wait, ENOSYS, .times = 1, .says = CANNOT_WAIT}, /* forbidden by now */
     {CALL_io_uring_submit_and_wait_timeout, EINTR, .times = 2},
     {CALL_kevent, EINTR, .times = 1, .may_lose = 1}, /* the call may have been a change */
     {CALL_nanosleep, EINTR, .times = 2},
@@ -133,12 +137,13 @@ static const struct fault faults[] = {
     {CALL_poll, EINVAL, .times = 1, .sleep = SOMETIMES}, /* more than RLIMIT_NOFILE now */
     {CALL_poll, ENOMEM, .times = 1},
     {CALL_pselect, EINTR, .times = 2},
-    {CALL_pselect, ENOMEM, .times = 1},
+    {CALL_pselect, ENOMEM, .times = 1, .says = CANNOT_WAIT},
     {CALL_read, EINTR, .times = 1},
     {CALL_recv, EAGAIN, .times = 2},
     {CALL_recv, EINTR, .times = 2},
     {CALL_recv, ONE_BYTE, .times = 1000},
     {CALL_select, EINTR, .times = 2},
+    {CALL_select, ENOMEM, .times = 1, .says = CANNOT_WAIT},
     {CALL_send, EAGAIN, .times = 2},
     {CALL_send, EINTR, .times = 3},
     {CALL_send, ONE_BYTE, .times = 3},
@@ -165,6 +170,7 @@ static const struct fault faults[] = {
     /* Errors of one client. */
     {CALL_calloc, ENOMEM, .times = 1, .may_lose = 1},
     {CALL_epoll_ctl, ENOSPC, .times = 1, .may_lose = 1},
+    {CALL_send, EAGAIN, .times = 1, .watch_fails = 1, .may_lose = 1},
     {CALL_fcntl, EBADF, .times = 1, .may_lose = 1},
     {CALL_fork, EAGAIN, .times = 1, .may_lose = 1},
     {CALL_getpeername, ENOTCONN, .times = 1, .may_lose = 1},
@@ -212,7 +218,7 @@ static struct shared {
     atomic_bool armed;
     atomic_int calls[CALL_COUNT], hits;
     atomic_int may_lose; /* clients, for the calls that failed so far */
-    atomic_int reserve_fails;
+    atomic_int reserve_fails, watch_fails;
     atomic_bool stopping; /* we have told the server to stop */
     atomic_int sleeps;    /* so as not to spin; not counted at the stop */
     atomic_int misses; /* signals to processes that have ended: their numbers may be reused */
@@ -252,6 +258,7 @@ static bool fails(enum call call, int fd)
     shared->hits++;
     shared->may_lose += time_limit ? 1 : fault->may_lose;
     shared->reserve_fails = fault->reserve_fails;
+    shared->watch_fails = fault->watch_fails;
     must_sleep = fault->sleep == ALWAYS;
     errno = fault->error;
     return true;
@@ -267,6 +274,16 @@ static bool reserve_fails(void)
     return true;
 }
 
+/* The same for the calls after the fault that change what the kernel watches. */
+static bool watch_fails(void)
+{
+    if (!in_server || !shared->armed || shared->watch_fails == 0)
+        return false;
+    shared->watch_fails--;
+    errno = ENOMEM;
+    return true;
+}
+
 /* Weak, because no server makes all of these calls. */
 #define WRAP(type, name, parameters, arguments, failed)                   \
     type __real_##name parameters __attribute__((weak));                  \
@@ -277,8 +294,7 @@ static bool reserve_fails(void)
     }
 CALLS(WRAP)
 
-/* The sockets that a listener accepts inherit its small send buffer, so that sends are short.
- */
+/* The sockets that a listener accepts inherit its small send buffer. So sends are short. */
 static void shrink_send_buffer(int fd)
 {
     const int size = 64 * 1024;
@@ -381,7 +397,19 @@ int __wrap_epoll_ctl(int epoll, int what, int fd, const uint32_t *events)
 
     if (events != NULL && *events & EDGE_TRIGGERED)
         shared->edge_triggered = true;
-    return fails(CALL_epoll_ctl, -1) ? -1 : __real_epoll_ctl(epoll, what, fd, events);
+    if (fails(CALL_epoll_ctl, -1) || watch_fails())
+        return -1;
+    return __real_epoll_ctl(epoll, what, fd, events);
+}
+
+int __real_kevent(int kq, const void *in, int n, void *out, int m, const void *limit)
+    __attribute__((weak));
+int __wrap_kevent(int kq, const void *in, int n, void *out, int m, const void *limit);
+int __wrap_kevent(int kq, const void *in, int n, void *out, int m, const void *limit)
+{
+    if (fails(CALL_kevent, -1) || (n > 0 && watch_fails()))
+        return -1;
+    return __real_kevent(kq, in, n, out, m, limit);
 }
 
 int __wrap_fcntl(int fd, int command, ...);
@@ -552,14 +580,19 @@ static void start_server(void)
     close(port_pipe[1]);
 }
 
-/* Returns the first 4095 bytes of the file, which the server has written. */
-static const char *text_of(int file)
+/* Returns up to 4095 bytes, from there on, of the file that the server has written. */
+static const char *text_from(int file, off_t start)
 {
     static char text[4096];
-    ssize_t n = pread(file, text, sizeof text - 1, 0);
+    ssize_t n = pread(file, text, sizeof text - 1, start);
 
     text[n > 0 ? n : 0] = '\0';
     return text;
+}
+
+static const char *text_of(int file)
+{
+    return text_from(file, 0);
 }
 
 __attribute__((format(printf, 1, 2))) _Noreturn static void wrong(const char *format, ...)
@@ -624,6 +657,13 @@ static void connect_client(int i, uint16_t port)
         fcntl(c->fd, F_SETFL, O_NONBLOCK);
 }
 
+/* The first client sends at once. The others wait for their greeting; for the last one,
+ * run_clients has waited. */
+static bool may_send(int i)
+{
+    return i == 0 || i == LAST || clients[i].received > 0;
+}
+
 /* Sends as much as there is room for, then reads what there is. Each byte must be right. */
 static void exchange(int i)
 {
@@ -631,7 +671,7 @@ static void exchange(int i)
     unsigned char bytes[WINDOW];
     ssize_t n = 0;
 
-    while (c->sent < c->size && n != -1) {
+    while (c->sent < c->size && n != -1 && may_send(i)) {
         n = send(c->fd, c->message + c->sent, c->size - c->sent, MSG_NOSIGNAL);
         if (n > 0 && (c->sent += (size_t)n) == c->size)
             shutdown(c->fd, SHUT_WR);
@@ -670,7 +710,8 @@ static int exchange_all(int first, int last)
         for (int i = first; i <= last; i++) /* poll ignores an fd of -1 */
             fds[n++] = (struct pollfd){
                 .fd = clients[i].fd,
-                .events = clients[i].sent < clients[i].size ? POLLIN | POLLOUT : POLLIN};
+                .events = clients[i].sent < clients[i].size && may_send(i) ? POLLIN | POLLOUT
+                                                                           : POLLIN};
         left = 0;
         for (int i = first; i <= last; i++)
             left += clients[i].fd != -1;
@@ -736,6 +777,36 @@ static int count_lines(const char *end)
     return count;
 }
 
+/* The last bytes of the file, which may be long: step 3 describes each call. */
+static const char *end_of(int file)
+{
+    const off_t size = lseek(file, 0, SEEK_END);
+
+    return text_from(file, size > 4000 ? size - 4000 : 0);
+}
+
+/* Does the last report in the log agree with what was seen? */
+static void check_report(int connected, int lost)
+{
+    const char *report = end_of(output_file), *next = report;
+    unsigned long rejected = 0, in = 0, out = 0, all = 0;
+
+    while ((next = strstr(next + 1, "\nClients: ")) != NULL)
+        report = next;
+    if ((next = strstr(report, " at once; ")) != NULL)
+        rejected = strtoul(next + strlen(" at once; "), NULL, 10);
+    if ((next = strstr(report, "\nBytes: ")) == NULL ||
+        sscanf(next, "\nBytes: %lu in, %lu out.", &in, &out) != 2)
+        wrong("it ends without a report");
+    if (connected + (int)rejected != CLIENTS)
+        wrong("%d clients came, but it connected %d and rejected %lu", CLIENTS, connected,
+              rejected);
+    for (int i = 0; i < CLIENTS; i++) /* the greeting is as long as the '^', which is ignored */
+        all += clients[i].size;
+    if (lost == 0 && (in != all || out != all))
+        wrong("it received and sent %lu bytes, but reports %lu and %lu", all, in, out);
+}
+
 /* Waits until the server has written its port, or has ended. Returns whether it has. */
 static bool wait_for_server(void)
 {
@@ -776,6 +847,9 @@ static bool run(void)
         wrong("its exit status is %d", WEXITSTATUS(status));
     if (!good && !printed_the_reason())
         wrong("it does not print in one line why it ended");
+    if (fault->says != NULL && shared->hits > 0 &&
+        strstr(text_of(error_file), fault->says) == NULL)
+        wrong("its log does not say '%s'", fault->says);
     if ((good || listened) && lost > shared->may_lose)
         wrong("%d clients are lost, but no more than %d should be", lost, shared->may_lose);
     if (good && shared->blocks != 0)
@@ -789,9 +863,12 @@ static bool run(void)
         wrong("it slept %d times", shared->sleeps);
     int connected = count_lines(") connected\n"),
         disconnected = count_lines(") disconnected\n");
-    if (good && connected != disconnected && fault->call != CALL_write &&
-        fault->call != CALL_poll)
-        wrong("its log has %d clients connected and %d disconnected", connected, disconnected);
+    if (good && fault->call != CALL_write && fault->call != CALL_poll) { /* the log is whole */
+        if (connected != disconnected)
+            wrong("its log has %d clients connected and %d disconnected", connected,
+                  disconnected);
+        check_report(connected, lost);
+    }
     if (shared->misses > 0)
         wrong("it sends %d signals to processes that have ended", shared->misses);
     return shared->hits > 0;
@@ -838,7 +915,9 @@ static const char *name(const struct fault *f)
              f->error == ONE_BYTE ? "one byte"
              : f->error == 0      ? "fails"
                                   : strerror(f->error),
-             f->reserve_fails > 0 ? ", and no reserve" : "");
+             f->reserve_fails > 0 ? ", and no reserve"
+             : f->watch_fails > 0 ? ", and no other interest"
+                                  : "");
     return text;
 }
 

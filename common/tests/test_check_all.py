@@ -281,6 +281,18 @@ class CheckAllTest(unittest.TestCase):
         self.assertRegex(said, r"(?m)^common/test_a +\d+\.\d +(0\.[1-9]|[1-9]\d*\.\d)$")
         self.assertRegex(said, r"(?m)^common/test_b +\d+\.\d +0\.0$")
 
+    def test_a_folder_for_the_results_that_cannot_be_made(self):
+        self.put("common/tests/test_a.py")
+        self.put("junit")
+        status, said = self.run_it("--junit", str(self.tree / "junit"))
+        self.assertRegex(said, r"\Acheck-all\.py: cannot keep the results: .*junit'\n\Z")
+        self.assertEqual(status, 1)
+        shutil.rmtree(self.tree / "build")
+        self.put("build")
+        status, said = self.run_it()
+        self.assertRegex(said, r"\Acheck-all\.py: cannot keep the results: .*build.*\n\Z")
+        self.assertEqual(status, 1)
+
     def test_usage(self):
         self.assertEqual(self.run_it()[0], 2)       # an empty tree proves nothing
         self.program("test_a", "1..1", "ok 1")

@@ -126,6 +126,30 @@ static void a_full_output_blocks_nobody(void **state)
     assert_int_equal(run_program(fill_a_socket), DONE);
 }
 
+/* Each send to this socket is one message. */
+static void write_long_texts(void)
+{
+    enum { LINE = 200, SIZE = 3 * LINE };
+    char text[SIZE], part[SIZE];
+    int ends[2];
+
+    CHECK(socketpair(AF_UNIX, SOCK_SEQPACKET, 0, ends) == 0);
+    log_to(ends[1]);
+    memset(text, 'x', SIZE);
+    CHECK(log_write(STDOUT_FILENO, text, SIZE, 0));
+    CHECK(recv(ends[0], part, SIZE, 0) == 512 && recv(ends[0], part, SIZE, 0) == SIZE - 512);
+    for (int end = LINE; end <= SIZE; end += LINE)
+        text[end - 1] = '\n';
+    CHECK(log_write(STDOUT_FILENO, text, SIZE, 0));
+    CHECK(recv(ends[0], part, SIZE, 0) == 2 * LINE && recv(ends[0], part, SIZE, 0) == LINE);
+}
+
+static void a_long_text_is_cut_between_lines(void **state)
+{
+    (void)state;
+    assert_int_equal(run_program(write_long_texts), DONE);
+}
+
 /* log_init has not been called, as before main: poll must do alone. */
 static void fill_a_pipe_before_the_start(void)
 {
@@ -304,6 +328,7 @@ int main(void)
         cmocka_unit_test(room_that_another_process_takes_blocks_nobody),
         cmocka_unit_test(inherited_descriptors_stay_blocking),
 #endif
+        cmocka_unit_test(a_long_text_is_cut_between_lines),
         cmocka_unit_test(long_lines_are_cut),
         cmocka_unit_test(warnings_begin_with_the_name),
         cmocka_unit_test(lines_of_threads_do_not_mix),

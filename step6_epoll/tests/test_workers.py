@@ -11,6 +11,7 @@ import unittest
 STEP = pathlib.Path(__file__).resolve().parents[1]
 ROOT = STEP.parent
 sys.path.insert(0, str(ROOT / "clients"))
+from lib import figures             # noqa: E402
 from lib.processes import capture   # noqa: E402
 from lib.servers import Server      # noqa: E402
 
@@ -58,6 +59,16 @@ class WorkersTest(unittest.TestCase):
     @unittest.skipUnless(FULL, "not with --quick: make check tries one way of sharing")
     def test_injected_faults(self):
         self.each_way_passes([*INJECT, WORKERS], ["--", "--workers", "4"])
+
+    def test_how_many_sockets_listen(self):
+        """With reuseport each worker has one of its own, else they share one."""
+        if not figures.AVAILABLE:
+            self.skipTest("needs Linux's /proc")
+        for way in WAYS:
+            with self.subTest(way), \
+                    Server([WORKERS, "--workers", "3", "--share", way]) as server:
+                self.assertEqual(len(figures.listens_at(server.members())),
+                                 3 if way == "reuseport" else 1)
 
     def test_as_many_workers_as_cpus(self):
         if not hasattr(os, "sched_setaffinity"):

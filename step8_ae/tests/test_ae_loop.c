@@ -351,6 +351,9 @@ static void test_a_signal_ends_the_sleep(void **state)
     start_timer(TOO_LONG_MS, &a);
     assert_int_equal(aeProcessEvents(loop, AE_ALL_EVENTS), 0);
     assert_true(now_ms() - start >= 9); /* but not before it arrived */
+    assert_int_equal(loop->waitError, EINTR);
+    assert_int_equal(aeProcessEvents(loop, AE_ALL_EVENTS | AE_DONT_WAIT), 0);
+    assert_int_equal(loop->waitError, 0);
     assert_int_equal(aeWait(p.ours, AE_READABLE, 1LL << 32), AE_ERR);
     assert_int_equal(errno, EINTR);
     setitimer(ITIMER_REAL, &never, NULL);
@@ -373,8 +376,11 @@ static void test_does_not_spin_while_waits_fail(void **state)
     aeEventLoop *another = aeCreateEventLoop(10);
     close(lowest);
     const double start = now_ms();
-    for (int i = 0; i < 10; i++)
+    assert_int_equal(another->waitError, 0);
+    for (int i = 0; i < 10; i++) {
         assert_int_equal(aeProcessEvents(another, AE_ALL_EVENTS), 0);
+        assert_int_equal(another->waitError, EBADF);
+    }
     assert_true(now_ms() - start >= 100);
     aeDeleteEventLoop(another);
 }

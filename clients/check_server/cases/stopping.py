@@ -131,7 +131,7 @@ def stop_sends_unsent_answers(t):
         client = s.connect(rcvbuf=4096).greeting()
         sent = client.push(message(4 * MIB), until_stuck=0.2)
         taken = (sent - client.unacknowledged()
-                 - figures.unread_bytes(s.port, client.sock.getsockname()[1]))
+                 - figures.unread_bytes(client.sock))
         unsent = taken - 1    # all but the `^`
         s.signal(signal.SIGTERM)
         t.pause(0.2)        # a client that pauses has not finished

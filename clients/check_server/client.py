@@ -11,6 +11,8 @@ import struct
 import termios
 import time
 
+from lib.figures import queues
+
 from .errors import Failure, Skip
 from .protocol import GREETING, Model, message
 
@@ -236,7 +238,7 @@ class Client:
         deadline = moved + self.patience
         self.sock.setblocking(False)
         while time.monotonic() < deadline:
-            counted = struct.unpack("i", fcntl.ioctl(self.sock, termios.FIONREAD, bytes(4)))[0]
+            counted = self.unread()
             ready.register(self.sock, select.POLLOUT if rest else 0)    # and errors, always
             events = ready.poll(10)
             if events and events[0][1] & (select.POLLERR | select.POLLHUP):
@@ -271,6 +273,16 @@ class Client:
     def unacknowledged(self):
         """Bytes sent that the other side's kernel has not taken yet (Linux)."""
         return struct.unpack("i", fcntl.ioctl(self.sock, termios.TIOCOUTQ, b"\0" * 4))[0]
+
+    def unread(self):
+        """Bytes that have come and were not received yet."""
+        return struct.unpack("i", fcntl.ioctl(self.sock, termios.FIONREAD, bytes(4)))[0]
+
+    def kept_answers(self):
+        """Answers in the server's own memory: all to what was pushed, without those in a queue
+        of the kernel's, and without those to bytes that are still in one (Linux)."""
+        queued = self.unacknowledged() + self.unread() + sum(map(sum, queues(self.sock)))
+        return len(self.expected) - queued
 
     # The two halves exchange_all() drives.
 

@@ -24,4 +24,6 @@ class Skip(Exception):
 
 
 class OutOfTime(Exception):
-    """The case as a whole ran past its limit."""
+    """The case as a whole ran past its limit, while this client, if any, waited for answers."""
+
+    client = None

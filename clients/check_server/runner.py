@@ -21,6 +21,7 @@ from .trial import Trial
 STALL = 0.05    # seconds that nothing ran here: no case can tell whether the server was late
 QUICK_SECONDS = 10      # after which --quick ends a run in which something has failed
 QUICK_PATIENCE = 2.0    # seconds that --quick waits for anything once something has failed
+QUICK_CASE_SECONDS = 5  # that a basic case may take with --quick, and each after a failure
 BASIC = "greets-a-client", "greeting", "known-exchange"   # without these nearly all fails
 TURN_SECONDS = 1.0      # within which a server greets a client whose turn it is
 # What the suite may run out of on this machine: no fault of the server.
@@ -133,7 +134,11 @@ def run(cases, settings, reporter):
         if not_run:
             result = Result(case, SKIP, 0.0, f"not run: {not_run}", [], False, "")
         else:
+            if settings.level == "quick" and not settings.only and (
+                    counts[FAIL] or case.name in BASIC):
+                settings.limit_factor = min(1, QUICK_CASE_SECONDS / case.limit)
             result, not_run = _judge(case, settings)
+            settings.limit_factor = 1
             if result.status == FAIL and settings.level == "quick":
                 settings.patience = QUICK_PATIENCE
             if result.status == FAIL and case.name in BASIC and not settings.only:
@@ -209,13 +214,17 @@ def _call(case, trial, limit):
             Alarm.off()
     except Exception as error:  # a case that breaks must not take the others with it
         Alarm.off()
+        if isinstance(error, OutOfTime):
+            error.client = trial.unfinished()
         return error
     return None
 
 
 def _describe(error, case, settings):
     if isinstance(error, OutOfTime):
-        return f"not done after {_limit(case, settings):g} s"
+        came = error.client.came.total if error.client else 0
+        slowly = f": the answers come, but slowly ({came} bytes so far)" if came > 1 else ""
+        return f"not done after {_limit(case, settings):.3g} s{slowly}"
     if isinstance(error, Failure):
         return str(error)
     place = traceback.extract_tb(error.__traceback__)[-1]

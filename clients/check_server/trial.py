@@ -40,6 +40,12 @@ class Trial:
         self.servers.append(server)
         return server
 
+    def unfinished(self):
+        """The client that waits for most answers, or None."""
+        clients = [client for server in self.servers for client in server.clients]
+        most = max(clients, key=lambda client: len(client.expected), default=None)
+        return most if most and most.expected else None
+
     def run(self, *args, timeout=None, stdout=None, user=None, prepare=None):
         """Run the server with exactly these arguments, meant to end by itself.
 

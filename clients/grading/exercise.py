@@ -19,7 +19,8 @@ README = """\
 Look for `{mark}` in `{file}`, and remove the lines below it as well. They only keep the
 compiler from warning.
 
-- `make` builds the program `server`.
+- `make` builds the program `server`, with the library of the course: {root}/common.
+  Its headers (`echo.h` and others) say what its functions do.
 - To grade it, type this in the folder of the course, {root}:
 
       make grade SERVER={folder}
@@ -71,7 +72,7 @@ def make(exercise, folder):
     blanked, package = exercise.get("file", "server.c"), exercise.get("library")
     sources = sources_of(exercise)
     os.makedirs(folder, exist_ok=True)
-    for path in [*sources, *sorted(step.glob("*.h"))]:
+    for path in [*sources, *used(sorted(step.glob("*.h")))]:
         text = path.read_text(encoding="utf-8")
         if path.name == blanked:
             text, removed = blank(text, exercise["blanks"])
@@ -94,5 +95,9 @@ def sources_of(exercise):
     """The C files of the step: of the back-ends only the one with the blanks, and nothing that
     only variants use."""
     blanked = exercise.get("file", "server.c")
-    return [path for path in sorted((ROOT / exercise["folder"]).glob("*.c"))
-            if path.name == blanked or not path.name.startswith(("ae_", "uring"))]
+    return [path for path in used(sorted((ROOT / exercise["folder"]).glob("*.c")))
+            if path.name == blanked or not path.name.startswith("ae_")]
+
+
+def used(paths):
+    return [path for path in paths if not path.name.startswith("uring")]

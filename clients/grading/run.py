@@ -4,13 +4,16 @@ import time
 from collections import namedtuple
 
 from check_server.errors import NeverListens
-from check_server.runner import STALL, Alarm, Seen, StallWatch, run_case
+from check_server.runner import BASIC, STALL, Alarm, Seen, StallWatch, run_case
 from check_server.server import Server
 from lib import reports
 
 PATIENCE = 2.5      # seconds that a case waits for anything
 SECOND_PATIENCE = 5.0   # in a second try, because the machine was busy in the first
 SECOND_LIMIT = 4    # times as long may a case take in a second try
+HOPELESS_SECONDS = 8    # in which a server that answers no known exchange is done
+LEAST_SECONDS = 4       # that a case may take meanwhile
+HOPEFUL = "known-exchange"
 
 PASSED, FAILED, NOT_JUDGED, LEFT_OUT = "passed", "failed", "not judged", "left out"
 WAITING = "waiting"     # of a stage: one before it failed
@@ -53,7 +56,7 @@ def run(stages, settings, everything, report):
     """Run the stages, until one fails unless `everything` is wanted; report(judged) each."""
     Alarm.install()
     passed, found = {}, []      # case's name: whether it passed
-    failed = None
+    failed, settings.began = None, time.monotonic()
     for stage in stages:
         if failed and not everything:
             judged = Judged(stage, [], failed)
@@ -77,7 +80,7 @@ def _judge(graded, passed, settings):
     if not passed.get(graded.parent, True):
         passed[graded.case.name] = False
         return Outcome(graded, NOT_JUDGED, f"it needs {graded.parent}", None, None)
-    result = _try(graded.case, settings, SECOND_PATIENCE if any(passed.values()) else PATIENCE)
+    result = _try(graded.case, settings, passed)
     if result.status == reports.SKIP:
         return Outcome(graded, LEFT_OUT, result.reason, result, None)
     passed[graded.case.name] = result.status == reports.OK
@@ -86,21 +89,34 @@ def _judge(graded, passed, settings):
     return Outcome(graded, FAILED, result.reason, result, find_hint(graded, result))
 
 
-def _try(case, settings, second_patience):
+def _try(case, settings, passed):
     """The case's result; after a second try if the machine was busy. That one is more patient,
     unless nothing has passed so far: a hopeless server is to be done soon."""
-    settings.patience, settings.level, settings.limit_factor = PATIENCE, case.level, 1
+    second_patience = SECOND_PATIENCE if any(passed.values()) else PATIENCE
+    settings.patience, settings.level = PATIENCE, case.level
+    settings.limit_factor = _limit_factor(case, settings, passed)
     with StallWatch() as watch:
         result, _ = run_case(case, settings)
     if result.status != reports.FAIL or result.final or watch.longest <= STALL or (
             isinstance(result.error, NeverListens) and not Server.has_listened):
         return result
     settings.patience = second_patience
-    if second_patience > PATIENCE:
+    if settings.limit_factor < 1:
+        settings.limit_factor = min(1, HOPELESS_SECONDS / case.limit)
+    elif second_patience > PATIENCE:
         settings.limit_factor = SECOND_LIMIT
     began = time.monotonic()
     result, _ = run_case(case, settings)
     return result._replace(seconds=time.monotonic() - began)
+
+
+def _limit_factor(case, settings, passed):
+    """The part of its time that a case may take: less while the server may be hopeless. One
+    that takes long to start has as long again as it has taken so far."""
+    if settings.cases or settings.stages or case.name not in BASIC or HOPEFUL in passed:
+        return 1
+    spent = (time.monotonic() - settings.began) / settings.slow_factor
+    return min(1, max(HOPELESS_SECONDS - spent, spent, LEAST_SECONDS) / case.limit)
 
 
 def find_hint(graded, result):

@@ -1,6 +1,6 @@
 """The report on a terminal: a line per stage, and what the first failure needs."""
 
-from lib.reports import clean
+from lib.reports import clean, quote
 
 from . import words
 from .run import FAILED, LEFT_OUT, NOT_JUDGED, PASSED, WAITING
@@ -79,7 +79,9 @@ class Text:
     def only(self, stage):
         if self.settings.as_make:
             return f"make grade SERVER={self.settings.typed} STAGE={stage.number}"
-        return f"{self.settings.program} --stage {stage.number} {self.settings.typed}"
+        return quote(words.with_arguments(
+            [self.settings.program, "--stage", str(stage.number), self.settings.typed],
+            self.settings))
 
 
 def details(outcome, settings):

@@ -6,6 +6,7 @@ from lib.reports import clean, lines, quote
 
 BEFORE, AFTER = 5, 6    # bytes shown around the first that differs
 ALIKE = 8       # bytes that must agree for the others to be missing, or too many
+NEAR = 3        # and for a few others
 REASON = 150            # characters of a reason, in one line
 DIED = re.compile(r"killed by (?!SIGTERM|SIGKILL)|exited with status (?!0\b)")
 OUTPUT = 6              # lines of the server's own output
@@ -22,22 +23,32 @@ def in_one_line(result):
     state = result.server.state if result.server else ""
     if DIED.match(state) and state not in text:
         text = f"the server died ({clean(state)}): {text}"
+    elif state.startswith("exited") and "Connection refused" in text:
+        text = f"the server has ended ({clean(state)}): {text}"
     return text if len(text) <= REASON else text[:REASON] + " ..."
 
 
 def _first_wrong(wanted, got):
     """Both begin with the first byte that differs."""
     asked = hexadecimal(wanted[0] - 1)
-    missing = wanted.find(got[:ALIKE]) if len(got) > 1 else -1
+    missing = _shift(wanted, got)
     if missing > 0:
         return (f"the answer to byte {asked} is missing" if missing == 1 else
                 f"{missing} answers are missing, from that to byte {asked} on")
-    extra = got.find(wanted[:ALIKE]) if len(wanted) > 1 else -1
+    extra = _shift(got, wanted)
     if extra > 0:
         return (f"{extra} byte{'s' if extra > 1 else ''} too many before the answer to byte "
                 f"{asked}, beginning with {hexadecimal(got[0])}")
     return (f"byte {asked} was answered with {hexadecimal(got[0])}, expected "
             f"{hexadecimal(wanted[0])}")
+
+
+def _shift(longer, shorter):
+    """How many bytes of the one stand before what both go on with, or -1."""
+    if len(shorter) < 2:
+        return -1
+    few = longer.find(shorter[:NEAR], 0, 2 * NEAR)
+    return few if few > 0 else longer.find(shorter[:ALIKE])
 
 
 def hexadecimal(byte):
@@ -101,6 +112,11 @@ def own_output(result):
 
 def again(outcome, settings):
     """The command that repeats this failure."""
-    words = [settings.program, "--case", outcome.graded.case.name, "--seed", settings.seed,
-             *settings.repeat, settings.typed]
-    return quote(words + (["--", *settings.server_args] if settings.server_args else []))
+    return quote(with_arguments(
+        [settings.program, "--case", outcome.graded.case.name, "--seed", settings.seed,
+         *settings.repeat, settings.typed], settings))
+
+
+def with_arguments(command, settings):
+    """The command, and the arguments for the server."""
+    return command + (["--", *settings.server_args] if settings.server_args else [])

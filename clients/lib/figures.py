@@ -21,7 +21,7 @@ NETLINK_SOCK_DIAG, SOCK_DIAG_BY_FAMILY = 4, 20
 NLM_F_REQUEST, NLM_F_DUMP, NLMSG_ERROR, NLMSG_DONE = 1, 0x300, 2, 3
 
 Entry = namedtuple("Entry", "pid parent group session state started")
-Socket = namedtuple("Socket", "address port unread inode")
+Socket = namedtuple("Socket", "address port unread unacknowledged inode")
 
 
 # Processes.
@@ -223,20 +223,25 @@ def limit(pid, which, soft):
 def unread_bytes(*clients):
     """Bytes that the other ends of these connected sockets, on this machine, did not yet
     receive."""
-    total = 0
+    return sum(unread for unread, _ in queues(*clients))
+
+
+def queues(*clients):
+    """[(unread, unacknowledged)] bytes in the sockets at these other ends."""
+    found = []
     for client in clients:
         with contextlib.suppress(OSError):      # it is not connected any more
-            total += _unread(client.family, client.getpeername(), client.getsockname())
-    return total
+            found += _queues(client.family, client.getpeername(), client.getsockname())
+    return found
 
 
-def _unread(family, server, client):
+def _queues(family, server, client):
     with contextlib.suppress(OSError):      # there is no such socket, or no sock_diag here
-        return _diag(family, server, client)[0].unread
+        return [(each.unread, each.unacknowledged) for each in _diag(family, server, client)]
     ours, theirs = f":{server[1]:04X}", f":{client[1]:04X}"
-    return sum(int(fields[4].partition(":")[2], 16)
-               for fields in _sockets("tcp6" if family == socket.AF_INET6 else "tcp", ours)
-               if fields[1].endswith(ours) and fields[2].endswith(theirs))
+    return [tuple(int(size, 16) for size in reversed(fields[4].split(":")))
+            for fields in _sockets("tcp6" if family == socket.AF_INET6 else "tcp", ours)
+            if fields[1].endswith(ours) and fields[2].endswith(theirs)]
 
 
 def listens_at(pids):
@@ -284,9 +289,8 @@ def _diag(family, source=None, destination=None):
                 if kind == NLMSG_DONE:
                     return found
                 port, _, address = struct.unpack_from("!HH16s", data, 20)
-                unread, inode = struct.unpack_from("=I8xI", data, 72)
-                found.append(Socket(socket.inet_ntop(family, address[:size]), port, unread,
-                                    inode))
+                found.append(Socket(socket.inet_ntop(family, address[:size]), port,
+                                    *struct.unpack_from("=II4xI", data, 72)))
                 data = data[length + 3 & ~3:]
             if source:
                 return found

@@ -172,6 +172,7 @@ class Exercises(Folders):
 
     def test_it_builds_with_a_copy_of_the_library(self):
         begin("exercise", "6", self.folder)
+        self.assertEqual(sorted(os.listdir(self.folder)), ["Makefile", "README.md", "server.c"])
         shutil.copytree(CLIENTS.parent / "common", self.folder / "mine",
                         ignore=shutil.ignore_patterns("build", "tests", "tools"))
         done = run("make", "-n", "-C", self.folder, "COMMON=mine")

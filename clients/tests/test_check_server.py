@@ -262,6 +262,14 @@ class OtherPeoplesServers(unittest.TestCase):
         self.assertIn("not run: --quick ends after", said)
         self.assertLess(self.seconds, 20)
 
+    def test_quick_does_not_wait_for_slow_answers(self):
+        server = self.script("slow.py", ECHO.replace(
+            "answer.append((byte + 1) & 255)",
+            "c.sendall(bytes([byte + 1])); signal.sigtimedwait([], 0.9)"))
+        said = self.check(server, "--quick", "--contract=basic")
+        self.assertRegex(said, r"(?m)^FAIL +greeting .*\n(.*\n)? +not done after 5 s: the "
+                               r"answers come, but slowly \(\d bytes so far\)$")
+
     def test_the_line_again_with_repeats_the_failure(self):
         lesson = self.script("a lesson.py", LESSON)
         done = check_server("--serial", "--contract=full", "--capacity=3", "--slow-factor=0.5",

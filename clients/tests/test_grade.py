@@ -67,6 +67,7 @@ class Stages(unittest.TestCase):
         self.assertRegex(done.stdout, r"\nstage 3  any packets +-   waits for stage 2\n")
         self.assertIn("\n8 of 61 points (main part), 0 of 17 (hardened part).\n", done.stdout)
         self.assertIn("\nNext: stage 2. ", done.stdout)
+        self.assertRegex(done.stdout, r"\nOnly this stage: .* --stage 2 \S+ -- --bug \S+\n$")
         self.assertEqual(points(done.data), {"main": 8, "hardened": 0})
 
     def test_the_failure_is_shown_side_by_side_and_can_be_repeated(self):
@@ -141,6 +142,13 @@ class Hopeless(Folder):
         "daemonises": "import os, time\nif os.fork(): os._exit(0)\nos.setsid()\ntime.sleep(99)",
         "reads": "import sys\nsys.stdin.read()\nraise SystemExit(3)",
         "exits": "raise SystemExit(0)",
+        "greets late and answers slowly":
+            "import os, signal, socket, sys, time\n"
+            "signal.signal(signal.SIGTERM, lambda *_: os._exit(0))\n"
+            "server = socket.create_server(('127.0.0.1', int(sys.argv[-1])))\n"
+            "while True:\n    client, _ = server.accept()\n    time.sleep(1)\n"
+            "    client.send(b'*')\n    for byte in client.recv(99)[1:9]:\n"
+            "        time.sleep(1)\n        client.send(bytes([byte + 1]))\n",
     }
 
     def run_one(self, name):
@@ -157,15 +165,46 @@ class Hopeless(Folder):
             runs = dict(zip(self.SCRIPTS, pool.map(self.run_one, self.SCRIPTS)))
         for name, (done, seconds) in runs.items():
             with self.subTest(name):
-                if seconds >= 10:   # seven ran at the same time
+                if seconds >= 10:   # eight ran at the same time
                     done, seconds = self.run_one(name)
                 self.assertLess(seconds, 10)
-                self.assertEqual((done.returncode, done.data["points"]), (1, 0), done.stderr)
-                self.assertRegex(done.stdout, r"^stage 1  greet one client +0/4   \S")
+                earned = 4 if "slowly" in name else 0
+                self.assertEqual((done.returncode, done.data["points"]), (1, earned),
+                                 done.stderr)
+                self.assertRegex(done.stdout, r"(?m)^stage [12]  \w+ (one client|every byte)"
+                                              r" +0/[46]   \S")
                 self.assertLess(len(done.stdout), 5000)
         if figures.AVAILABLE:
             self.assertEqual([pid for pid in figures.table()
                               if self.folder in figures.command_line(pid)], [])
+
+
+class GarbageCollectors(Folder):
+    """A server whose memory grows and shrinks as a garbage collector's does."""
+
+    def test_cost_no_points(self):
+        server = self.write("server", f"""#!{sys.executable}
+import sys
+sys.path.insert(0, {os.path.dirname(BROKEN)!r})
+import reference
+
+class Conn(reference.Conn):
+    garbage = []
+
+    def feed(self, data):
+        if sum(map(len, self.garbage)) > 40 << 20:
+            self.garbage.clear()
+        self.garbage.append(bytearray(data))
+        return super().feed(data)
+
+class Server(reference.Server):
+    conn_class = Conn
+
+sys.exit(reference.main(Server))
+""", 0o755)
+        done = grade("--seed=1", "--case=never-reading-client", "--case=never-reading-trickle",
+                     "--case=bytes-outside-messages", server)
+        self.assertEqual((done.returncode, done.data["points"]), (0, 3), done.stdout)
 
 
 class Hints(unittest.TestCase):
@@ -211,8 +250,9 @@ class Hints(unittest.TestCase):
 class SecondTries(unittest.TestCase):
     """If the machine was busy, a case has a second try, and more time as a whole."""
 
-    def limits(self, second_patience):
-        settings, limits = argparse.Namespace(), []
+    def limits(self, passed):
+        settings = argparse.Namespace(cases=["greeting"], stages=[])
+        limits = []
 
         def run_case(case, settings):
             limits.append(settings.limit_factor)
@@ -220,12 +260,12 @@ class SecondTries(unittest.TestCase):
 
         with mock.patch.object(run, "run_case", run_case), \
                 mock.patch.object(run, "STALL", -1.0):
-            run._try(REGISTRY.cases[0], settings, second_patience)
+            run._try(REGISTRY.cases[0], settings, passed)
         return limits
 
     def test_have_more_time_unless_nothing_has_passed_so_far(self):
-        self.assertEqual(self.limits(run.SECOND_PATIENCE), [1, run.SECOND_LIMIT])
-        self.assertEqual(self.limits(run.PATIENCE), [1, 1])
+        self.assertEqual(self.limits({"greeting": True}), [1, run.SECOND_LIMIT])
+        self.assertEqual(self.limits({}), [1, 1])
 
 
 class Ports(unittest.TestCase):
@@ -461,6 +501,8 @@ class Words(unittest.TestCase):
                 (b"bcdbcuf", b"dbcuf", "2 answers are missing, from that to byte 0x61 on"),
                 (b"bcdef", b"bc\0\0def", "2 bytes too many before the answer to byte 0x63, "
                                          "beginning with 0x00"),
+                (b"bcdbcuf", b"_bcd_bc", "1 byte too many before the answer to byte 0x61, "
+                                         "beginning with 0x5F"),
                 (b"\0", b"\xff", "byte 0xFF was answered with 0xFF, expected 0x00")):
             result = FakeResult(FakeError(wanted, got), "the reason")
             self.assertEqual(words.in_one_line(result), said)

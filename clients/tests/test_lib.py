@@ -3,6 +3,7 @@
 
 import concurrent.futures
 import contextlib
+import fcntl
 import os
 import pathlib
 import re
@@ -10,9 +11,11 @@ import resource
 import shutil
 import signal
 import socket
+import struct
 import subprocess
 import sys
 import tempfile
+import termios
 import threading
 import time
 import unittest
@@ -307,6 +310,9 @@ class Servers(unittest.TestCase):
         def no_diag(*_):
             raise OSError("no such thing")
 
+        def unread_here(client):
+            return struct.unpack("i", fcntl.ioctl(client, termios.FIONREAD, bytes(4)))[0]
+
         diag, seen = figures._diag, []
         try:
             for figures._diag in diag, no_diag:
@@ -317,6 +323,13 @@ class Servers(unittest.TestCase):
                     self.assertEqual(figures.unread_bytes(client, other), 5)
                     other.recv(3)
                     self.assertEqual(figures.unread_bytes(client), 2)
+                    client.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
+                    other.setblocking(False)
+                    sent = other.send(bytes(1 << 20))   # more than the client's kernel takes
+                    (unread, waiting), = figures.queues(client)
+                    self.assertEqual(unread, 2)
+                    self.assertGreater(waiting, 0)
+                    self.assertEqual(waiting + unread_here(client), sent)
                     self.assertIn(listener.getsockname(), figures.listens_at([os.getpid()]))
                     self.assertNotIn(client.getsockname(), figures.listens_at([os.getpid()]))
                     other.shutdown(socket.SHUT_RDWR)

@@ -119,8 +119,10 @@ class ThePage(Commands):
             (stage for part in ECHO["parts"] for stage in part["stages"]), 1)
             for case in stage["cases"] if "hints" in case}
         rows = re.findall(r"(?m)^\| (\d+) \| [^|]+ \| `([\w-]+)` \|$", PAGE)
-        self.assertEqual([(int(number), bug) for number, bug in rows],
-                         [(stage_of[case], hint["bugs"][0]) for case, hint in HINTS])
+        first = {}      # for some mistakes hints stand at several cases
+        for case, hint in HINTS:
+            first.setdefault(hint["bugs"][0], stage_of[case])
+        self.assertEqual([(bug, int(number)) for number, bug in rows], list(first.items()))
         self.assertLessEqual({bug for _, bug in rows}, set(broken.BUGS))
 
 

@@ -92,7 +92,7 @@ def markers(t):
         client.finish()
 
 
-@case("a message of 1 MiB is answered completely")
+@case("a message of 1 MiB is answered completely", limit=60)
 def one_mebibyte_message(t):
     with t.server() as s:
         s.connect().greeting().exchange(message(MIB, t.rng)).finish()

@@ -40,7 +40,7 @@ def bug(*caught_by, suite=()):
     return register
 
 
-# Wrong answers.
+# Wrong answers, or slow ones.
 
 @bug("known-exchange", "large-messages-at-once")
 class DropsTheLastByte(Server):
@@ -79,10 +79,85 @@ class WaitsForTheEndOfAMessage(Collects):
         end = b"$"
 
 
+@bug("known-exchange")
+class BreaksWhenItAnswers(Server):
+    class conn_class(Conn):
+        def feed(self, data):
+            return super().fed(data)
+
+
+@bug("known-exchange")
+class AnswersTheMarker(Server):
+    class conn_class(Conn):
+        def feed(self, data):
+            return (b"" if self.inside or b"^" not in data else b"_") + super().feed(data)
+
+
+@bug("known-exchange")
+class AnswersTheEnd(Server):
+    class conn_class(Conn):
+        def feed(self, data):
+            answer = b""
+            for byte in data:
+                answer += b"%" if self.inside and byte == ord("$") else b""
+                answer += super().feed(bytes([byte]))
+            return answer
+
+
+@bug("known-exchange")
+class AnswersOneBytePerPacket(Server):
+    class conn_class(Conn):
+        def feed(self, data):
+            return super().feed(data)[:1]
+
+
+@bug("known-exchange")
+class AnswersSlowly(Server):
+    def write(self, conn):
+        unsent, conn.unsent = conn.unsent, conn.unsent[:1]
+        super().write(conn)
+        conn.unsent = unsent[1:]
+        time.sleep(1)
+
+
+@bug("many-messages-in-one-packet", "one-mebibyte-message", "sixty-four-mebibyte-message")
+class ReceivesByteByByte(Server):
+    def __init__(self, options):
+        super().__init__(options)
+        self.scratch = self.scratch[:1]
+
+    def read(self, conn):
+        super().read(conn)
+        time.sleep(0.001)   # so that it is slow on each machine
+
+
+@bug("all-byte-values")
+class SendsCharacters(Server):
+    class conn_class(Conn):
+        def feed(self, data):
+            return super().feed(data).decode("latin-1").encode()
+
+
+@bug("all-byte-values")
+class DecodesText(Server):
+    class conn_class(Conn):
+        def feed(self, data):
+            return super().feed(data.decode().encode())
+
+
 @bug("all-byte-values")
 class OffByOneAtTheWrap(Server):
     class conn_class(Conn):
         table = Conn.table[:255] + b"\xff"
+
+
+@bug("all-byte-values")
+class TakesTheLargestByteForTheEnd(Server):
+    class conn_class(Conn):
+        def feed(self, data):
+            data, end, _ = data.partition(b"\xff")
+            self.ended = bool(end)
+            return super().feed(data)
 
 
 @bug("all-byte-values")
@@ -217,6 +292,11 @@ class GreetsNobody(Server):
 
 
 @bug("greets-a-client", "greeting")
+class GreetsWithWords(Server):
+    greeting = b"Hello"
+
+
+@bug("greets-a-client", "greeting")
 class GreetsTwice(Server):
     greeting = b"**"
 
@@ -237,6 +317,13 @@ class GreetsWhenSpokenTo(Server):
             answer = (b"" if self.greeted else b"*") + super().feed(data)
             self.greeted = True
             return answer
+
+
+@bug("greets-a-client", "stop-alone")
+class ExitsOneOnSigterm(Server):
+    def stop(self, signum, frame):
+        super().stop(signum, frame)
+        self.report_lost = True
 
 
 @bug("half-close-with-unsent-answers")
@@ -298,10 +385,11 @@ class BuffersWithoutBound(Server):
 @bug("bytes-outside-messages")
 class KeepsWhatItIgnores(Server):
     class conn_class(Conn):
-        ignored = b""
+        ignored = None
 
         def feed(self, data):
             if not self.inside:
+                self.ignored = self.ignored or bytearray()
                 self.ignored += data
             return super().feed(data)
 
@@ -360,6 +448,24 @@ class ServesOneAtATime(Server):
     def accept_clients(self):
         if not self.conns:
             super().accept_clients()
+
+
+@bug("two-hundred-clients", "thousand-clients")
+class ServesTenAtATime(Server):
+    accept_burst = 1
+
+    def accept_clients(self):
+        if len(self.conns) < 10:
+            super().accept_clients()
+
+
+@bug("ten-thousand-idle")
+class ReportsEachLostClientAtLength(Server):
+    def lost(self, conn, error):
+        super().lost(conn, error)
+        self.say(f"Traceback (most recent call last):\n{error!r}")
+        if len(self.conns) > 500:
+            time.sleep(0.01)    # what ten thousand threads take that all want to print
 
 
 @bug("ten-thousand-idle")
@@ -637,6 +743,39 @@ class ClosesActiveClientsToo(Server):
 
 
 # Starting.
+
+@bug("greets-a-client")
+class ListensElsewhere(Server):
+    def listen(self):
+        self.options.port = 0
+        super().listen()
+
+    def announce(self):
+        pass
+
+
+@bug("greets-a-client")
+class NeverListens(Server):
+    def listen(self):
+        self.listener = socket.socket()
+        self.spare = os.dup(0)
+
+    def announce(self):
+        pass
+
+
+@bug("greets-a-client")
+class EndsAtItsStart(Server):
+    def listen(self):
+        raise SystemExit(sys.argv[99])
+
+
+@bug("known-exchange")
+class EndsAfterOneClient(Server):
+    def drop(self, conn):
+        super().drop(conn)
+        self.stopping = True
+
 
 @bug("listening-line")
 class DoesNotSayThatItListens(Server):

@@ -39,6 +39,7 @@ class Fleet(unittest.TestCase):
         self.assertEqual(restarted["answered"], restarted["messages"])
         self.assertGreater(restarted["messages"], 200)
         self.assertEqual(set(found["slow"]), {"roundrobin", "leastconn"})
+        self.assertGreater(found["slow"]["roundrobin"]["slow_share"], 0.2)  # a third of them
         for line in ("s2 DOWN", "s1 UP", "cut off: 3 of its own 3 clients",
                      "All is as promised"):
             self.assertIn(line, done.stdout)

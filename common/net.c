@@ -12,6 +12,12 @@
 #include <sys/time.h>
 #include <unistd.h>
 
+#if defined __linux__ && defined __has_include
+#if __has_include(<linux/filter.h>) /* musl's compiler does not see it */
+#include <linux/filter.h>
+#endif
+#endif
+
 #ifndef MSG_NOSIGNAL /* macOS: a socket option instead, set in net_accept */
 #define MSG_NOSIGNAL 0
 #endif
@@ -153,11 +159,30 @@ int net_listen_reuseport(struct net_listener *another, const struct net_listener
     if (getsockname(first->fd, (struct sockaddr *)&bound, &size) == -1 ||
         setsockopt(first->fd, SOL_SOCKET, SO_REUSEPORT, &on, sizeof on) == -1)
         return -1;
+#ifdef SO_DETACH_REUSEPORT_BPF /* in case the server before this one called net_only_first */
+    setsockopt(first->fd, SOL_SOCKET, SO_DETACH_REUSEPORT_BPF, &on, sizeof on);
+#endif
     another->fd = listen_on((struct sockaddr *)&bound, size, true);
     if (another->fd == -1)
         return -1;
     another->reserved = open_reserved();
     return another->reserved == -1 ? close_keeping_errno(another->fd) : 0;
+}
+
+/* A filter program chooses among the listeners, which are numbered in the order in which they
+ * were made (socket(7), SO_ATTACH_REUSEPORT_CBPF). This one is one instruction: return 0. */
+int net_only_first(const struct net_listener *any)
+{
+#if defined SO_DETACH_REUSEPORT_BPF && defined BPF_STMT
+    struct sock_filter return_0 = BPF_STMT(BPF_RET | BPF_K, 0);
+    const struct sock_fprog program = {.len = 1, .filter = &return_0};
+
+    return setsockopt(any->fd, SOL_SOCKET, SO_ATTACH_REUSEPORT_CBPF, &program, sizeof program);
+#else
+    (void)any;
+    errno = ENOPROTOOPT;
+    return -1;
+#endif
 }
 
 void net_shut(const struct net_listener *listener)

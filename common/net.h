@@ -38,6 +38,12 @@ int net_listen_passed(struct net_listener *listener, int fd, const char **why);
 int net_listen_dup(struct net_listener *another, const struct net_listener *first);
 int net_listen_reuseport(struct net_listener *another, const struct net_listener *first);
 
+/* Of the listeners that share a port by SO_REUSEPORT, only the first gets new clients from now
+ * on, until net_listen_reuseport is called again. So the queues of the others can be emptied
+ * before they are closed: the kernel resets the clients in the queue of a closed listener.
+ * Returns 0, or -1 with errno. ENOPROTOOPT: this system cannot do it. */
+int net_only_first(const struct net_listener *any);
+
 /* Lets no more clients connect, even if another process has the listener open, too. From now on
  * accept fails. Does nothing to a socket that was passed: the next server gets the clients that
  * connect now. Linux only; elsewhere it may do nothing. */

@@ -141,13 +141,17 @@ def cpu_seconds(pid):
         return (int(fields[11]) + int(fields[12])) / TICKS
 
 
+def children(pid):
+    """The processes that its first thread forked and that still live."""
+    with contextlib.suppress(OSError):
+        return list(map(int, _read(pid, f"task/{pid}/children").split()))
+    return []
+
+
 def cpu_seconds_with_children(pid):
     """The same with the processes that it forked and that still live."""
-    children = ""
-    with contextlib.suppress(OSError):
-        children = _read(pid, f"task/{pid}/children")
     total = 0.0
-    for each in [pid, *map(int, children.split())]:
+    for each in [pid, *children(pid)]:
         with contextlib.suppress(OSError):
             total += cpu_seconds(each)
     return total

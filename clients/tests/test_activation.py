@@ -110,7 +110,7 @@ class SocketActivation(unittest.TestCase):
                          [("step6_epoll/server",), ("step8_ae/server",),
                           ("step1_sequential/server",)],
                          *([(*workers, way)] * 3 for way in
-                           ("accept", "listener", "exclusive"))):
+                           ("accept", "listener", "exclusive", "reuseport"))):
             if not tree.is_program(ROOT / commands[0][0]):
                 continue    # some variants cannot be built everywhere
             with self.subTest(commands), socket.create_server(("127.0.0.1", 0)) as listener:

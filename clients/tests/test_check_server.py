@@ -11,6 +11,7 @@ import sys
 import tempfile
 import time
 import unittest
+import unittest.mock
 from concurrent.futures import ThreadPoolExecutor
 from xml.etree import ElementTree
 
@@ -25,7 +26,9 @@ sys.path[:0] = [CLIENTS, SERVERS]
 import broken   # noqa: E402
 from check_server import Model, naive_answer, fair_accept    # noqa: E402
 from check_server.command import REGISTRY   # noqa: E402
+from check_server.errors import Failure     # noqa: E402
 from check_server.protocol import random_input  # noqa: E402
+from check_server.server import Server  # noqa: E402
 from lib import figures     # noqa: E402
 
 LEVEL = {case.name: case.level for case in REGISTRY.cases}
@@ -519,6 +522,35 @@ def bad_lesson(t):
 def skipped_lesson(t):
     raise AssertionError
 """
+
+
+@unittest.skipUnless(figures.AVAILABLE, "there is no /proc")
+class AServerThatRunsWithNothingToDo(unittest.TestCase):
+    def looks(self, *shares, forks=0):
+        """How many looks check_calm takes. Each finds a share of the time that the server runs;
+        during the first ones it forks."""
+        server, left, children = Server.__new__(Server), list(shares), []
+        server.patience = 5
+
+        def look(*_):
+            if len(shares) - len(left) < forks:
+                children.append(len(left))
+            return left.pop(0)
+
+        with unittest.mock.patch.object(Server, "cpu_share", look), \
+                unittest.mock.patch.object(Server, "pid", 1), \
+                unittest.mock.patch.object(figures, "children", lambda _: list(children)):
+            server.check_calm()
+        return len(shares) - len(left)
+
+    def test_is_reported(self):
+        self.assertEqual(self.looks(0.1, 0.5), 1)
+        for forks in range(3):
+            with self.assertRaisesRegex(Failure, "it runs for 30 %"):
+                self.looks(*[0.4] * forks, 0.3, 0.1, forks=forks)
+
+    def test_may_still_fork_its_workers(self):
+        self.assertEqual(self.looks(0.4, 0.3, 0.1, forks=2), 3)
 
 
 class TheModel(unittest.TestCase):

@@ -1,5 +1,6 @@
 """`make fleet`: what it promises holds, it ends on signals, and says what is missing."""
 
+import contextlib
 import json
 import os
 import pathlib
@@ -13,8 +14,9 @@ ROOT = pathlib.Path(__file__).resolve().parents[2]
 FLEET = ROOT / "clients/fleet"
 sys.path[:0] = [str(ROOT / "clients"), str(FLEET)]
 
-from lib import figures, processes      # noqa: E402
+from lib import figures, processes, servers     # noqa: E402
 import machines                         # noqa: E402
+import visits                           # noqa: E402
 
 REQUIRED = os.environ.get("REQUIRE_ALL", "0") != "0"
 SMALL = ["--clients", "9", "--rate", "40", "--seconds", "1", "--interval-ms", "100"]
@@ -39,6 +41,7 @@ class Fleet(unittest.TestCase):
         self.assertEqual(restarted["answered"], restarted["messages"])
         self.assertGreater(restarted["messages"], 200)
         self.assertEqual(set(found["slow"]), {"roundrobin", "leastconn"})
+        self.assertGreater(found["slow"]["roundrobin"]["slow_share"], 0.2)  # a third of them
         for line in ("s2 DOWN", "s1 UP", "cut off: 3 of its own 3 clients",
                      "All is as promised"):
             self.assertIn(line, done.stdout)
@@ -110,6 +113,19 @@ class Configuration(unittest.TestCase):
         file = str(FLEET / "haproxy.cfg")
         done = processes.capture([machines.haproxy(), "-c", "-f", file], 20)
         self.assertEqual((done.status, done.stderr), (0, ""), done.stdout)
+
+    @unittest.skipUnless(machines.haproxy(), "haproxy is not installed")
+    def test_drain_keeps_the_clients_and_maint_does_not(self):
+        with servers.Server([machines.program(6), "--quiet"]) as server, \
+                machines.Balancer({"s1": server.address}) as balancer:
+            balancer.wait_until_up()
+            guest = visits.Guest(balancer.address)
+            with contextlib.closing(guest):
+                self.assertTrue(guest.is_greeted())
+                balancer.set_state("s1", "drain")
+                self.assertTrue(guest.is_served())
+                balancer.set_state("s1", "maint")
+                self.assertTrue(guest.is_cut_off(10))
 
 
 if __name__ == "__main__":

@@ -637,6 +637,41 @@ static void threads_listen_side_by_side(void **state)
         close(clients[i]);
 }
 
+/* How a server with several listeners stops when another process keeps the first one. */
+static void only_the_first_listener_gets_clients(void **state)
+{
+    struct net_listener first, beside, next;
+    int clients[MANY];
+    const char *why;
+
+    (void)state;
+    assert_int_equal(net_listen(&first, "127.0.0.1", "0", &why), 0);
+    assert_int_equal(net_listen_reuseport(&beside, &first), 0);
+    int done = net_only_first(&beside), error = errno;
+    if (done == -1) {
+        assert_int_equal(error, ENOPROTOOPT);
+        net_unlisten(&first);
+        net_unlisten(&beside);
+        skip(); /* also an emulator that does not know this option */
+    }
+    connect_many(&first, MANY, clients);
+    assert_int_equal(accept_all(&first), MANY);
+    assert_int_equal(accept_all(&beside), 0);
+    net_unlisten(&beside);
+    for (int i = 0; i < MANY; i++)
+        close(clients[i]);
+
+    assert_int_equal(net_listen_reuseport(&next, &first), 0); /* the next server */
+    connect_many(&first, MANY, clients);
+    int n = accept_all(&first), m = accept_all(&next);
+    assert_int_equal(n + m, MANY);
+    assert_true(n > 0 && m > 0);
+    net_unlisten(&first);
+    net_unlisten(&next);
+    for (int i = 0; i < MANY; i++)
+        close(clients[i]);
+}
+
 static void a_shut_listener_admits_nobody(void **state)
 {
     struct net_listener first, same;
@@ -674,6 +709,7 @@ int main(void)
         TEST(the_backlog_is_long),
         TEST(threads_share_a_listener),
         TEST(threads_listen_side_by_side),
+        TEST(only_the_first_listener_gets_clients),
         TEST(a_shut_listener_admits_nobody),
         TEST(errors_are_told_apart),
         TEST(no_connection_is_pending),

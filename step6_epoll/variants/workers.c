@@ -115,6 +115,15 @@ static void pump_client(struct conn_list *clients, struct conn *c, int epoll)
         conn_close(clients, c); /* closing also takes it off epoll's list */
 }
 
+/* systemd keeps only the first of several listeners. So the others get no new clients from now
+ * on, and this worker takes those that wait in its queue. */
+static void empty_queue(struct worker *w)
+{
+    net_only_first(&w->listener); /* if that fails, clients may come until the deadline */
+    while (!stop_deadline_passed() && net_readable(w->listener.fd, STOP_LINGER_MS))
+        accept_client(w);
+}
+
 /* A stop is not the end where there is an acceptor: some clients may still be in the pipe. */
 static bool goes_on(const struct worker *w)
 {
@@ -142,6 +151,8 @@ static void run_worker(void *worker)
                 pump_client(&w->clients, events[i].data.ptr, w->epoll);
         conn_close_idle(&w->clients);
     }
+    if (share == REUSEPORT && w->number > 0 && w->listener.passed)
+        empty_queue(w);
     close(w->epoll);
     if (share != ACCEPT)
         net_unlisten(&w->listener);

@@ -53,6 +53,7 @@ _Noreturn static void worker_process(void *listener)
         server_disconnected(&peer);
         close(fd);
     }
+    net_unlisten(listener);
     stats_child_report();
     _exit(0);
 }

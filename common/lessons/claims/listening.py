@@ -156,8 +156,8 @@ def restart_needs_no_option(lab):
 
 
 @claim("One new connection wakes all processes that wait for it.", "the thundering herd",
-       "The kernel wakes one of the processes that sleep in accept. But poll, select and epoll "
-       "wake them all: the listener is ready for everybody.",
+       "The kernel wakes one of the processes that sleep in accept. But poll and select "
+       "wake them all, and so does epoll if each has its own: the listener is ready for all.",
        "processes that all sleep in accept", on="the call in which they sleep")
 def connections_wake_all(lab):
     def woken(wait_in_poll):

@@ -124,13 +124,13 @@ def gather_orders_by_time(lab):
         return await asyncio.gather(*both)
     order = "".join(asyncio.run(jobs()))
     lab.show(f"a finishes after b; the results: {order}")
-    return [Figure("results that stand where the first one to finish would, of 1",
+    return [Figure("first to finish and first in the result, of 1 time",
                    int(order == "ba"), low=1)]
 
 
 @claim("A context switch costs a microsecond.", "folklore",
-       "The switch itself does. But the next thread finds the caches filled with other data, "
-       "and that costs many times as much.",
+       "The switch itself takes one or a few. But the next thread finds the caches filled with "
+       "other data, and that costs many times as much.",
        "threads that use no memory", on="how much memory the threads use", slow=True)
 def switches_cost_a_microsecond(lab):
     program = lab.program("switches")
@@ -147,6 +147,5 @@ def switches_cost_a_microsecond(lab):
     sizes = lab.either((128, 256, 512, 768, 1024), (0,))    # one of them fills the cache
     return [Figure("a switch to a process that uses no memory", microseconds(0), "µs", high=5,
                    within=6),
-            Figure("with memory that it reads after each switch, less the reading alone, the "
-                   "most of 128 to 1,024 KiB", max(map(microseconds, sizes)), "µs", high=7,
-                   within=8)]
+            Figure("a switch after which up to 1,024 KiB are read, less the reading alone",
+                   max(map(microseconds, sizes)), "µs", high=7, within=8)]

@@ -152,7 +152,9 @@
                 if (isAccept(call) && count >= 0) this.accepted.set(number, [count, call[END]]);
                 if (count <= 0) continue;
                 if (RECEIVE.includes(call[NAME])) this.unreadChanges[number].push([call[END], -count]);
-                if (SEND.includes(call[NAME])) this.unreceivedChanges[number].push([call[START], count]);
+                // A client can receive bytes before the send returns. When a send sleeps, nobody knows
+                // how many bytes the kernel has already taken: they count when it returns.
+                if (SEND.includes(call[NAME])) this.unreceivedChanges[number].push([call[hasSlept(call) ? END : START], count]);
             }
             this.names = taskNames(recording.tasks);
             this.descriptorChanges = this.findDescriptors();
@@ -226,10 +228,14 @@
         /** What comes after the server has closed the socket is not kept for anybody. */
         unread(number, at) {
             const closed = this.closed.get(number) ?? Infinity;
-            return closed <= at ? 0 : this.level(this.unreadChanges[number], at);
+            return closed <= at || this.isEnded(at) ? 0 : this.level(this.unreadChanges[number], at);
         }
 
-        unreceived(number, at) { return this.level(this.unreceivedChanges[number], at); }
+        /** Nobody receives bytes after the client's close. Below zero is a send that sleeps. */
+        unreceived(number, at) {
+            const closed = this.clients[number].close ?? Infinity;
+            return closed <= at || this.isEnded(at) ? 0 : Math.max(0, this.level(this.unreceivedChanges[number], at));
+        }
 
         /** When a client leaves the accept queue: by accept, or when it or the listener is closed. */
         leavesQueue(number) {

@@ -444,7 +444,7 @@
             line("Clients", entry("connecting", "connects"), entry("waiting-for-the-greeting", "waits for the greeting"), entry("waiting-for-an-answer", "waits for an answer"),
                 entry("idle", "idle"), entry("waiting-for-the-close", "waits for the close"), entry("sent", "sends"), entry("got", "receives")),
             line("Kernel", entry("level", "how many, or bytes that the server has not read"),
-                entry("level back", "bytes that the client has not received")),
+                entry("level back", "bytes that the client has not received (those of a send that sleeps count when it returns)")),
             line("Server", entry("asleep", "a call that sleeps"), entry("call", "a call that does not sleep"),
                 entry("alive", "no call: it runs, or waits for a CPU"), entry("signal", "SIGTERM: the order to stop")));
     }

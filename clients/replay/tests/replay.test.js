@@ -51,13 +51,16 @@ test("steps go forth and back, and stay within the run", () => {
     assert.equal(previousStep(times, 1), 1);
 });
 
-test("no queue is ever negative, in any recording", () => {
+test("no queue is ever negative, in any recording, except while a send sleeps", () => {
     for (const id of ids) {
         const model = new Model(load(id));
         if (!model.followsBytes()) continue;
         for (const time of model.moments)
             model.clients.forEach((client, number) => {
                 assert.ok(model.unread(number, time) >= 0, `${id} ${client.name} ${time}`);
+                const sleeping = model.calls.some(call => call[6] === number && call[3] === "sendto" &&
+                    call[1] <= time && time < call[2] && globalThis.Replay.hasSlept(call));
+                assert.ok(sleeping || model.level(model.unreceivedChanges[number], time) >= 0, `${id} ${client.name} ${time}`);
                 assert.ok(model.unreceived(number, time) >= 0, `${id} ${client.name} ${time}`);
             });
     }
@@ -165,6 +168,27 @@ test("a futex call that did not sleep, and one that woke nobody, say so", () => 
 test("bytes that arrive after the server has closed the socket lie nowhere", () => {
     const model = new Model(load("6-stop"));
     model.clients.forEach((client, number) => assert.equal(model.unread(number, model.end), 0, client.name));
+});
+
+test("the bytes of a send that sleeps count when it returns", () => {
+    for (const id of ["1-slow-reader", "2-slow-reader", "3-slow-reader"]) {
+        const model = new Model(load(id)), call = model.calls.find(each => each[3] === "sendto" && globalThis.Replay.hasSlept(each));
+        const [, start, end, , , result, number] = call;
+        const before = model.unreceived(number, start - 1);
+        assert.ok(model.unreceived(number, start) <= before && model.unreceived(number, end - 1) <= before, id);
+        assert.ok(model.unreceived(number, end) > 0 && model.unreceived(number, end) <= Number(result) + before, id);
+    }
+});
+
+test("no byte is left after the client's close, or after the server's end", () => {
+    for (const id of ids) {
+        const model = new Model(load(id)), ended = Math.max(...model.recording.tasks.map(([, , , end]) => end ?? Infinity));
+        model.clients.forEach((client, number) => {
+            assert.equal(model.unreceived(number, client.close), 0, `${id} ${client.name}`);
+            if (!model.followsBytes() || ended === Infinity) return;
+            assert.deepEqual([model.unread(number, ended), model.unreceived(number, ended)], [0, 0], `${id} ${client.name}`);
+        });
+    }
 });
 
 test("select's sets: what was asked about, and what is left of it", () => {

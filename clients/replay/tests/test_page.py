@@ -54,23 +54,31 @@ class Reading:
         return [self.count(call) for call in self.made["calls"] if call[6] == number
                 and call[3] in names and self.returned(call) and self.count(call) > 0]
 
+    def ended(self):
+        """The server: all of its threads and processes."""
+        return all(end is not None and end <= self.at for *_, end in self.made["tasks"])
+
     def unread(self, number):
         """What comes after the server's last close is not kept."""
         closes = [call[2] for call in self.made["calls"] if call[6] == number
                   and call[3] == "close" and call[2] is not None]
-        if closes and closes[-1] <= self.at:
+        if self.ended() or closes and closes[-1] <= self.at:
             return 0
         sent = sum(send[1] for send in self.clients[number]["sends"] if send[0] <= self.at)
         return sent - sum(self.over(number, ("recvfrom", "read")))
 
     def to_client(self, number):
+        """A short send counts from its begin, a send that sleeps when it returns."""
         client = self.clients[number]
+        if self.ended() or client["close"] is not None and client["close"] <= self.at:
+            return 0
         sent = sum(self.count(call) for call in self.begun if call[6] == number
-                   and call[3] in ("sendto", "write") and self.count(call) > 0)
+                   and call[3] in ("sendto", "write") and self.count(call) > 0
+                   and (self.returned(call) or not self.sleeps(call)))
         got = sum(each[1] for each in client["receives"] if each[0] <= self.at)
         if client["greeting"] is not None and client["greeting"] <= self.at:
             got += 6 if "slow_command" in self.made["server"] else 1
-        return sent - got
+        return max(sent - got, 0)
 
     def client(self, number):
         client, at = self.clients[number], self.at
@@ -118,12 +126,14 @@ class Reading:
         if not calls or self.returned(calls[-1]):
             return "running"
         call = calls[-1]
+        return f"{'asleep in' if self.sleeps(call) else 'in'} {call[3]}"
+
+    def sleeps(self, call):
         took = float("inf") if call[2] is None else call[2] - call[1]
         slept = not re.match(r"close|clone|fork|socket|bind|listen|shutdown|epoll_c|"
                              r"io_uring_[sr]", call[3]) and "FUTEX_WAKE" not in call[4]
-        slept = slept and "EAGAIN" not in (call[5] or "") and \
+        return slept and "EAGAIN" not in (call[5] or "") and \
             took >= (100000 if call[3] in ("sendto", "write") else 1000)
-        return f"{'asleep in' if slept else 'in'} {call[3]}"
 
     def process(self, task):
         kind, parent, *_ = self.made["tasks"][task]
@@ -132,7 +142,7 @@ class Reading:
     def interest(self):
         """{(epoll instance, descriptor): events}"""
         held, owner = {}, {}
-        if all(end is not None and end <= self.at for *_, end in self.made["tasks"]):
+        if self.ended():
             return held
         for call in self.made["calls"]:
             if not self.returned(call) or call[5] != "0":

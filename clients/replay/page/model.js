@@ -127,9 +127,10 @@
         socketpair: say("makes a pair of connected sockets"), io_uring_setup: say("makes an io_uring"),
         io_uring_register: say("tells io_uring which buffers it may use"),
         futex: locking,
-        close: ({ client, error, text, names, call }) => error ? failed({ call, error }) :
-            `closes ${client ? `the socket of ${client}` : nameOf(names, descriptorOf(text))}`,
-        shutdown: ({ client, names, text }) => client ? `tells ${client} that nothing more will come` : `shuts ${nameOf(names, descriptorOf(text))} down`,
+        close: ({ client, over, error, text, names, call }) => error ? failed({ call, error }) :
+            `${over ? "has closed" : "closes"} ${client ? `the socket of ${client}` : nameOf(names, descriptorOf(text))}`,
+        shutdown: ({ client, over, names, text }) => client ? `${over ? "has told" : "tells"} ${client} that nothing more will come` :
+            `${over ? "has shut" : "shuts"} ${nameOf(names, descriptorOf(text))} down`,
     };
 
     function plural(count, word) { return `${count.toLocaleString("en-US")} ${word}${count === 1 ? "" : "s"}`; }
@@ -170,11 +171,7 @@
 
         /** All times at which something happens, each once. */
         findMoments() {
-            const times = new Set();
-            for (const call of this.calls) {
-                times.add(call[START]);
-                if (call[END] !== null) times.add(call[END]);
-            }
+            const times = new Set(this.steps());
             for (const client of this.clients) {
                 for (const key of ["connecting", "connect", "greeting", "disconnect", "close"])
                     if (client[key] !== null) times.add(client[key]);
@@ -183,9 +180,9 @@
             return [...times].sort((a, b) => a - b);
         }
 
-        /** The times at which a call begins or returns. */
+        /** The times at which a call begins or returns, or a task ends. */
         steps() {
-            const times = new Set();
+            const times = new Set(this.recording.tasks.map(([, , , end]) => end).filter(end => end !== null));
             for (const call of this.calls) {
                 times.add(call[START]);
                 if (call[END] !== null) times.add(call[END]);
@@ -404,7 +401,7 @@
             if (start > at) return "not started";
             if (end !== null && end <= at) return "ended";
             const index = this.callOf(task, at);
-            if (index < 0 || isOver(this.calls[index], at)) return "running";
+            if (index < 0 || isOver(this.calls[index], at)) return "runs, or waits for a CPU";
             const call = this.calls[index];
             return `${hasSlept(call) ? "asleep in" : "in"} ${call[NAME]}`;
         }
@@ -429,6 +426,8 @@
         /** A sentence about a call, for those who do not know it. */
         meaning(index, at) {
             const call = this.calls[index], over = isOver(call, at), count = over ? amount(call) : null;
+            if (this.isEnded(at)) return "The server has ended.";
+            if (this.taskState(call[TASK], at) === "ended") return `${this.subject(call[TASK])} has ended.`;
             const slept = hasSlept(call);
             const client = call[CLIENT] >= 0 ? this.clients[call[CLIENT]].name : null;
             const error = over && /^-1 (\w+)/.exec(call[RESULT])?.[1];

@@ -340,11 +340,7 @@
             setText(this.failures, [...new Set(failed.map(client => client.failure))].map(reason =>
                 `${failed.filter(client => client.failure === reason).map(client => client.name).join(", ")} failed: ${reason}.`).join(" "));
             this.showKernel(at);
-            this.taskCells.forEach(([cell], number) => {
-                const state = model.taskState(number, at);
-                setText(cell, state);
-                cell.className = state.split(" ")[0];
-            });
+            this.taskCells.forEach(([cell], number) => setText(cell, model.taskState(number, at)));
             this.showCode(at);
         }
 
@@ -406,7 +402,8 @@
                 line.removeAttribute("data-tasks");
             }
             this.lit = [];
-            const newest = latest >= 0 ? model.place(latest) : null;
+            const ended = latest >= 0 && model.taskState(model.calls[latest][TASK], at) === "ended";
+            const newest = latest >= 0 && !ended ? model.place(latest) : null;
             for (const [number, names] of lit) {
                 const line = this.lines[number - 1];
                 if (!line) continue;
@@ -425,7 +422,7 @@
             }
             setText(this.callLine, latest < 0 ? "no call yet" : model.callText(latest, at));
             setText(this.meaning, latest < 0 ? "Nothing has happened yet." : model.meaning(latest, at));
-            const library = latest >= 0 ? model.library(latest) : null;
+            const library = latest >= 0 && !ended ? model.library(latest) : null;
             setText(this.libraryLine, library ? `called in ${library[0]}, line ${library[1]}: ${library[3]}` : "");
         }
     }

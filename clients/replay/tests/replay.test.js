@@ -144,7 +144,8 @@ test("an edge-triggered server does not sleep until a descriptor is ready", () =
 test("step 2 starts threads, and its variant processes", () => {
     for (const [id, kind] of [["2-five", "thread"], ["2-fork-five", "process"], ["8-slow_command-mode-worker-slow-command", "process"]]) {
         const model = new Model(load(id)), index = model.calls.findLastIndex(call => call[3].startsWith("clone") && call[2]);
-        assert.ok(model.meaning(index, model.end).endsWith(` has started a ${kind}.`), `${id}: ${model.meaning(index, model.end)}`);
+        const words = model.meaning(index, model.calls[index][2]);
+        assert.ok(words.endsWith(` has started a ${kind}.`), `${id}: ${words}`);
     }
 });
 
@@ -210,6 +211,31 @@ test("each call of each recording has a sentence, before and after it returns", 
                 assert.doesNotMatch(words, /undefined|null|NaN|calls \w+\.$/, `${id}: ${call[4]}`);
             }
         });
+    }
+});
+
+test("a run ends when the last thread or process has ended, and says so", () => {
+    for (const id of ids) {
+        const model = new Model(load(id)), ends = model.recording.tasks.map(([, , , end]) => end);
+        if (ends.includes(null)) continue;
+        assert.ok(model.end >= Math.max(...ends), id);
+        assert.ok(model.steps().includes(Math.max(...ends)), id);
+        assert.equal(model.meaning(model.latestCall(model.end), model.end), "The server has ended.", id);
+    }
+});
+
+test("a close that has returned is told in the past", () => {
+    const model = new Model(load("1-stop")), index = model.calls.findLastIndex(call => call[4] === `close(${model.recording.listener})`);
+    const [, start, end] = model.calls[index];
+    assert.deepEqual([start, end].map(at => model.meaning(index, at)), ["The server closes the listener.", "The server has closed the listener."]);
+});
+
+test("a task without a call is not said to run: it can wait for a CPU", () => {
+    for (const id of ids) {
+        const model = new Model(load(id));
+        for (const at of model.moments)
+            model.recording.tasks.forEach((_, task) => assert.match(model.taskState(task, at),
+                /^(not started|ended|runs, or waits for a CPU|(asleep )?in \w+)$/, id));
     }
 });
 

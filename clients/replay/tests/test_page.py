@@ -124,7 +124,7 @@ class Reading:
             return "ended"
         calls = [call for call in self.begun if call[0] == number]
         if not calls or self.returned(calls[-1]):
-            return "running"
+            return "runs, or waits for a CPU"
         call = calls[-1]
         return f"{'asleep in' if self.sleeps(call) else 'in'} {call[3]}"
 
@@ -269,8 +269,9 @@ class Page(unittest.TestCase):
         cls.moments = []
         for _ in range(MOMENTS):
             name = choose.choice(list(cls.made))
-            calls = cls.made[name]["calls"]
-            cls.moments.append((name, choose.randint(calls[0][1], calls[-1][1])))
+            calls, tasks = cls.made[name]["calls"], cls.made[name]["tasks"]
+            last = max(calls[-1][1], *(end or 0 for *_, end in tasks))
+            cls.moments.append((name, choose.randint(calls[0][1], last)))
         shots = os.environ.get("SCREENSHOTS")
         if shots:
             pathlib.Path(shots).mkdir(parents=True, exist_ok=True)
@@ -316,11 +317,16 @@ class Page(unittest.TestCase):
         else:
             self.assertTrue(shown["call"].endswith("<unfinished ...>"), shown["call"])
             self.assertTrue(shown["call"].startswith(reading.begun[-1][3] + "("))
-        if reading.begun and reading.begun[-1][6] >= 0 \
-                and not reading.begun[-1][3].startswith("accept"):
-            self.assertIn(reading.clients[reading.begun[-1][6]]["name"], shown["meaning"])
-        if reading.begun and reading.begun[-1][7] >= 0:
-            _, _, _, text = made["places"][reading.begun[-1][7]]
+        latest = reading.begun[-1] if reading.begun else None
+        if latest and reading.task(latest[0]) == "ended":
+            self.assertRegex(shown["meaning"], r"^The server has ended\.$" if reading.ended()
+                             else r" has ended\.$")
+            self.assertIsNone(shown["line"])
+            return
+        if latest and latest[6] >= 0 and not latest[3].startswith("accept"):
+            self.assertIn(reading.clients[latest[6]]["name"], shown["meaning"])
+        if latest and latest[7] >= 0:
+            _, _, _, text = made["places"][latest[7]]
             self.assertEqual(shown["line"][1], text)
 
     def test_the_keyboard_is_enough(self):

@@ -81,7 +81,7 @@
         const all = size === 1 ? "its descriptor" : `one of ${size || "its"} descriptors`;
         const news = list.some(({ events }) => events.includes("ET")) ? `something new happens at ${all}` : `${all} is ready`;
         if (!over) return slept ? `sleeps until ${news}` : `asks the kernel ${size === 1 ? "whether its descriptor is" : `which of ${size || "its"} descriptors are`} ready`;
-        if (error) return `stopped waiting (${error})`;
+        if (error) return failed({ call, error });
         return `has learned that ${count ? plural(count, "descriptor") : "no descriptor"} ${count > 1 ? "are" : "is"} ready`;
     }
 
@@ -102,7 +102,7 @@
     function locking({ text, over, error, count }) {
         if (text.includes("WAKE")) return !over ? "wakes threads that sleep in futex" : count ? `has woken ${plural(count, "thread")}` : "found no thread to wake";
         if (error === "EAGAIN") return "did not sleep: the value had already changed";
-        return error ? `stopped waiting (${error})` : over ? "was woken by another thread" : "sleeps until another thread wakes it";
+        return error ? failed({ call, error }) : over ? "was woken by another thread" : "sleeps until another thread wakes it";
     }
 
     function reaping({ call, over, error, text }) {
@@ -200,7 +200,8 @@
             if (!passed(client.connect)) return "connecting";
             if (client.greeting !== null && !passed(client.greeting) || client.greeting === null &&
                 this.expectsGreeting()) return "waiting for the greeting";
-            if (this.expected(number, at) > this.received(number, at)) return "waiting for an answer";
+            if (this.expected(number, at) > this.received(number, at))
+                return this.unreceived(number, at) > 0 ? "answers wait for it" : "waiting for an answer";
             return passed(client.disconnect) ? "waiting for the close" : "idle";
         }
 
@@ -431,9 +432,20 @@
             const slept = hasSlept(call);
             const client = call[CLIENT] >= 0 ? this.clients[call[CLIENT]].name : null;
             const error = over && /^-1 (\w+)/.exec(call[RESULT])?.[1];
+            const since = this.isQuiet(index, at) ? "; since then it computes or waits for a CPU" : "";
+            if (error === "EINTR") {
+                const task = this.subject(call[TASK]), whose = this.recording.tasks.length > 1 || since ? ` of ${task[0].toLowerCase()}${task.slice(1)}` : "";
+                return `A signal interrupted the wait${whose} (EINTR)${since}.`;
+            }
             const words = over && call[RESULT].startsWith("?") ? `was interrupted in ${call[NAME]}${client ? `, where it waited for ${client}` : ""}` : (MEANINGS[call[NAME]] || other)({ call, over, count, slept, client, error,
                 text: call[TEXT], names: this.descriptors(call[START], call[TASK]), model: this, at });
-            return `${this.subject(call[TASK])} ${words}.`;
+            return `${this.subject(call[TASK])} ${words}${since}.`;
+        }
+
+        /** Has a call returned more than a millisecond ago? Of the latest call: its task has called nothing since. */
+        isQuiet(index, at) {
+            const end = this.calls[index][END];
+            return end !== null && at - end > 1000;
         }
 
         subject(task) {

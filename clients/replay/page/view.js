@@ -200,8 +200,8 @@
         drawClient(row, parts) {
             const client = this.model.clients[row.number];
             const times = [client.connecting, client.connect, client.greeting, client.disconnect, client.close,
-                ...client.sends.map(s => s[0]), ...client.receives.map(r => r[0])]
-                .filter(time => time !== null && time !== undefined).sort((a, b) => a - b);
+                ...client.sends.map(s => s[0]), ...client.receives.map(r => r[0]), ...this.model.unreceivedChanges[row.number].map(c => c[0])]
+                .filter(time => time !== null && time !== undefined && time <= (client.close ?? Infinity)).sort((a, b) => a - b);
             for (let i = 0; i + 1 < times.length; i++) {
                 const state = this.model.clientState(row.number, times[i]);
                 if (times[i + 1] > times[i])
@@ -398,7 +398,7 @@
                 if (place) lit.set(place[1], [...(lit.get(place[1]) || []), model.names[task]]);
             });
             for (const line of this.lit || []) {
-                line.classList.remove("lit", "latest");
+                line.classList.remove("lit", "latest", "past");
                 line.removeAttribute("data-tasks");
             }
             this.lit = [];
@@ -415,6 +415,7 @@
             if (newest && this.lines[newest[1] - 1]) {
                 const line = this.lines[newest[1] - 1];
                 line.classList.add("latest");
+                line.classList.toggle("past", model.isQuiet(latest, at));
                 this.lit.push(line);
                 const top = line.offsetTop;
                 if (top < this.code.scrollTop + 20 || top > this.code.scrollTop + this.code.clientHeight - 40)
@@ -438,7 +439,7 @@
         };
         const line = (group, ...entries) => element("p", { class: "legend" }, element("b", { class: group.toLowerCase() }, group), ...entries);
         return element("div", { class: "legends" },
-            line("Clients", entry("connecting", "connects"), entry("waiting-for-the-greeting", "waits for the greeting"), entry("waiting-for-an-answer", "waits for an answer"),
+            line("Clients", entry("connecting", "connects"), entry("waiting-for-the-greeting", "waits for the greeting"), entry("waiting-for-an-answer", "waits for an answer"), entry("answers-wait-for-it", "does not read: answers wait for it"),
                 entry("idle", "idle"), entry("waiting-for-the-close", "waits for the close"), entry("sent", "sends"), entry("got", "receives")),
             line("Kernel", entry("level", "how many, or bytes that the server has not read"),
                 entry("level back", "bytes that the client has not received (those of a send that sleeps count when it returns)")),

@@ -27,6 +27,7 @@ function readPage() {
         call: view.querySelector(".call-line").textContent, meaning: view.querySelector(".meaning").textContent,
         clients: Object.fromEntries(rows("now-clients").map(([name, ...cells]) => [name, cells])), kernel: table("now-kernel"), tasks: table("now-tasks"),
         line: latest ? [Number(latest.dataset.line), latest.textContent.trim()] : null,
+        classes: latest ? [...latest.classList] : [],
     };
 }
 

@@ -72,7 +72,7 @@ test("in step 1 at most one client is served, the others wait in the accept queu
     assert.ok(most >= 4, `${most}`);
     for (const time of model.moments) {
         const served = model.clients.filter((_, number) =>
-            ["idle", "waiting for an answer"].includes(model.clientState(number, time)));
+            ["idle", "waiting for an answer", "answers wait for it"].includes(model.clientState(number, time)));
         assert.ok(served.length <= 1);
     }
 });
@@ -207,7 +207,7 @@ test("each call of each recording has a sentence, before and after it returns", 
         model.calls.forEach((call, index) => {
             for (const at of [call[1], call[2] ?? call[1]]) {
                 const words = model.meaning(index, at);
-                assert.match(words, /^(The (server|main thread|first process)|Thread \d+|Process \d+) [a-z].*[^.]\.$/, `${id} ${index}`);
+                assert.match(words, /^(The (server|main thread|first process)|Thread \d+|Process \d+|A signal) [a-z].*[^.]\.$/, `${id} ${index}`);
                 assert.doesNotMatch(words, /undefined|null|NaN|calls \w+\.$/, `${id}: ${call[4]}`);
             }
         });
@@ -228,6 +228,34 @@ test("a close that has returned is told in the past", () => {
     const model = new Model(load("1-stop")), index = model.calls.findLastIndex(call => call[4] === `close(${model.recording.listener})`);
     const [, start, end] = model.calls[index];
     assert.deepEqual([start, end].map(at => model.meaning(index, at)), ["The server closes the listener.", "The server has closed the listener."]);
+});
+
+test("a millisecond after the latest call the sentence says that the server computes", () => {
+    const model = new Model(load("8-slow_command-mode-block-slow-command")), index = model.latestCall(200000);
+    const end = model.calls[index][2], since = /; since then it computes or waits for a CPU\.$/;
+    assert.ok(end < 199000, `${end}`);
+    assert.doesNotMatch(model.meaning(index, end + 1000), since);
+    assert.match(model.meaning(index, end + 1001), since);
+    assert.match(model.meaning(index, 200000), since);
+});
+
+test("answers wait for a client that does not read", () => {
+    for (const id of ["1-slow-reader", "6-slow-reader"]) {
+        const model = new Model(load(id)), states = new Set();
+        for (const at of model.moments)
+            model.clients.forEach((_, number) => {
+                const state = model.clientState(number, at), ready = model.unreceived(number, at) > 0;
+                if (state === "answers wait for it") assert.ok(ready, `${id} ${at}`);
+                if (state === "waiting for an answer") assert.ok(!ready, `${id} ${at}`);
+                states.add(state);
+            });
+        assert.ok(states.has("answers wait for it"), id);
+    }
+});
+
+test("a signal interrupts a wait", () => {
+    const model = new Model(load("6-five")), index = model.calls.findIndex(call => /EINTR/.test(call[5]));
+    assert.equal(model.meaning(index, model.calls[index][2]), "A signal interrupted the wait (EINTR).");
 });
 
 test("a task without a call is not said to run: it can wait for a CPU", () => {

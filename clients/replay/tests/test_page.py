@@ -96,7 +96,9 @@ class Reading:
         expected = max([send[3] for send in client["sends"] if send[0] <= at], default=0)
         got = sum(each[1] for each in client["receives"] if each[0] <= at)
         if got < expected:
-            return "waiting for an answer"
+            followed = not any(call[3] == "io_uring_enter" for call in self.made["calls"])
+            ready = followed and self.to_client(number) > 0
+            return "answers wait for it" if ready else "waiting for an answer"
         return "waiting for the close" if was("disconnect") else "idle"
 
     def queue(self):
@@ -323,6 +325,10 @@ class Page(unittest.TestCase):
                              else r" has ended\.$")
             self.assertIsNone(shown["line"])
             return
+        if latest:
+            quiet = reading.returned(latest) and reading.at - latest[2] > 1000
+            self.assertEqual("; since then it computes" in shown["meaning"], quiet)
+            self.assertEqual("past" in shown["classes"], quiet and latest[7] >= 0)
         if latest and latest[6] >= 0 and not latest[3].startswith("accept"):
             self.assertIn(reading.clients[latest[6]]["name"], shown["meaning"])
         if latest and latest[7] >= 0:

@@ -278,6 +278,8 @@
                         ...heads.map(head => element("th", { scope: "col" }, head))))] : [],
                     element("tbody", {}, ...rows.map(row => element("tr", {}, ...row)))), rows.map(row => row.slice(1))];
             };
+            const zero = (recording.descriptors || []).find(([, , number]) => number === 0);
+            const note = zero ? [element("p", { class: "facts" }, `The server closes its standard input, so its ${zero[3]} gets the descriptor number 0.`)] : [];
             let clients, tasks, kernel;
             const bytesToo = model.followsBytes() ? ["state", "not read yet", "on the way back"] : ["state"];
             [clients, this.clientCells] = table("Clients, and their bytes in the kernel", "now-clients",
@@ -291,7 +293,7 @@
             this.meaning = element("span", { class: "meaning" });
             this.bits = element("div", { class: "bits" });
             this.failures = element("p", { class: "facts" });
-            return element("div", { class: "now" }, tasks, kernel, this.bits, clients, this.failures, this.counters());
+            return element("div", { class: "now" }, tasks, kernel, ...note, this.bits, clients, this.failures, this.counters());
         }
 
         /** What the server itself has counted in this run. */
@@ -439,7 +441,7 @@
         };
         const line = (group, ...entries) => element("p", { class: "legend" }, element("b", { class: group.toLowerCase() }, group), ...entries);
         return element("div", { class: "legends" },
-            line("Clients", entry("connecting", "connects"), entry("waiting-for-the-greeting", "waits for the greeting"), entry("waiting-for-an-answer", "waits for an answer"), entry("answers-wait-for-it", "does not read: answers wait for it"),
+            line("Clients", entry("connecting", "connects"), entry("waiting-for-the-greeting", "waits for the greeting"), entry("waiting-for-an-answer", "waits for an answer"), entry("answers-wait-for-it", "has not read the answers that wait for it"),
                 entry("idle", "idle"), entry("waiting-for-the-close", "waits for the close"), entry("sent", "sends"), entry("got", "receives")),
             line("Kernel", entry("level", "how many, or bytes that the server has not read"),
                 entry("level back", "bytes that the client has not received (those of a send that sleeps count when it returns)")),
@@ -501,7 +503,8 @@
                     this.slider, this.clock,
                     button("Full screen", "Full screen (F)", () => this.fullScreen())),
                 element("div", { class: "control-row" }, scene, other, axis, speed),
-                element("p", { class: "keys" }, "Play, or drag in the lanes. Keys: space plays, \u2190 and \u2192 step from call to call, " +
+                element("p", { class: "keys" }, "The clock shows 0 when the clients begin; the server starts before that. " +
+                    "Play, or drag in the lanes. Keys: space plays, \u2190 and \u2192 step from call to call, " +
                     "Home and End, A changes the time axis, + and \u2212 the speed, F full screen."),
                 legend());
         }

@@ -67,6 +67,13 @@ async function main() {
         });
     });
 
+    // What is said where the numbers could surprise: the clock below 0, and descriptor 0
+    answer.notes = {};
+    for (const id of ["6-five", "7-five"]) {
+        await page.evaluate(one => document.querySelector(".stage").stage.choose(one, ""), id);
+        answer.notes[id] = await page.evaluate(() => document.querySelector(".keys").textContent + document.querySelector(".now").textContent);
+    }
+
     // By the keyboard alone: reach the stage by Tab, then step, jump, change axis and speed, play
     await open("step6_epoll/index.html");
     await page.keyboard.press("Tab");

@@ -361,6 +361,12 @@ class Page(unittest.TestCase):
     def test_the_bits_of_select_come_back(self):
         self.assertEqual(self.answer["bits"], [2, 0, 2])
 
+    def test_it_explains_a_clock_below_zero_and_a_wakeup_at_descriptor_0(self):
+        for name, text in self.answer["notes"].items():
+            self.assertEqual(text.count("The clock shows 0 when the clients begin"), 1, name)
+            self.assertEqual("closes its standard input, so its wake-up gets" in text,
+                             name == "7-five", name)
+
     def test_the_charts_are_those_of_the_benchmark(self):
         drawn = (self.page / "charts/throughput-1.svg").read_text(encoding="utf-8")
         self.assertIn("CPU of the server per message", drawn)

@@ -81,7 +81,7 @@
         const all = size === 1 ? "its descriptor" : `one of ${size || "its"} descriptors`;
         const news = list.some(({ events }) => events.includes("ET")) ? `something new happens at ${all}` : `${all} is ready`;
         if (!over) return slept ? `sleeps until ${news}` : `asks the kernel ${size === 1 ? "whether its descriptor is" : `which of ${size || "its"} descriptors are`} ready`;
-        if (error) return `stopped waiting (${error})`;
+        if (error) return failed({ call, error });
         return `has learned that ${count ? plural(count, "descriptor") : "no descriptor"} ${count > 1 ? "are" : "is"} ready`;
     }
 
@@ -102,7 +102,7 @@
     function locking({ text, over, error, count }) {
         if (text.includes("WAKE")) return !over ? "wakes threads that sleep in futex" : count ? `has woken ${plural(count, "thread")}` : "found no thread to wake";
         if (error === "EAGAIN") return "did not sleep: the value had already changed";
-        return error ? `stopped waiting (${error})` : over ? "was woken by another thread" : "sleeps until another thread wakes it";
+        return error ? failed({ call, error }) : over ? "was woken by another thread" : "sleeps until another thread wakes it";
     }
 
     function reaping({ call, over, error, text }) {
@@ -127,9 +127,10 @@
         socketpair: say("makes a pair of connected sockets"), io_uring_setup: say("makes an io_uring"),
         io_uring_register: say("tells io_uring which buffers it may use"),
         futex: locking,
-        close: ({ client, error, text, names, call }) => error ? failed({ call, error }) :
-            `closes ${client ? `the socket of ${client}` : nameOf(names, descriptorOf(text))}`,
-        shutdown: ({ client, names, text }) => client ? `tells ${client} that nothing more will come` : `shuts ${nameOf(names, descriptorOf(text))} down`,
+        close: ({ client, over, error, text, names, call }) => error ? failed({ call, error }) :
+            `${over ? "has closed" : "closes"} ${client ? `the socket of ${client}` : nameOf(names, descriptorOf(text))}`,
+        shutdown: ({ client, over, names, text }) => client ? `${over ? "has told" : "tells"} ${client} that nothing more will come` :
+            `${over ? "has shut" : "shuts"} ${nameOf(names, descriptorOf(text))} down`,
     };
 
     function plural(count, word) { return `${count.toLocaleString("en-US")} ${word}${count === 1 ? "" : "s"}`; }
@@ -152,7 +153,9 @@
                 if (isAccept(call) && count >= 0) this.accepted.set(number, [count, call[END]]);
                 if (count <= 0) continue;
                 if (RECEIVE.includes(call[NAME])) this.unreadChanges[number].push([call[END], -count]);
-                if (SEND.includes(call[NAME])) this.unreceivedChanges[number].push([call[START], count]);
+                // A client can receive bytes before the send returns. When a send sleeps, nobody knows
+                // how many bytes the kernel has already taken: they count when it returns.
+                if (SEND.includes(call[NAME])) this.unreceivedChanges[number].push([call[hasSlept(call) ? END : START], count]);
             }
             this.names = taskNames(recording.tasks);
             this.descriptorChanges = this.findDescriptors();
@@ -168,11 +171,7 @@
 
         /** All times at which something happens, each once. */
         findMoments() {
-            const times = new Set();
-            for (const call of this.calls) {
-                times.add(call[START]);
-                if (call[END] !== null) times.add(call[END]);
-            }
+            const times = new Set(this.steps());
             for (const client of this.clients) {
                 for (const key of ["connecting", "connect", "greeting", "disconnect", "close"])
                     if (client[key] !== null) times.add(client[key]);
@@ -181,9 +180,9 @@
             return [...times].sort((a, b) => a - b);
         }
 
-        /** The times at which a call begins or returns. */
+        /** The times at which a call begins or returns, or a task ends. */
         steps() {
-            const times = new Set();
+            const times = new Set(this.recording.tasks.map(([, , , end]) => end).filter(end => end !== null));
             for (const call of this.calls) {
                 times.add(call[START]);
                 if (call[END] !== null) times.add(call[END]);
@@ -201,7 +200,8 @@
             if (!passed(client.connect)) return "connecting";
             if (client.greeting !== null && !passed(client.greeting) || client.greeting === null &&
                 this.expectsGreeting()) return "waiting for the greeting";
-            if (this.expected(number, at) > this.received(number, at)) return "waiting for an answer";
+            if (this.expected(number, at) > this.received(number, at))
+                return this.unreceived(number, at) > 0 ? "answers wait for it" : "waiting for an answer";
             return passed(client.disconnect) ? "waiting for the close" : "idle";
         }
 
@@ -226,10 +226,14 @@
         /** What comes after the server has closed the socket is not kept for anybody. */
         unread(number, at) {
             const closed = this.closed.get(number) ?? Infinity;
-            return closed <= at ? 0 : this.level(this.unreadChanges[number], at);
+            return closed <= at || this.isEnded(at) ? 0 : this.level(this.unreadChanges[number], at);
         }
 
-        unreceived(number, at) { return this.level(this.unreceivedChanges[number], at); }
+        /** Nobody receives bytes after the client's close. Below zero is a send that sleeps. */
+        unreceived(number, at) {
+            const closed = this.clients[number].close ?? Infinity;
+            return closed <= at || this.isEnded(at) ? 0 : Math.max(0, this.level(this.unreceivedChanges[number], at));
+        }
 
         /** When a client leaves the accept queue: by accept, or when it or the listener is closed. */
         leavesQueue(number) {
@@ -398,7 +402,7 @@
             if (start > at) return "not started";
             if (end !== null && end <= at) return "ended";
             const index = this.callOf(task, at);
-            if (index < 0 || isOver(this.calls[index], at)) return "running";
+            if (index < 0 || isOver(this.calls[index], at)) return "runs, or waits for a CPU";
             const call = this.calls[index];
             return `${hasSlept(call) ? "asleep in" : "in"} ${call[NAME]}`;
         }
@@ -423,12 +427,25 @@
         /** A sentence about a call, for those who do not know it. */
         meaning(index, at) {
             const call = this.calls[index], over = isOver(call, at), count = over ? amount(call) : null;
+            if (this.isEnded(at)) return "The server has ended.";
+            if (this.taskState(call[TASK], at) === "ended") return `${this.subject(call[TASK])} has ended.`;
             const slept = hasSlept(call);
             const client = call[CLIENT] >= 0 ? this.clients[call[CLIENT]].name : null;
             const error = over && /^-1 (\w+)/.exec(call[RESULT])?.[1];
+            const since = this.isQuiet(index, at) ? "; since then it computes or waits for a CPU" : "";
+            if (error === "EINTR") {
+                const task = this.subject(call[TASK]), whose = this.recording.tasks.length > 1 || since ? ` of ${task[0].toLowerCase()}${task.slice(1)}` : "";
+                return `A signal interrupted the wait${whose} (EINTR)${since}.`;
+            }
             const words = over && call[RESULT].startsWith("?") ? `was interrupted in ${call[NAME]}${client ? `, where it waited for ${client}` : ""}` : (MEANINGS[call[NAME]] || other)({ call, over, count, slept, client, error,
                 text: call[TEXT], names: this.descriptors(call[START], call[TASK]), model: this, at });
-            return `${this.subject(call[TASK])} ${words}.`;
+            return `${this.subject(call[TASK])} ${words}${since}.`;
+        }
+
+        /** Has a call returned more than a millisecond ago? Of the latest call: its task has called nothing since. */
+        isQuiet(index, at) {
+            const end = this.calls[index][END];
+            return end !== null && at - end > 1000;
         }
 
         subject(task) {

@@ -200,8 +200,8 @@
         drawClient(row, parts) {
             const client = this.model.clients[row.number];
             const times = [client.connecting, client.connect, client.greeting, client.disconnect, client.close,
-                ...client.sends.map(s => s[0]), ...client.receives.map(r => r[0])]
-                .filter(time => time !== null && time !== undefined).sort((a, b) => a - b);
+                ...client.sends.map(s => s[0]), ...client.receives.map(r => r[0]), ...this.model.unreceivedChanges[row.number].map(c => c[0])]
+                .filter(time => time !== null && time !== undefined && time <= (client.close ?? Infinity)).sort((a, b) => a - b);
             for (let i = 0; i + 1 < times.length; i++) {
                 const state = this.model.clientState(row.number, times[i]);
                 if (times[i + 1] > times[i])
@@ -278,6 +278,8 @@
                         ...heads.map(head => element("th", { scope: "col" }, head))))] : [],
                     element("tbody", {}, ...rows.map(row => element("tr", {}, ...row)))), rows.map(row => row.slice(1))];
             };
+            const zero = (recording.descriptors || []).find(([, , number]) => number === 0);
+            const note = zero ? [element("p", { class: "facts" }, `The server closes its standard input, so its ${zero[3]} gets the descriptor number 0.`)] : [];
             let clients, tasks, kernel;
             const bytesToo = model.followsBytes() ? ["state", "not read yet", "on the way back"] : ["state"];
             [clients, this.clientCells] = table("Clients, and their bytes in the kernel", "now-clients",
@@ -291,7 +293,7 @@
             this.meaning = element("span", { class: "meaning" });
             this.bits = element("div", { class: "bits" });
             this.failures = element("p", { class: "facts" });
-            return element("div", { class: "now" }, tasks, kernel, this.bits, clients, this.failures, this.counters());
+            return element("div", { class: "now" }, tasks, kernel, ...note, this.bits, clients, this.failures, this.counters());
         }
 
         /** What the server itself has counted in this run. */
@@ -340,11 +342,7 @@
             setText(this.failures, [...new Set(failed.map(client => client.failure))].map(reason =>
                 `${failed.filter(client => client.failure === reason).map(client => client.name).join(", ")} failed: ${reason}.`).join(" "));
             this.showKernel(at);
-            this.taskCells.forEach(([cell], number) => {
-                const state = model.taskState(number, at);
-                setText(cell, state);
-                cell.className = state.split(" ")[0];
-            });
+            this.taskCells.forEach(([cell], number) => setText(cell, model.taskState(number, at)));
             this.showCode(at);
         }
 
@@ -402,11 +400,12 @@
                 if (place) lit.set(place[1], [...(lit.get(place[1]) || []), model.names[task]]);
             });
             for (const line of this.lit || []) {
-                line.classList.remove("lit", "latest");
+                line.classList.remove("lit", "latest", "past");
                 line.removeAttribute("data-tasks");
             }
             this.lit = [];
-            const newest = latest >= 0 ? model.place(latest) : null;
+            const ended = latest >= 0 && model.taskState(model.calls[latest][TASK], at) === "ended";
+            const newest = latest >= 0 && !ended ? model.place(latest) : null;
             for (const [number, names] of lit) {
                 const line = this.lines[number - 1];
                 if (!line) continue;
@@ -418,6 +417,7 @@
             if (newest && this.lines[newest[1] - 1]) {
                 const line = this.lines[newest[1] - 1];
                 line.classList.add("latest");
+                line.classList.toggle("past", model.isQuiet(latest, at));
                 this.lit.push(line);
                 const top = line.offsetTop;
                 if (top < this.code.scrollTop + 20 || top > this.code.scrollTop + this.code.clientHeight - 40)
@@ -425,7 +425,7 @@
             }
             setText(this.callLine, latest < 0 ? "no call yet" : model.callText(latest, at));
             setText(this.meaning, latest < 0 ? "Nothing has happened yet." : model.meaning(latest, at));
-            const library = latest >= 0 ? model.library(latest) : null;
+            const library = latest >= 0 && !ended ? model.library(latest) : null;
             setText(this.libraryLine, library ? `called in ${library[0]}, line ${library[1]}: ${library[3]}` : "");
         }
     }
@@ -441,10 +441,10 @@
         };
         const line = (group, ...entries) => element("p", { class: "legend" }, element("b", { class: group.toLowerCase() }, group), ...entries);
         return element("div", { class: "legends" },
-            line("Clients", entry("connecting", "connects"), entry("waiting-for-the-greeting", "waits for the greeting"), entry("waiting-for-an-answer", "waits for an answer"),
+            line("Clients", entry("connecting", "connects"), entry("waiting-for-the-greeting", "waits for the greeting"), entry("waiting-for-an-answer", "waits for an answer"), entry("answers-wait-for-it", "has not read the answers that wait for it"),
                 entry("idle", "idle"), entry("waiting-for-the-close", "waits for the close"), entry("sent", "sends"), entry("got", "receives")),
             line("Kernel", entry("level", "how many, or bytes that the server has not read"),
-                entry("level back", "bytes that the client has not received")),
+                entry("level back", "bytes that the client has not received (those of a send that sleeps count when it returns)")),
             line("Server", entry("asleep", "a call that sleeps"), entry("call", "a call that does not sleep"),
                 entry("alive", "no call: it runs, or waits for a CPU"), entry("signal", "SIGTERM: the order to stop")));
     }
@@ -503,7 +503,8 @@
                     this.slider, this.clock,
                     button("Full screen", "Full screen (F)", () => this.fullScreen())),
                 element("div", { class: "control-row" }, scene, other, axis, speed),
-                element("p", { class: "keys" }, "Play, or drag in the lanes. Keys: space plays, \u2190 and \u2192 step from call to call, " +
+                element("p", { class: "keys" }, "The clock shows 0 when the clients begin; the server starts before that. " +
+                    "Play, or drag in the lanes. Keys: space plays, \u2190 and \u2192 step from call to call, " +
                     "Home and End, A changes the time axis, + and \u2212 the speed, F full screen."),
                 legend());
         }

@@ -27,6 +27,7 @@ function readPage() {
         call: view.querySelector(".call-line").textContent, meaning: view.querySelector(".meaning").textContent,
         clients: Object.fromEntries(rows("now-clients").map(([name, ...cells]) => [name, cells])), kernel: table("now-kernel"), tasks: table("now-tasks"),
         line: latest ? [Number(latest.dataset.line), latest.textContent.trim()] : null,
+        classes: latest ? [...latest.classList] : [],
     };
 }
 
@@ -65,6 +66,13 @@ async function main() {
             return document.querySelectorAll(".bit-table tbody tr").length;
         });
     });
+
+    // What is said where the numbers could surprise: the clock below 0, and descriptor 0
+    answer.notes = {};
+    for (const id of ["6-five", "7-five"]) {
+        await page.evaluate(one => document.querySelector(".stage").stage.choose(one, ""), id);
+        answer.notes[id] = await page.evaluate(() => document.querySelector(".keys").textContent + document.querySelector(".now").textContent);
+    }
 
     // By the keyboard alone: reach the stage by Tab, then step, jump, change axis and speed, play
     await open("step6_epoll/index.html");

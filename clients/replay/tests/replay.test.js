@@ -51,13 +51,16 @@ test("steps go forth and back, and stay within the run", () => {
     assert.equal(previousStep(times, 1), 1);
 });
 
-test("no queue is ever negative, in any recording", () => {
+test("no queue is ever negative, in any recording, except while a send sleeps", () => {
     for (const id of ids) {
         const model = new Model(load(id));
         if (!model.followsBytes()) continue;
         for (const time of model.moments)
             model.clients.forEach((client, number) => {
                 assert.ok(model.unread(number, time) >= 0, `${id} ${client.name} ${time}`);
+                const sleeping = model.calls.some(call => call[6] === number && call[3] === "sendto" &&
+                    call[1] <= time && time < call[2] && globalThis.Replay.hasSlept(call));
+                assert.ok(sleeping || model.level(model.unreceivedChanges[number], time) >= 0, `${id} ${client.name} ${time}`);
                 assert.ok(model.unreceived(number, time) >= 0, `${id} ${client.name} ${time}`);
             });
     }
@@ -69,7 +72,7 @@ test("in step 1 at most one client is served, the others wait in the accept queu
     assert.ok(most >= 4, `${most}`);
     for (const time of model.moments) {
         const served = model.clients.filter((_, number) =>
-            ["idle", "waiting for an answer"].includes(model.clientState(number, time)));
+            ["idle", "waiting for an answer", "answers wait for it"].includes(model.clientState(number, time)));
         assert.ok(served.length <= 1);
     }
 });
@@ -141,7 +144,8 @@ test("an edge-triggered server does not sleep until a descriptor is ready", () =
 test("step 2 starts threads, and its variant processes", () => {
     for (const [id, kind] of [["2-five", "thread"], ["2-fork-five", "process"], ["8-slow_command-mode-worker-slow-command", "process"]]) {
         const model = new Model(load(id)), index = model.calls.findLastIndex(call => call[3].startsWith("clone") && call[2]);
-        assert.ok(model.meaning(index, model.end).endsWith(` has started a ${kind}.`), `${id}: ${model.meaning(index, model.end)}`);
+        const words = model.meaning(index, model.calls[index][2]);
+        assert.ok(words.endsWith(` has started a ${kind}.`), `${id}: ${words}`);
     }
 });
 
@@ -167,6 +171,27 @@ test("bytes that arrive after the server has closed the socket lie nowhere", () 
     model.clients.forEach((client, number) => assert.equal(model.unread(number, model.end), 0, client.name));
 });
 
+test("the bytes of a send that sleeps count when it returns", () => {
+    for (const id of ["1-slow-reader", "2-slow-reader", "3-slow-reader"]) {
+        const model = new Model(load(id)), call = model.calls.find(each => each[3] === "sendto" && globalThis.Replay.hasSlept(each));
+        const [, start, end, , , result, number] = call;
+        const before = model.unreceived(number, start - 1);
+        assert.ok(model.unreceived(number, start) <= before && model.unreceived(number, end - 1) <= before, id);
+        assert.ok(model.unreceived(number, end) > 0 && model.unreceived(number, end) <= Number(result) + before, id);
+    }
+});
+
+test("no byte is left after the client's close, or after the server's end", () => {
+    for (const id of ids) {
+        const model = new Model(load(id)), ended = Math.max(...model.recording.tasks.map(([, , , end]) => end ?? Infinity));
+        model.clients.forEach((client, number) => {
+            assert.equal(model.unreceived(number, client.close), 0, `${id} ${client.name}`);
+            if (!model.followsBytes() || ended === Infinity) return;
+            assert.deepEqual([model.unread(number, ended), model.unreceived(number, ended)], [0, 0], `${id} ${client.name}`);
+        });
+    }
+});
+
 test("select's sets: what was asked about, and what is left of it", () => {
     const model = new Model(load("5-five"));
     const call = model.calls.find(each => each[3] === "pselect6" && each[5].startsWith("1 "));
@@ -182,10 +207,63 @@ test("each call of each recording has a sentence, before and after it returns", 
         model.calls.forEach((call, index) => {
             for (const at of [call[1], call[2] ?? call[1]]) {
                 const words = model.meaning(index, at);
-                assert.match(words, /^(The (server|main thread|first process)|Thread \d+|Process \d+) [a-z].*[^.]\.$/, `${id} ${index}`);
+                assert.match(words, /^(The (server|main thread|first process)|Thread \d+|Process \d+|A signal) [a-z].*[^.]\.$/, `${id} ${index}`);
                 assert.doesNotMatch(words, /undefined|null|NaN|calls \w+\.$/, `${id}: ${call[4]}`);
             }
         });
+    }
+});
+
+test("a run ends when the last thread or process has ended, and says so", () => {
+    for (const id of ids) {
+        const model = new Model(load(id)), ends = model.recording.tasks.map(([, , , end]) => end);
+        if (ends.includes(null)) continue;
+        assert.ok(model.end >= Math.max(...ends), id);
+        assert.ok(model.steps().includes(Math.max(...ends)), id);
+        assert.equal(model.meaning(model.latestCall(model.end), model.end), "The server has ended.", id);
+    }
+});
+
+test("a close that has returned is told in the past", () => {
+    const model = new Model(load("1-stop")), index = model.calls.findLastIndex(call => call[4] === `close(${model.recording.listener})`);
+    const [, start, end] = model.calls[index];
+    assert.deepEqual([start, end].map(at => model.meaning(index, at)), ["The server closes the listener.", "The server has closed the listener."]);
+});
+
+test("a millisecond after the latest call the sentence says that the server computes", () => {
+    const model = new Model(load("8-slow_command-mode-block-slow-command")), index = model.latestCall(200000);
+    const end = model.calls[index][2], since = /; since then it computes or waits for a CPU\.$/;
+    assert.ok(end < 199000, `${end}`);
+    assert.doesNotMatch(model.meaning(index, end + 1000), since);
+    assert.match(model.meaning(index, end + 1001), since);
+    assert.match(model.meaning(index, 200000), since);
+});
+
+test("answers wait for a client that does not read", () => {
+    for (const id of ["1-slow-reader", "6-slow-reader"]) {
+        const model = new Model(load(id)), states = new Set();
+        for (const at of model.moments)
+            model.clients.forEach((_, number) => {
+                const state = model.clientState(number, at), ready = model.unreceived(number, at) > 0;
+                if (state === "answers wait for it") assert.ok(ready, `${id} ${at}`);
+                if (state === "waiting for an answer") assert.ok(!ready, `${id} ${at}`);
+                states.add(state);
+            });
+        assert.ok(states.has("answers wait for it"), id);
+    }
+});
+
+test("a signal interrupts a wait", () => {
+    const model = new Model(load("6-five")), index = model.calls.findIndex(call => /EINTR/.test(call[5]));
+    assert.equal(model.meaning(index, model.calls[index][2]), "A signal interrupted the wait (EINTR).");
+});
+
+test("a task without a call is not said to run: it can wait for a CPU", () => {
+    for (const id of ids) {
+        const model = new Model(load(id));
+        for (const at of model.moments)
+            model.recording.tasks.forEach((_, task) => assert.match(model.taskState(task, at),
+                /^(not started|ended|runs, or waits for a CPU|(asleep )?in \w+)$/, id));
     }
 });
 

@@ -54,23 +54,31 @@ class Reading:
         return [self.count(call) for call in self.made["calls"] if call[6] == number
                 and call[3] in names and self.returned(call) and self.count(call) > 0]
 
+    def ended(self):
+        """The server: all of its threads and processes."""
+        return all(end is not None and end <= self.at for *_, end in self.made["tasks"])
+
     def unread(self, number):
         """What comes after the server's last close is not kept."""
         closes = [call[2] for call in self.made["calls"] if call[6] == number
                   and call[3] == "close" and call[2] is not None]
-        if closes and closes[-1] <= self.at:
+        if self.ended() or closes and closes[-1] <= self.at:
             return 0
         sent = sum(send[1] for send in self.clients[number]["sends"] if send[0] <= self.at)
         return sent - sum(self.over(number, ("recvfrom", "read")))
 
     def to_client(self, number):
+        """A short send counts from its begin, a send that sleeps when it returns."""
         client = self.clients[number]
+        if self.ended() or client["close"] is not None and client["close"] <= self.at:
+            return 0
         sent = sum(self.count(call) for call in self.begun if call[6] == number
-                   and call[3] in ("sendto", "write") and self.count(call) > 0)
+                   and call[3] in ("sendto", "write") and self.count(call) > 0
+                   and (self.returned(call) or not self.sleeps(call)))
         got = sum(each[1] for each in client["receives"] if each[0] <= self.at)
         if client["greeting"] is not None and client["greeting"] <= self.at:
             got += 6 if "slow_command" in self.made["server"] else 1
-        return sent - got
+        return max(sent - got, 0)
 
     def client(self, number):
         client, at = self.clients[number], self.at
@@ -88,7 +96,9 @@ class Reading:
         expected = max([send[3] for send in client["sends"] if send[0] <= at], default=0)
         got = sum(each[1] for each in client["receives"] if each[0] <= at)
         if got < expected:
-            return "waiting for an answer"
+            followed = not any(call[3] == "io_uring_enter" for call in self.made["calls"])
+            ready = followed and self.to_client(number) > 0
+            return "answers wait for it" if ready else "waiting for an answer"
         return "waiting for the close" if was("disconnect") else "idle"
 
     def queue(self):
@@ -116,14 +126,16 @@ class Reading:
             return "ended"
         calls = [call for call in self.begun if call[0] == number]
         if not calls or self.returned(calls[-1]):
-            return "running"
+            return "runs, or waits for a CPU"
         call = calls[-1]
+        return f"{'asleep in' if self.sleeps(call) else 'in'} {call[3]}"
+
+    def sleeps(self, call):
         took = float("inf") if call[2] is None else call[2] - call[1]
         slept = not re.match(r"close|clone|fork|socket|bind|listen|shutdown|epoll_c|"
                              r"io_uring_[sr]", call[3]) and "FUTEX_WAKE" not in call[4]
-        slept = slept and "EAGAIN" not in (call[5] or "") and \
+        return slept and "EAGAIN" not in (call[5] or "") and \
             took >= (100000 if call[3] in ("sendto", "write") else 1000)
-        return f"{'asleep in' if slept else 'in'} {call[3]}"
 
     def process(self, task):
         kind, parent, *_ = self.made["tasks"][task]
@@ -132,7 +144,7 @@ class Reading:
     def interest(self):
         """{(epoll instance, descriptor): events}"""
         held, owner = {}, {}
-        if all(end is not None and end <= self.at for *_, end in self.made["tasks"]):
+        if self.ended():
             return held
         for call in self.made["calls"]:
             if not self.returned(call) or call[5] != "0":
@@ -257,10 +269,15 @@ class Page(unittest.TestCase):
                     for file in sorted((REPLAY / "recordings").glob("*.json"))}
         choose = random.Random(SEED)
         cls.moments = []
-        for _ in range(MOMENTS):
+        for name in "1-slow-reader", "2-slow-reader", "3-slow-reader":     # while a send sleeps
+            sends = [call for call in cls.made[name]["calls"] if call[3] == "sendto" and call[2]]
+            longest = max(sends, key=lambda call: call[2] - call[1])
+            cls.moments.append((name, (longest[1] + longest[2]) // 2))
+        for number in range(MOMENTS):
             name = choose.choice(list(cls.made))
-            calls = cls.made[name]["calls"]
-            cls.moments.append((name, choose.randint(calls[0][1], calls[-1][1])))
+            calls, tasks = cls.made[name]["calls"], cls.made[name]["tasks"]
+            last = max(calls[-1][1], *(end or 0 for *_, end in tasks))
+            cls.moments.append((name, choose.randint(calls[0][1], last) if number % 8 else last))
         shots = os.environ.get("SCREENSHOTS")
         if shots:
             pathlib.Path(shots).mkdir(parents=True, exist_ok=True)
@@ -306,11 +323,20 @@ class Page(unittest.TestCase):
         else:
             self.assertTrue(shown["call"].endswith("<unfinished ...>"), shown["call"])
             self.assertTrue(shown["call"].startswith(reading.begun[-1][3] + "("))
-        if reading.begun and reading.begun[-1][6] >= 0 \
-                and not reading.begun[-1][3].startswith("accept"):
-            self.assertIn(reading.clients[reading.begun[-1][6]]["name"], shown["meaning"])
-        if reading.begun and reading.begun[-1][7] >= 0:
-            _, _, _, text = made["places"][reading.begun[-1][7]]
+        latest = reading.begun[-1] if reading.begun else None
+        if latest and reading.task(latest[0]) == "ended":
+            self.assertRegex(shown["meaning"], r"^The server has ended\.$" if reading.ended()
+                             else r" has ended\.$")
+            self.assertIsNone(shown["line"])
+            return
+        if latest:
+            quiet = reading.returned(latest) and reading.at - latest[2] > 1000
+            self.assertEqual("; since then it computes" in shown["meaning"], quiet)
+            self.assertEqual("past" in shown["classes"], quiet and latest[7] >= 0)
+        if latest and latest[6] >= 0 and not latest[3].startswith("accept"):
+            self.assertIn(reading.clients[latest[6]]["name"], shown["meaning"])
+        if latest and latest[7] >= 0:
+            _, _, _, text = made["places"][latest[7]]
             self.assertEqual(shown["line"][1], text)
 
     def test_the_keyboard_is_enough(self):
@@ -338,6 +364,12 @@ class Page(unittest.TestCase):
 
     def test_the_bits_of_select_come_back(self):
         self.assertEqual(self.answer["bits"], [2, 0, 2])
+
+    def test_it_explains_a_clock_below_zero_and_a_wakeup_at_descriptor_0(self):
+        for name, text in self.answer["notes"].items():
+            self.assertEqual(text.count("The clock shows 0 when the clients begin"), 1, name)
+            self.assertEqual("closes its standard input, so its wake-up gets" in text,
+                             name == "7-five", name)
 
     def test_the_charts_are_those_of_the_benchmark(self):
         drawn = (self.page / "charts/throughput-1.svg").read_text(encoding="utf-8")

@@ -159,6 +159,7 @@ class Server:
                 if self.listens() or (now > last_resort and self.accepts()):
                     if not self.silent:
                         Server.prints_listening = False
+                    self._wait_until_it_sleeps()
                     return
             if now > looking:
                 looking = now + 0.2
@@ -170,6 +171,17 @@ class Server:
                 raise NeverListens("neither printed `Listening on ADDRESS:PORT` nor accepted "
                                    f"within {2 * self.patience:g} s")
             time.sleep(POLL)
+
+    def _wait_until_it_sleeps(self):
+        """A server that does not say when it is ready may still open descriptors after it
+        listens. Wait until all its threads sleep, but at most a second: a server may spin."""
+        if figures.AVAILABLE:
+            counts = [-1]
+
+            def has_settled():
+                counts.append(self.fd_count())
+                return counts[-1] == counts[-2] and figures.states(self.pid) == {"S"}
+            self.eventually(has_settled, self.slow)
 
     def elsewhere(self):
         """Where it listens, in words, if that is not where it was told to; else ""."""

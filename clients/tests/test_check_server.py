@@ -234,6 +234,17 @@ class OtherPeoplesServers(unittest.TestCase):
         self.assertRegex(said, r"listens on 127\.0\.0\.1 port \d+, not on .* htons")
         self.assertRegex(said, r"\n0 passed, 1 failed, \d\d+ skipped\n")
 
+    def test_a_silent_one_may_open_more_after_it_listens(self):
+        late = ECHO.replace("\n\ndef serve", """
+end = time.monotonic() + 0.7
+while time.monotonic() < end:
+    pass
+kept = [os.dup(0) for _ in range(10)]
+
+def serve""")
+        server = self.script("late.py", late)
+        self.check(server, "--only=greeting", "--contract=basic", status=0)
+
     def test_one_that_never_listens_ends_the_run(self):
         said = self.check(self.script("never.sh", "#!/bin/sh\nexec sleep 60\n"),
                           "--slow-factor=0.2")

@@ -270,14 +270,16 @@ class Page(unittest.TestCase):
         choose = random.Random(SEED)
         cls.moments = []
         for name in "1-slow-reader", "2-slow-reader", "3-slow-reader":     # while a send sleeps
-            sends = [call for call in cls.made[name]["calls"] if call[3] == "sendto" and call[2]]
+            sends = [call for call in cls.made[name]["calls"]
+                     if call[3] == "sendto" and call[2]]
             longest = max(sends, key=lambda call: call[2] - call[1])
             cls.moments.append((name, (longest[1] + longest[2]) // 2))
         for number in range(MOMENTS):
             name = choose.choice(list(cls.made))
             calls, tasks = cls.made[name]["calls"], cls.made[name]["tasks"]
             last = max(calls[-1][1], *(end or 0 for *_, end in tasks))
-            cls.moments.append((name, choose.randint(calls[0][1], last) if number % 8 else last))
+            moment = choose.randint(calls[0][1], last) if number % 8 else last
+            cls.moments.append((name, moment))
         shots = os.environ.get("SCREENSHOTS")
         if shots:
             pathlib.Path(shots).mkdir(parents=True, exist_ok=True)

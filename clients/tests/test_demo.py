@@ -72,7 +72,7 @@ def is_running(pid):
 class Plain(unittest.TestCase):
     def test_two_models(self):
         with Course("sequential", "concurrent", "sequential") as course:
-            result = course.run()
+            result = course.run("--scale", "0.05")      # 0.1 s a client, so that five overlap
         self.assertEqual((result.returncode, result.stderr), (0, ""))
         out = result.stdout
         self.assertNotIn("\x1b", out)
@@ -82,7 +82,7 @@ class Plain(unittest.TestCase):
         self.assertIn("1 of 5 served at once", out)
         self.assertIn("5 of 5 served at once", out)
         self.assertRegex(out, r"\n  1 +model sequential( +0\.\d{3}){2}( +1){2}( +3\.0){2}\n")
-        self.assertIn("  Steps 1 and 3 served one client after another: 5 x 0.0", out)
+        self.assertIn("  Steps 1 and 3 served one client after another: 5 x 0.1", out)
         self.assertIn("  Step 2 served 5 clients at once: all 5 were done after 0.", out)
 
     def test_rows_are_a_staircase_on_a_sequential_server(self):
@@ -149,7 +149,7 @@ class Plain(unittest.TestCase):
     def test_json(self):
         with Course("concurrent") as course:
             path = os.path.join(course.root, "run.json")
-            course.run("--json", path)
+            course.run("--json", path, "--scale", "0.5")    # so that all five overlap
             with open(path) as file:
                 step, = json.load(file)["steps"]
             before = course.pids()

@@ -230,7 +230,11 @@ class OtherPeoplesServers(unittest.TestCase):
     @unittest.skipUnless(figures.AVAILABLE, "needs Linux's /proc")
     def test_one_that_forgot_htons_is_told_where_it_listens(self):
         swapped = ECHO.replace("= listen(port", "= listen(swapped")
-        said = self.check(self.script("swapped.py", swapped))
+        server = self.script("swapped.py", swapped)
+        for _ in range(5):      # another program may have the swapped port: then try another
+            said = self.check(server)
+            if "neither printed" not in said:
+                break
         self.assertRegex(said, r"listens on 127\.0\.0\.1 port \d+, not on .* htons")
         self.assertRegex(said, r"\n0 passed, 1 failed, \d\d+ skipped\n")
 

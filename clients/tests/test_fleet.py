@@ -19,7 +19,7 @@ import machines                         # noqa: E402
 import visits                           # noqa: E402
 
 REQUIRED = os.environ.get("REQUIRE_ALL", "0") != "0"
-SMALL = ["--clients", "9", "--rate", "40", "--seconds", "1", "--interval-ms", "100"]
+SMALL = ["--clients", "9", "--rate", "40", "--seconds", "1", "--interval-ms", "300"]
 COMMAND = [sys.executable, str(FLEET / "fleet.py"), *SMALL]
 
 

@@ -156,6 +156,7 @@ static pid_t fork_child(int number)
     if (pid == 0) {
         stop_after_fork();
         server_never_report();
+        stats_child_begin();
         if (number == -1)
             stats_child_number((int)(place - children));
     } else if (pid != -1) {
@@ -168,11 +169,7 @@ static pid_t fork_child(int number)
 
 pid_t children_fork(void)
 {
-    pid_t pid = fork_child(-1);
-
-    if (pid > 0)
-        stats_add(&stats.clients_served, 1);
-    return pid;
+    return fork_child(-1);
 }
 
 static void stop_with_parent(pid_t parent)
@@ -191,7 +188,6 @@ static pid_t start_worker(int number, children_work *work, void *argument)
 
     if (pid == 0) {
         stop_with_parent(parent);
-        stats_child_begin();
         stats_worker_begin(number);
         work(argument); /* it does not return */
     }

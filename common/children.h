@@ -13,8 +13,8 @@
  * with status 1 if memory is short. */
 void children_init(int workers);
 
-/* fork(2) for a client. The parent counts the client as served, and remembers the child, so
- * that a stop can reach it. The child ignores SIGUSR1, because the parent writes the report.
+/* fork(2) for a client. The parent remembers the child, so that a stop can reach it. The child
+ * counts for the parent (stats.h), and ignores SIGUSR1, because the parent writes the report.
  * Returns as fork does: 0 in the child; in the parent the child's number, or -1 with errno.
  * EAGAIN: there are as many processes as the system allows, or nearly STATS_CHILDREN_MAX
  * children. */

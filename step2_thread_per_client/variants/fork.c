@@ -16,7 +16,6 @@
 #include "server.h"
 #include "children.h"
 #include "echo.h"
-#include "stats.h"
 #include "stream.h"
 
 #include <errno.h>
@@ -45,7 +44,6 @@ static void serve_client(int fd)
 _Noreturn static void client_process(int fd, const struct address *peer)
 {
     server_connected(peer);
-    stats_child_begin();
     serve_client(fd);
     server_disconnected(peer);
     close(fd);

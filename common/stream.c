@@ -20,9 +20,9 @@ int stream_accept(struct net_listener *listener, struct address *peer)
     return fd;
 }
 
-/* A call that is made again after EINTR starts its time-out again. Have the calls together
- * slept for longer than one time-out? *interrupted_since is when the first of them was
- * interrupted; 0 before that, and after bytes have moved. */
+/* A call that is made again after EINTR starts its time-out again. Has one time-out passed
+ * since the first of these calls was interrupted? *interrupted_since is that moment; 0 before
+ * it, and after bytes have moved. */
 static bool is_overdue(int fd, int64_t *interrupted_since)
 {
     const int64_t now = clock_ms(), limit = net_timeout(fd);
@@ -74,8 +74,8 @@ int stream_send(int fd, const void *bytes, size_t n)
             interrupted_since = 0;
             next += sent;
             n -= (size_t)sent;
-            if (n > 0) /* the time-out ended this send: compare with now later */
-                is_draining(fd, &sendq);
+            if (n > 0) /* the time-out has ended this send, and may end the next, too */
+                sendq = net_sendq(fd);
         } else if (errno != EINTR || is_overdue(fd, &interrupted_since)) {
             if (errno == EINTR)
                 errno = EAGAIN;

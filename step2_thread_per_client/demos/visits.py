@@ -48,7 +48,7 @@ def main():
                         help="how many (default 2000)")
     options = parser.parse_args()
     if options.visits < 1:
-        parser.error("--visits: expected more than 0")
+        parser.error(f"-n {options.visits}: expected at least 1")
     print(f"{options.visits} visits, one after another:\n\n"
           f"  {'':20} CPU time of a visit")
     for name, path in MODELS.items():

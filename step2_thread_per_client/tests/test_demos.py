@@ -94,8 +94,10 @@ class Visits(unittest.TestCase):
 class Complaints(unittest.TestCase):
     def test_usage(self):
         for name in "idle_threads.py", "visits.py":
-            for arguments in ["-n", "0"], ["-n", "many"], ["what"]:
-                self.assertEqual(demo(name, *arguments)[0], 2)
+            for arguments in ["-n", "0"], ["-n", "-5"], ["-n", "many"], ["what"]:
+                status, _, wrong = demo(name, *arguments)
+                self.assertEqual(status, 2)
+                self.assertIn(arguments[-1], wrong.splitlines()[-1])
 
 
 if __name__ == "__main__":

@@ -21,7 +21,7 @@ import time
 sys.path.insert(0, str(pathlib.Path(__file__).resolve().parents[2] / "clients"))
 
 from lib.processes import program           # noqa: E402
-from lib.servers import Server          # noqa: E402
+from lib.servers import Server              # noqa: E402
 
 ROOT = os.path.join(os.path.dirname(os.path.abspath(__file__)), "..", "..")
 POLLING = os.path.join(ROOT, "step4_nonblocking_poll", "server")
@@ -108,10 +108,13 @@ def main():
     add("intervals", type=int, nargs="*", default=[0, 1, 20, 200], metavar="MS",
         help="the intervals to try (default 0 1 20 200)")
     options = parser.parse_args()
-    if not (1 <= options.clients <= 500 and 1 <= options.seconds <= 600
-            and all(0 <= ms <= 10000 for ms in options.intervals)):
-        parser.error("1 to 500 clients, 1 to 600 seconds, intervals from 0 to 10000 ms")
-
+    if not 1 <= options.clients <= 500:
+        parser.error(f"--clients {options.clients}: expected 1 to 500")
+    if not 1 <= options.seconds <= 600:
+        parser.error(f"--seconds {options.seconds:g}: expected 1 to 600")
+    for ms in options.intervals:
+        if not 0 <= ms <= 10000:
+            parser.error(f"{ms}: expected an interval from 0 to 10000 ms")
     compare(options.clients, options.seconds, options.intervals)
 
 

@@ -42,7 +42,9 @@ class Intervals(unittest.TestCase):
     def test_usage(self):
         for arguments in ["--clients", "0"], ["--seconds", "0"], ["--", "-1"], ["often"], \
                 ["--seconds", "nan"], ["10001"]:
-            self.assertEqual(run(*arguments).returncode, 2, arguments)
+            result = run(*arguments)
+            self.assertEqual(result.returncode, 2, arguments)
+            self.assertIn(arguments[-1], result.stderr.splitlines()[-1])
 
 
 if __name__ == "__main__":

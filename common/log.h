@@ -14,7 +14,7 @@ void log_init(const char *argv0);
 /* The program's name: "server" until log_init has been called. */
 const char *log_program(void);
 
-/* Prints a line on stdout, without what is beyond 510 bytes. Adds the newline. Any thread may
+/* Prints a line on stdout and adds the newline. Drops what is beyond 510 bytes. Any thread may
  * call it. */
 __attribute__((format(printf, 1, 2))) void log_line(const char *format, ...);
 

@@ -231,8 +231,9 @@ static int accept_with_reserved(struct net_listener *listener, struct address *p
     return client;
 }
 
-/* While a thread has closed its reserved descriptor, no other must accept a client with it. So
- * all accept with this lock held for reading, and the thread that closes it for writing. */
+/* While a thread has closed its reserved descriptor, no other thread must accept a client with
+ * the freed number. So a thread holds this lock for reading while it accepts, and for writing
+ * while its reserved descriptor is closed. */
 static pthread_rwlock_t accepting = PTHREAD_RWLOCK_INITIALIZER;
 
 static int accept_any(struct net_listener *listener, struct address *peer)

@@ -14,7 +14,7 @@
 struct net_listener {
     int fd;
     int reserved;           /* a spare descriptor, for rejecting a client: see net_accept */
-    bool passed;            /* by another process, which keeps it: see net_listen_passed */
+    bool passed;            /* from another process, which has it, too: net_listen_passed */
     struct address address; /* what fd is bound to; its port is real even if 0 was asked for */
 };
 

@@ -1,7 +1,7 @@
 /* What makes a step a program: start, listen, admit clients, log and count them, report, end.
  *
- * Unlike most of common/ this prints, and at start it may exit: with status 1 when the server
- * cannot start, 2 on a usage error. */
+ * Unlike most of common/, this module prints, and at start it may exit: with status 1 when the
+ * server cannot start, 2 on a usage error. */
 #ifndef SERVER_H
 #define SERVER_H
 
@@ -50,14 +50,15 @@ void server_reject(int fd, const struct address *peer, const char *why);
 /* As server_rejected, for a client that was never counted. */
 void server_not_admitted(const struct address *peer, const char *why);
 
-/* Call it after each wait (select, epoll_wait; step 4: each iteration): counts the wait, the
- * ready descriptors that it reported (events) and the descriptors looked at to find them
- * (scanned). events is -1 if the wait failed, with errno. If no signal interrupted it, this is
- * logged, and the call sleeps for 10 ms, so that the caller cannot spin. Then it calls
- * server_report_if_asked, which writes the report if SIGUSR1 has asked for it. Any thread may
- * call them, but only the first thread writes. */
-void server_waited(int events, int scanned);
+/* Writes the report if SIGUSR1 has asked for it. Any thread may call it, but only the first
+ * thread writes. */
 void server_report_if_asked(void);
+
+/* Call it after each wait (select, epoll_wait; step 4: each iteration). Counts the wait, the
+ * ready descriptors that it reported (events) and the descriptors looked at to find them
+ * (scanned). events is -1 if the wait failed, with errno. If that is not EINTR, logs the error
+ * and sleeps for 10 ms, so that the caller cannot spin. Calls server_report_if_asked. */
+void server_waited(int events, int scanned);
 
 /* Call it where a server changes what the kernel watches (epoll_ctl, kevent): counts so many
  * changes. */

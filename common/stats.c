@@ -25,7 +25,7 @@ static int threads_now = 1, threads_max = 1;
 struct shared {
     atomic_int clients_now, clients_max;
     struct stats counted;
-    atomic_bool subtracted[STATS_CHILDREN_MAX]; /* does this child's client count no more? */
+    atomic_bool subtracted[STATS_CHILDREN_MAX]; /* is this child's client no longer counted? */
 };
 static struct shared own, *shared = &own; /* elsewhere after stats_share */
 static bool is_child;

@@ -76,10 +76,10 @@ enum { STATS_CHILDREN_MAX = 65536 };
 void stats_child_number(int number);
 void stats_child_ended(int number);
 
-/* For a server with workers, threads or processes, whose report is to list them. stats_workers
- * makes memory for n of them (returns -1 with errno if it cannot). A thread or child process
- * then says that it is worker 0 to n - 1. If a child dies, the parent says so: the clients that
- * it had have left. That may be done in a signal handler. */
+/* For a server whose report lists its workers (threads or processes). stats_workers makes
+ * memory for n of them (returns -1 with errno if it cannot). A thread or child process then
+ * says that it is worker 0 to n - 1. If a child dies, the parent says so: the clients that it
+ * had have left. That may be done in a signal handler. */
 enum { STATS_WORKERS_MAX = 4096 };
 int stats_workers(int n);
 void stats_worker_begin(int number);

@@ -1,12 +1,12 @@
 /* How a server stops. SIGINT or SIGTERM asks for it. The server then accepts no client, serves
  * each client that it has until nothing has come from it for STOP_LINGER_MS, and closes the
  * rest after STOP_GRACE_MS. (Closing at once would reset a client that is still sending, and a
- * reset destroys answers on their way.) After that, a SIGINT ends the server at once.
+ * reset destroys answers on their way.) A SIGINT during a stop ends the server at once.
  *
- * A call that sleeps returns with EINTR when a signal comes, so a loop asks stop_requested
- * before each sleep. If the signal comes between the two, a SIGALRM every STOP_GRACE_MS
- * interrupts the sleep. A loop that sleeps in one call for many descriptors watches
- * stop_wakeup_fd as well, and misses nothing. */
+ * A call that sleeps returns with EINTR when a signal comes, so a loop calls stop_requested
+ * before each sleep. A signal may come after that call and before the sleep. Then a SIGALRM,
+ * sent every STOP_GRACE_MS, interrupts the sleep. A loop that sleeps in one call for many
+ * descriptors watches stop_wakeup_fd as well, and misses nothing. */
 #ifndef STOP_H
 #define STOP_H
 

@@ -2,8 +2,8 @@
  * client's state is the local variables of that call. (The other way to hold a client is an
  * object: conn.h.)
  *
- * The calls sleep, in accept(2), recv(2) and send(2). What a server must do besides stands
- * here, once: it goes on after a signal, keeps --idle-timeout, and ends at a stop (stop.h). */
+ * The calls sleep, in accept(2), recv(2) and send(2). They also do what every server must do:
+ * go on after a signal, keep --idle-timeout, and end at a stop (stop.h). */
 #ifndef STREAM_H
 #define STREAM_H
 
@@ -15,9 +15,9 @@
 int stream_accept(struct net_listener *listener, struct address *peer);
 
 /* Waits for bytes from the client. Returns how many came, at most n; 0 when the client has
- * closed; or -1 with errno. EAGAIN: it was idle for too long. EINTR: the server stops, and the
- * client has sent nothing for a moment, or the deadline has passed. Else the connection is
- * broken. */
+ * closed; or -1 with errno. EAGAIN: it was idle for too long. EINTR: the server stops; the
+ * client has sent nothing for STOP_LINGER_MS, or the deadline has passed. Any other error: the
+ * connection is broken. */
 ssize_t stream_recv(int fd, void *bytes, size_t n);
 
 /* Sends all n bytes. Returns 0; or -1 with an errno as above, although some of the bytes may be

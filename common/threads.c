@@ -12,7 +12,7 @@ enum {
     STACK_SIZE = 256 * 1024,
     WAKE_SIGNAL = SIGUSR2,
     LOOK_MS = 10,                /* how often threads_stop looks whether all have ended */
-    WAKE_MS = 2 * STOP_LINGER_MS /* longer: a signal makes a thread linger again */
+    WAKE_MS = 2 * STOP_LINGER_MS /* longer: each signal starts a thread's linger again */
 };
 
 struct thread {

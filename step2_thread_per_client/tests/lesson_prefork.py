@@ -66,7 +66,7 @@ def a_hung_worker_gets_no_client(t):
         os.kill(hung, signal.SIGCONT)
 
 
-@case("a worker that is killed takes its own client along and no other, and is replaced",
+@case("a worker that is killed disconnects its own client and no other, and is replaced",
       needs="linux", clients=3)
 def a_killed_worker_is_replaced(t):
     with t.server("--workers", "3") as s:
@@ -101,8 +101,8 @@ def restarts_are_limited(t):
 
 
 class Load:
-    """Clients who come all the time, `count` at once. Each sends a message in two parts, checks
-    the answers and leaves."""
+    """Clients that connect again and again, `count` at a time. Each sends a message in two
+    parts, checks the answers and disconnects."""
 
     def __init__(self, address, count):
         self.address, self.over = address, threading.Event()
@@ -224,7 +224,7 @@ def nothing_is_left(t):
         t.check(grown <= 64 << 10 or s.sanitized(), f"{grown >> 10} KiB are left")
 
 
-@case("its report has the clients of each worker, also of those that are still connected",
+@case("its report says how many clients each worker has served, connected ones included",
       needs="linux", clients=4)
 def the_report_lists_workers(t):
     with tempfile.NamedTemporaryFile() as file:

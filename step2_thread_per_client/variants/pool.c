@@ -39,7 +39,7 @@ static pthread_mutex_t lock = PTHREAD_MUTEX_INITIALIZER; /* guards all below */
 static pthread_cond_t changed = PTHREAD_COND_INITIALIZER;
 static struct client *queue; /* a ring of max_workers + QUEUE_SIZE, the oldest at `first` */
 static int first, queued;
-static int workers, idle; /* how many there are; how many of them take the next client */
+static int workers, idle; /* how many there are; how many of them have no client yet */
 static bool closing;      /* no more clients will come */
 
 static void serve_client(int fd)
@@ -89,7 +89,8 @@ static void worker_thread(void *unused)
     }
 }
 
-/* Queues a client. Starts a worker for it if none is idle. Returns NULL or an error text. */
+/* Queues a client. Idle workers take the first clients of the queue. If none of them is left
+ * for this one, starts a worker. Returns NULL or an error text. */
 static const char *queue_client(int fd, const struct address *peer)
 {
     if (queued == idle && workers < max_workers) {

@@ -47,4 +47,4 @@ def once(t):
 def quiet_about_recv(t):
     with t.server("--quiet") as s:
         s.serves()
-        t.check("recv returned" not in s.log_text(), "it did")
+        t.check("recv returned" not in s.log_text(), "it reported a recv")

@@ -231,8 +231,8 @@ int main(int argc, char **argv)
     static const struct step_option more[] = {
         {"workers", "N", "start N loops (default: one for each CPU it may use)", &workers, 1,
          STATS_WORKERS_MAX},
-        {"share", "accept|listener|exclusive|reuseport", "which loop takes a new client",
-         &share, 0, 0},
+        {"share", "accept|listener|exclusive|reuseport",
+         "which loop takes a new client (default: accept)", &share, 0, 0},
         {"pin", NULL, "let each worker run on one CPU only", &pin, 0, 1},
         {0},
     };

@@ -125,10 +125,13 @@ class PrimeClient(unittest.TestCase):
     def test_clear_errors(self):
         self.assertEqual(script("prime_client.py", "127.0.0.1", "http")[0], 2)
         self.assertEqual(script("prime_client.py", 65536)[0], 2)
-        self.assertEqual(script("prime_client.py", "--patience", "nan")[0], 2)
+        for option, value in ("--patience", "nan"), ("--large", "1"):
+            status, _, stderr = script("prime_client.py", option, value)
+            self.assertEqual(status, 2)
+            self.assertIn(f"{option} {value}: expected", stderr)
         with prime_server() as port:
             pass
-        status, stdout, stderr = script("prime_client.py", port)
+        status, stdout, stderr = script("prime_client.py", "127.0.0.1", port)
         self.assertEqual(status, 1)
         self.assertRegex(stderr, r"^prime_client: [^\n]+\n$")
 

@@ -199,7 +199,7 @@ class SlowClient(unittest.TestCase):
         self.assertEqual(slow_client(65536)[0], 2)
         with slow_command("block") as port:
             pass
-        self.assertEqual(slow_client(port), (
+        self.assertEqual(slow_client("127.0.0.1", port), (
             1, "",
             f"slow_client: cannot connect to 127.0.0.1 port {port}: Connection refused\n"))
 

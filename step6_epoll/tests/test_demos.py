@@ -11,7 +11,8 @@ from contextlib import contextmanager
 STEP = os.path.join(os.path.dirname(os.path.abspath(__file__)), "..")
 sys.path.insert(0, os.path.join(STEP, "..", "clients"))
 
-from lib import figures     # noqa: E402
+from lib import figures             # noqa: E402
+from lib.servers import Server      # noqa: E402
 
 WRONG, RIGHT, LEVEL = "build/demos/edge_wrong", "build/variants/edge", "server"
 
@@ -24,14 +25,8 @@ def built(program):
 @contextmanager
 def running(program):
     """A server on a free port, which is yielded."""
-    server = subprocess.Popen([os.path.join(STEP, program), "--quiet", "0"],
-                              stdout=subprocess.PIPE, encoding="utf-8")
-    with server:
-        try:
-            yield server.stdout.readline().strip().rpartition(":")[2]
-        finally:
-            server.terminate()
-            server.stdout.read()
+    with Server([os.path.join(STEP, program), "--quiet"]) as server:
+        yield server.port
 
 
 def client(*arguments):

@@ -9,6 +9,10 @@ import unittest
 from contextlib import contextmanager
 
 STEP = os.path.join(os.path.dirname(os.path.abspath(__file__)), "..")
+sys.path.insert(0, os.path.join(STEP, "..", "clients"))
+
+from lib.servers import Server      # noqa: E402
+
 DEMOS = os.path.join(STEP, "build", "demos")
 
 
@@ -29,13 +33,8 @@ def script(name, *arguments):
 @contextmanager
 def prime_server(*options):
     """The server on a free port, which is yielded."""
-    server = subprocess.Popen([os.path.join(DEMOS, "prime_server"), *options, "0"],
-                              stdout=subprocess.PIPE, encoding="ascii")
-    with server:
-        try:
-            yield int(server.stdout.readline().rpartition(":")[2])
-        finally:
-            server.kill()
+    with Server([os.path.join(DEMOS, "prime_server"), *options]) as server:
+        yield server.port
 
 
 def ask(port, *pieces):

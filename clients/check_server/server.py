@@ -439,12 +439,12 @@ class Server:
                 raise Failure(f"with nothing to do it runs for {100 * share:.0f} % of the "
                               "time", final=True)
 
-    # Stopping its clock.
+    # Suspending and interrupting it.
 
     @contextmanager
     def frozen(self):
-        """It is stopped where it waits, not half through a client's turn; it does not run
-        meanwhile, and finds all that happened at once."""
+        """The server is suspended while it sleeps in a call, so not in the middle of a client's
+        turn. When it continues it finds at once all that happened meanwhile."""
         self._all_are("S")
         self._signal_all(signal.SIGSTOP)
         self._all_are("T")
@@ -463,7 +463,7 @@ class Server:
 
     @contextmanager
     def storm(self, *signals):
-        """The signals come in turn every few milliseconds: its calls are interrupted."""
+        """The signals come in turn every few milliseconds, and interrupt its calls."""
         over = threading.Event()
 
         def send():

@@ -347,8 +347,8 @@ def _drop_output():
 
 
 def program(main, name="", grace=0.0):
-    """Run main() and exit with the status it returns. Whatever it started ends before. Trouble
-    is one line, if the program gives its name for it."""
+    """Run main() and exit with the status it returns. Whatever it started ends before. If the
+    program gives its name, trouble is reported in one line that begins with the name."""
     any_text_may_be_printed()
     use_default_signals()
     end_on_signals(grace)

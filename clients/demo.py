@@ -535,7 +535,10 @@ def remarks(runs):
 
 def numbers(text):
     """An argparse type: step numbers like 1,2,6; nothing stands for all."""
-    return {int(number) for number in re.split(r"[,\s]+", text.strip()) if number}
+    words = [word for word in re.split(r"[,\s]+", text.strip()) if word]
+    if not all(word.isdecimal() for word in words):
+        raise argparse.ArgumentTypeError(f"expected step numbers such as 1,2,6, not {text!r}")
+    return set(map(int, words))
 
 
 def parse_arguments(arguments):

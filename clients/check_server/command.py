@@ -81,10 +81,9 @@ def parser():
 
 
 def natural(text):
-    number = int(text)
-    if number < 1:
-        raise argparse.ArgumentTypeError(f"must be at least 1, not {text}")
-    return number
+    if not text.isdecimal() or int(text) < 1:
+        raise argparse.ArgumentTypeError(f"must be at least 1, not {text!r}")
+    return int(text)
 
 
 def factor(text):

@@ -46,7 +46,7 @@ def main():
                         help="of messages, for each row (2)")
     options = parser.parse_args()
     if not 0 < options.seconds < 3600:
-        parser.error("--seconds: expected more than 0")
+        parser.error(f"--seconds {options.seconds:g}: expected more than 0, less than 3600")
     try:
         for path, _ in MODELS.values():
             with Server([ROOT / path, "--quiet"]):

@@ -170,9 +170,11 @@ class Calls(unittest.TestCase):
         self.assertLess(few, 1)
 
     def test_complaints(self):
-        for arguments in ["--seconds", "0"], ["--seconds", "many"], ["8080"]:
+        for arguments in ["--seconds", "0"], ["--seconds", "4000"], ["--seconds", "many"], \
+                ["8080"]:
             done = self.run_it(*arguments)
             self.assertEqual(done.returncode, 2)
+            self.assertIn(arguments[-1], done.stderr)
 
 
 if __name__ == "__main__":

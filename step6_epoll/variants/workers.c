@@ -10,7 +10,8 @@
  * Each loop is step 6, with clients of its own, so nothing is locked. --share says which loop
  * takes a new client. accept: one thread takes all and hands them out in turn. listener: every
  * loop watches the one listener, and a client wakes all loops that are asleep. exclusive: the
- * kernel wakes only one of them. reuseport: the kernel spreads the clients over several queues.
+ * kernel wakes at least one, not all. reuseport: the kernel spreads the clients over several
+ * queues.
  *
  *   Wait happens in   one epoll_wait for each worker
  *   Breaks when       the load is not where the clients are: a client stays with its worker

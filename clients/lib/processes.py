@@ -24,6 +24,7 @@ import ctypes
 import errno
 import itertools
 import os
+import resource
 import select
 import signal
 import subprocess
@@ -331,6 +332,20 @@ def end_on_signals(grace=0.0):
     for each in SIGNALS:
         if signal.getsignal(each) != signal.SIG_IGN:
             signal.signal(each, stop)
+
+
+def allow_descriptors(wanted):
+    """Raise the limit of descriptors, for this program and what it starts, to `wanted`, or as
+    far as is allowed. Return the limit."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    if soft == resource.RLIM_INFINITY:
+        return sys.maxsize
+    most = wanted if hard == resource.RLIM_INFINITY else min(wanted, hard)
+    if soft < most:
+        with contextlib.suppress(OSError, ValueError):  # macOS: the kernel has its own limit
+            resource.setrlimit(resource.RLIMIT_NOFILE, (most, hard))
+            return most
+    return soft
 
 
 def use_default_signals():

@@ -555,11 +555,12 @@ def parse_arguments(arguments):
     parser.add_argument("--variants", action="store_true",
                         help="also run those variants of the steps that are built")
     parser.add_argument("--no-color", action="store_true",
-                        help="no colours (also without it if NO_COLOR is set, or in a file)")
+                        help="no colours (there are none either if NO_COLOR is set, or in a "
+                             "file)")
     parser.add_argument("--json", metavar="FILE", help="write all figures and timestamps")
     parser.add_argument("--svg", metavar="FILE", help="draw this run as a picture (SVG)")
     parser.add_argument("root", metavar="ROOT", nargs="?", default=os.path.dirname(HERE),
-                        help="the folder of the step directories (default: beside clients/)")
+                        help="the folder with the steps (default: the one that holds clients/)")
     return parser.parse_args(arguments)
 
 

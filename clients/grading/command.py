@@ -56,7 +56,7 @@ def parser():
     add("--capacity", type=natural, metavar="N",
         help="the server takes N clients at once: leave out what needs more")
     add("--slow-factor", type=factor, metavar="X", default=os.environ.get("CHECK_SLOW") or "1",
-        help="be so much more patient (default: $CHECK_SLOW or 1)")
+        help="wait X times as long (default: $CHECK_SLOW or 1)")
     add("--user", metavar="NAME", help="run the server as this user (needs root)")
     add("--failure-details", choices=DETAILS, default="full",
         help="show all about a failure, only what the server printed, or only points")

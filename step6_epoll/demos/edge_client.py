@@ -34,7 +34,8 @@ def receive(sock, expected):
 def main():
     parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
     add = parser.add_argument
-    add("--bytes", type=int, default=10000, metavar="N", help="of the message (default 10000)")
+    add("--bytes", type=int, default=10000, metavar="N",
+        help="length of the message (default 10000)")
     add("--patience", type=float, default=0.5, metavar="SECONDS",
         help="give up after this many seconds without a byte (default 0.5)")
     address.add_arguments(parser)

@@ -30,10 +30,9 @@ sys.path.insert(0, os.path.dirname(os.path.realpath(__file__)))     # also with 
 from lib import reports, tree                       # noqa: E402
 from lib.processes import (                         # noqa: E402
     OUTPUT_LIMIT, POLL, Process, Trouble, end_all)
-from lib.servers import HEAD, LISTENING             # noqa: E402
+from lib.servers import START_SECONDS, listening_at  # noqa: E402
 
 HERE = os.path.dirname(os.path.abspath(__file__))
-START_SECONDS = 10
 STOP_SECONDS = 2
 DYING_SECONDS = 0.3
 FRAME_SECONDS = 1 / 15
@@ -54,7 +53,8 @@ simple_client = load_simple_client()
 
 
 class Interrupt:
-    """Remembers the first signal that asks us to stop. Every wait looks here often.
+    """Remembers the first signal that asks us to stop. The waits for a server's start and for
+    the clients look here often; the wait for a server's end is short.
 
     An exception from the signal handler could strike after a server was started and before we
     know its pid, and so leave the server running.
@@ -100,7 +100,7 @@ def read_heading(step):
 # One server.
 
 class Server(Process):
-    """A server, with all that it starts. Every wait also ends when a signal asks us to stop."""
+    """A server, with all that it starts."""
 
     def __init__(self, program, stats):
         self.address = None
@@ -110,12 +110,12 @@ class Server(Process):
             raise Trouble(f"cannot start {program}: {error.strerror}") from error
 
     def wait_until_listening(self):
+        """Sets `address`, unless a signal asks us to stop before the server listens."""
         deadline = time.monotonic() + START_SECONDS
         while not Interrupt.signal:
             ended = self.poll() is not None     # asked first: the line may come just before
-            found = LISTENING.search(self.output(HEAD))
-            if found:
-                self.address = found[1], int(found[2])
+            self.address = listening_at(self)
+            if self.address:
                 return
             if ended:
                 raise Trouble(f"the server {self.how_it_ended()} before it listened")
@@ -535,7 +535,10 @@ def remarks(runs):
 
 def numbers(text):
     """An argparse type: step numbers like 1,2,6; nothing stands for all."""
-    return {int(number) for number in re.split(r"[,\s]+", text.strip()) if number}
+    words = [word for word in re.split(r"[,\s]+", text.strip()) if word]
+    if not all(word.isdecimal() for word in words):
+        raise argparse.ArgumentTypeError(f"expected step numbers such as 1,2,6, not {text!r}")
+    return set(map(int, words))
 
 
 def parse_arguments(arguments):
@@ -552,11 +555,12 @@ def parse_arguments(arguments):
     parser.add_argument("--variants", action="store_true",
                         help="also run those variants of the steps that are built")
     parser.add_argument("--no-color", action="store_true",
-                        help="no colours (also without it if NO_COLOR is set, or in a file)")
+                        help="no colours (there are none either if NO_COLOR is set, or in a "
+                             "file)")
     parser.add_argument("--json", metavar="FILE", help="write all figures and timestamps")
     parser.add_argument("--svg", metavar="FILE", help="draw this run as a picture (SVG)")
     parser.add_argument("root", metavar="ROOT", nargs="?", default=os.path.dirname(HERE),
-                        help="the folder of the step directories (default: beside clients/)")
+                        help="the folder with the steps (default: the one that holds clients/)")
     return parser.parse_args(arguments)
 
 
@@ -605,7 +609,7 @@ def write_json(file, report):
 
 def write_svg(file, report):
     sys.path.insert(0, os.path.join(HERE, "replay"))
-    import pictures     # only here: the demo itself needs no more than two files
+    import pictures     # only here: without --svg the demo needs nothing from replay/
     with file:
         file.write(pictures.of_demo(report))
 

@@ -29,11 +29,7 @@ PATIENCE = 10  # seconds for the connection and the greeting
 
 
 def connect(host, port):
-    try:
-        sock = socket.create_connection((host, port), PATIENCE)
-    except (OSError, UnicodeError) as error:
-        raise OSError(f"cannot connect to {host} port {port}: "
-                      f"{getattr(error, 'strerror', None) or error}") from error
+    sock = address.connect(host, port, PATIENCE)
     try:
         greeting = sock.recv(1)
     except socket.timeout:

@@ -55,7 +55,7 @@ int uring_wait(struct io_uring *ring, struct io_uring_cqe *results[URING_REQUEST
 {
 #if defined __SANITIZE_THREAD__ || __has_feature(thread_sanitizer)
     if (ms == -1)
-        ms = STOP_LINGER_MS; /* it delays signals until a call that it knows */
+        ms = STOP_LINGER_MS; /* ThreadSanitizer delays signals until a call that it knows */
 #endif
     struct __kernel_timespec limit = {.tv_sec = ms / 1000, .tv_nsec = ms % 1000 * 1000000L};
     int error =

@@ -199,7 +199,7 @@ void uvnet_init(uv_loop_t *loop)
     if (error != 0)
         die(error);
     close(STDIN_FILENO); /* a server reads nothing from it, and libuv needs many descriptors */
-    watch(loop, &wakeup, stop_wakeup_fd(), woken); /* created here, so it takes number 0 */
+    watch(loop, &wakeup, stop_wakeup_fd(), woken); /* opens it as descriptor 0 */
     uv_check_init(loop, &after_wait);
     uv_check_start(&after_wait, end_wait);
     uv_timer_init(loop, &timer);

@@ -17,8 +17,8 @@ void aeApiFree(aeEventLoop *loop);
 
 /* Watches fd for mask (a set of AE_READABLE and AE_WRITABLE) instead of old. Either may be
  * AE_NONE. Returns 0, or -1 with errno. If mask has all bits of old, a failure changes nothing.
- * Then fd may also be another open file by now, with the same number, which is watched instead.
- * If mask lacks a bit of old, this fails only if fd is closed. */
+ * In this case fd may have been closed, and its number opened again: then the new open file is
+ * watched. If mask lacks a bit of old, this fails only if fd is closed. */
 int aeApiWatch(aeEventLoop *loop, int fd, int old, int mask);
 
 /* Sleeps until a descriptor is ready, at most timeout milliseconds (-1: without limit). Fills

@@ -7,7 +7,6 @@ import json
 import os
 import pathlib
 import re
-import resource
 import select
 import shutil
 import socket
@@ -17,7 +16,7 @@ TREE = pathlib.Path(__file__).resolve().parents[2]
 sys.path.insert(0, str(TREE / "clients"))
 
 from lib import figures, servers, tree      # noqa: E402
-from lib.processes import capture           # noqa: E402
+from lib.processes import allow_descriptors, capture    # noqa: E402
 from lib.servers import Trouble             # noqa: E402
 
 LOAD_CLIENT = TREE / "clients/load-client"
@@ -118,9 +117,7 @@ def cpus():
 
 def raise_limit():
     """Raise the limit of open files, for us and what we start, as far as needed and allowed."""
-    hard = resource.getrlimit(resource.RLIMIT_NOFILE)[1]
-    soft = DESCRIPTORS if hard == resource.RLIM_INFINITY else min(hard, DESCRIPTORS)
-    resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
+    allow_descriptors(DESCRIPTORS)
 
 
 def on_cpu(cpu):

@@ -42,7 +42,7 @@ class Excerpt:
 
 
 class Client:
-    """One connection. Every method that waits fails after `patience` seconds of nothing.
+    """One connection. A method that waits fails after `patience` seconds without progress.
 
     send() also feeds the model, so settle() and exchange() know what must come back;
     expect() compares with the bytes given. All return the client, to be chained.

@@ -4,10 +4,10 @@ import argparse
 import importlib.util
 import os
 import re
-import resource
 import sys
 import time
 
+from lib.processes import allow_descriptors
 from lib.reports import FAIL, OK
 
 from . import cases     # noqa: F401  importing them registers them
@@ -34,6 +34,7 @@ Exit status: 0 nothing failed, 1 something failed or no case could run, 2 wrong 
 128 + the number of the signal that ended it. Whatever the servers started has ended by then.
 """
 PATIENCE = 5.0      # seconds that a case waits for anything
+DESCRIPTORS = 1 << 20   # as many as possible: a client needs one here, too
 OUR_OPTIONS = ("--port", "--bind", "--max-clients", "--quiet", "--stats", "--help",
                "--version", "--idle-timeout")
 
@@ -81,10 +82,9 @@ def parser():
 
 
 def natural(text):
-    number = int(text)
-    if number < 1:
-        raise argparse.ArgumentTypeError(f"must be at least 1, not {text}")
-    return number
+    if not text.isdecimal() or int(text) < 1:
+        raise argparse.ArgumentTypeError(f"must be at least 1, not {text!r}")
+    return int(text)
 
 
 def factor(text):
@@ -120,7 +120,7 @@ def main(arguments=None):
     if settings.seed is None:
         settings.seed = int(time.time() * 1000) % 1000000
     settings.patience, settings.limit_factor, settings.server_options = PATIENCE, 1, {}
-    settings.most_files = raise_open_files()
+    settings.most_files = allow_descriptors(DESCRIPTORS)
     reporters = [Tap() if settings.tap else Lines()]
     if settings.junit:
         reporters.append(JUnit(settings.junit, os.path.relpath(settings.server)))
@@ -162,14 +162,3 @@ def load(path, command, timed=True):
         command.error(f"{path}: {error}")
     for case in REGISTRY.cases[ours:]:
         case.timed = timed if case.timed is None else case.timed
-
-
-def raise_open_files():
-    """A client needs a descriptor here, too. Return how many there can be."""
-    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
-    if soft != hard:
-        try:
-            resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
-        except (OSError, ValueError):   # macOS: more than the kernel's own limit
-            return soft
-    return hard if hard != resource.RLIM_INFINITY else 1 << 20

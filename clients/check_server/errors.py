@@ -3,8 +3,8 @@
 
 class Failure(Exception):
     """The server broke a promise. `client`, if any, knows what was sent and what came. `final`
-    forbids a second try: that the machine was busy does not excuse a server that did too much.
-    `wanted` and `got`, if any, are the bytes that differ.
+    forbids a second try: a busy machine does not excuse a server that did too much. `wanted`
+    and `got`, if any, are the bytes that differ.
     """
 
     def __init__(self, message, client=None, final=False, wanted=None, got=None):
@@ -16,7 +16,7 @@ class Failure(Exception):
 
 
 class NeverListens(Failure):
-    """The server cannot be reached at all. If none of its starts went better, the run ends."""
+    """The server cannot be reached at all. If no start of this run succeeded, the run ends."""
 
 
 class Skip(Exception):

@@ -36,8 +36,9 @@ Seen = namedtuple("Seen", "command state log")
 
 
 class StallWatch:
-    """How long at most the machine let us wait for a processor: a thread sleeps briefly, and
-    looks for how long. What our other threads computed meanwhile does not count."""
+    """Measures the longest time that this process had to wait for a processor. A thread sleeps
+    briefly, again and again, and sees how long it really slept. The CPU time that our other
+    threads used meanwhile does not count."""
 
     def __enter__(self):
         self.longest = 0.0

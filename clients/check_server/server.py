@@ -15,13 +15,12 @@ from contextlib import contextmanager
 
 from lib import figures
 from lib import processes
-from lib.servers import free_port
+from lib.servers import free_port, listening_at
 
 from .client import Client
 from .errors import Failure, NeverListens, Skip
 from .protocol import KNOWN_EXCHANGE
 
-LISTENING = re.compile(r"^Listening on (\S+):(\d+)\s*$", re.MULTILINE)
 SANITIZER = re.compile(r"ERROR: \w*Sanitizer|WARNING: ThreadSanitizer|runtime error:")
 LOST = re.compile("Connection re(set|fused)|Broken pipe|end of the connection|server closed")
 STOP_SECONDS = 2.0
@@ -29,7 +28,6 @@ IDLE_WINDOW, CALM_WINDOW = 0.02, 0.15  # seconds to watch its processor time
 POLL = 0.003
 ELSEWHERE_SECONDS = 1.0     # for a server that listens elsewhere to open the right port, too
 MIB = 1 << 20
-HEAD = 64 * 1024            # bytes of output in which the line `Listening on` must stand
 LINE_SHOWN = 300            # characters of a line, in a report
 LOG_SHOWN = 8 * MIB         # of the log, at most, is looked at
 
@@ -148,9 +146,9 @@ class Server:
         while True:
             now = time.monotonic()
             ended = self.process.poll() is not None     # asked first: the line may come before
-            match = LISTENING.search(self.process.output(HEAD))
-            if match:
-                self.port = int(match.group(2))
+            found = listening_at(self.process)
+            if found:
+                self.port = found[1]
                 return
             if ended:
                 raise NeverListens(f"ended at its start: {self.describe()}")
@@ -441,12 +439,12 @@ class Server:
                 raise Failure(f"with nothing to do it runs for {100 * share:.0f} % of the "
                               "time", final=True)
 
-    # Stopping its clock.
+    # Suspending and interrupting it.
 
     @contextmanager
     def frozen(self):
-        """It is stopped where it waits, not half through a client's turn; it does not run
-        meanwhile, and finds all that happened at once."""
+        """The server is suspended while it sleeps in a call, so not in the middle of a client's
+        turn. When it continues it finds at once all that happened meanwhile."""
         self._all_are("S")
         self._signal_all(signal.SIGSTOP)
         self._all_are("T")
@@ -465,7 +463,7 @@ class Server:
 
     @contextmanager
     def storm(self, *signals):
-        """The signals come in turn every few milliseconds: its calls are interrupted."""
+        """The signals come in turn every few milliseconds, and interrupt its calls."""
         over = threading.Event()
 
         def send():

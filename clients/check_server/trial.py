@@ -122,7 +122,7 @@ class Trial:
         return dict(zip(LEVELS, (quick, normal, full)))[self.level]
 
     def rounds(self, count, seconds=5.0):
-        """0, 1, ... as often as asked, but from the third on only while there is time."""
+        """0, 1, ... as often as asked; after the first three only while there is time."""
         deadline = time.monotonic() + seconds * self.slow
         for number in range(count):
             if number >= 3 and time.monotonic() > deadline:

@@ -73,8 +73,10 @@ def main():
     parser.add_argument("--gap-ms", type=int, default=50, metavar="MS",
                         help="the server's pause before each (default 50)")
     options = parser.parse_args()
-    if not (1 <= options.pieces <= 100000 and 0 <= options.gap_ms <= 60000):
-        parser.error("expected 1 to 100000 pieces and 0 to 60000 ms before each")
+    if not 1 <= options.pieces <= 100000:
+        parser.error(f"--pieces {options.pieces}: expected a number from 1 to 100000")
+    if not 0 <= options.gap_ms <= 60000:
+        parser.error(f"--gap-ms {options.gap_ms}: expected a number from 0 to 60000")
 
     print(f"{options.pieces} pieces of 1000 bytes, one every {options.gap_ms} ms:\n")
     print(f"{'':10} {'bytes':>8} {'elapsed':>9} {'CPU time':>9} {'recv calls':>11} "

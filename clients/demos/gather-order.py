@@ -65,7 +65,7 @@ def main():
                         help="multiply all times by X")
     options = parser.parse_args()
     if not 0 <= options.time_scale <= 100:
-        parser.error("X must be between 0 and 100")
+        parser.error(f"--time-scale {options.time_scale:g}: expected a number from 0 to 100")
 
     seconds = [0.1, 0.2, 0.3]
     random.Random(options.seed).shuffle(seconds)

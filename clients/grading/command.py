@@ -9,9 +9,9 @@ import shutil
 import sys
 
 from check_server import cases      # noqa: F401  importing them registers them
-from check_server.command import factor, load, natural, raise_open_files
+from check_server.command import DESCRIPTORS, factor, load, natural
 from check_server.registry import REGISTRY
-from lib.processes import capture
+from lib.processes import allow_descriptors, capture
 from lib.reports import clean, lines
 from lib.tree import ROOT
 
@@ -56,7 +56,7 @@ def parser():
     add("--capacity", type=natural, metavar="N",
         help="the server takes N clients at once: leave out what needs more")
     add("--slow-factor", type=factor, metavar="X", default=os.environ.get("CHECK_SLOW") or "1",
-        help="be so much more patient (default: $CHECK_SLOW or 1)")
+        help="wait X times as long (default: $CHECK_SLOW or 1)")
     add("--user", metavar="NAME", help="run the server as this user (needs root)")
     add("--failure-details", choices=DETAILS, default="full",
         help="show all about a failure, only what the server printed, or only points")
@@ -128,7 +128,7 @@ def prepare(settings, command):
     settings.seed = settings.seed or str(random.SystemRandom().randrange(1000000))
     settings.contract, settings.options, settings.strict = "basic", set(), False
     settings.ephemeral, settings.also, settings.only = False, [], []
-    settings.most_files = raise_open_files()
+    settings.most_files = allow_descriptors(DESCRIPTORS)
     # Whether it is idle is what some cases are about, and no other loses points for it.
     settings.server_options, settings.uid = {"calm": False}, None
     if settings.user is not None:

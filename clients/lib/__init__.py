@@ -7,9 +7,12 @@ A program finds it by one path, the folder clients/, which it puts in front of t
 
     processes   start programs with all that they start, bound their output, and end them all
     servers     a server of the course on a free port
+    address     HOST and PORT on a command line, and the connection to a server
     figures     what Linux's /proc says about processes and their sockets
     tree        the steps, the variants, and how the suite is to check them
+    tries       a step built with one of the patches that its README asks to try
     reports     text from elsewhere made harmless; TAP and JUnit
+    seals       a hash beside figures that a program wrote into a document
 
 Every tool needs the standard library only, and the Python named here.
 """

@@ -1,13 +1,16 @@
 """Where a server is: HOST and PORT in all forms that people type and servers print."""
 
 import re
+import socket
 
 HELP = "name or address; HOST:PORT and [ADDRESS]:PORT are one argument"
 
 
-def add_arguments(parser, nargs=None):
-    """Add HOST and PORT to an ArgumentParser; both may be missing with nargs="?"."""
-    parser.add_argument("host", metavar="HOST", nargs=nargs, help=HELP)
+def add_arguments(parser, without=""):
+    """Add HOST and PORT to an ArgumentParser. Both may be missing if `without` says what the
+    program does then."""
+    parser.add_argument("host", metavar="HOST", nargs="?" if without else None,
+                        help=HELP + (f"; without it {without}" if without else ""))
     parser.add_argument("port", metavar="PORT", nargs="?", help="from 1 to 65535")
 
 
@@ -36,3 +39,13 @@ def resolve(parser, options):
         options.host, options.port = parse(options.host, options.port)
     except ValueError as error:
         parser.error(str(error))
+
+
+def connect(host, port, seconds):
+    """Return a connected socket with this time limit; the OSError names the server and says
+    why it cannot be reached."""
+    try:
+        return socket.create_connection((host, port), seconds)
+    except (OSError, UnicodeError) as error:    # the latter for a host that is no name
+        raise OSError(f"cannot connect to {host} port {port}: "
+                      f"{getattr(error, 'strerror', None) or error}") from error

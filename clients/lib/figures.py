@@ -32,8 +32,8 @@ def table():
 
 
 def family():
-    """The same of this process and its descendants only, where Linux lists the children of a
-    thread: a machine may have hundreds of other processes."""
+    """As table(), but only this process and its descendants, where Linux lists the children of
+    a thread. (A machine may have hundreds of other processes.)"""
     pids = [os.getpid()]
     try:
         for pid in pids:        # it grows meanwhile
@@ -73,8 +73,8 @@ def with_descendants(pids, processes):
 
 
 def has_in_environment(entry, setting, prefix=False):
-    """Whether NAME=VALUE was in its environment when it started. Older ones than this process
-    cannot have inherited anything from it."""
+    """Whether NAME=VALUE was in its environment when it started. A process that is older than
+    ours cannot have inherited anything from ours."""
     if entry.started < _own_start():
         return False
     try:
@@ -129,7 +129,7 @@ def tasks_of_user(uid):
     return count
 
 
-# What one costs.
+# What a process costs.
 
 def cpu_seconds(pid):
     """User and system time of all its threads, also of those that have ended. The clock of
@@ -149,7 +149,7 @@ def children(pid):
 
 
 def cpu_seconds_with_children(pid):
-    """The same with the processes that it forked and that still live."""
+    """cpu_seconds() of it and of the processes that it forked and that still live."""
     total = 0.0
     for each in [pid, *children(pid)]:
         with contextlib.suppress(OSError):

@@ -24,6 +24,7 @@ import ctypes
 import errno
 import itertools
 import os
+import resource
 import select
 import signal
 import subprocess
@@ -333,6 +334,20 @@ def end_on_signals(grace=0.0):
             signal.signal(each, stop)
 
 
+def allow_descriptors(wanted):
+    """Raise the limit of descriptors, for this program and what it starts, to `wanted`, or as
+    far as is allowed. Return the limit."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    if soft == resource.RLIM_INFINITY:
+        return sys.maxsize
+    most = wanted if hard == resource.RLIM_INFINITY else min(wanted, hard)
+    if soft < most:
+        with contextlib.suppress(OSError, ValueError):  # macOS: the kernel has its own limit
+            resource.setrlimit(resource.RLIMIT_NOFILE, (most, hard))
+            return most
+    return soft
+
+
 def use_default_signals():
     """Whoever started us may ignore SIGCHLD, and then the kernel keeps no exit status: a server
     that crashed would seem to have ended well. Or they may block signals, such as SIGALRM."""
@@ -347,8 +362,8 @@ def _drop_output():
 
 
 def program(main, name="", grace=0.0):
-    """Run main() and exit with the status it returns. Whatever it started ends before. Trouble
-    is one line, if the program gives its name for it."""
+    """Run main() and exit with the status it returns. Whatever it started ends before. If the
+    program gives its name, trouble is reported in one line that begins with the name."""
     any_text_may_be_printed()
     use_default_signals()
     end_on_signals(grace)

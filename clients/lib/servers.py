@@ -14,6 +14,12 @@ HEAD = 1 << 16      # bytes of output in which the line must stand
 LISTENING = re.compile(r"^Listening on \[?(\S+?)\]?:(\d+)[ \t\r]*$", re.MULTILINE)
 
 
+def listening_at(process):
+    """(address, port) from the line in which it says where it listens; None before that."""
+    found = LISTENING.search(process.output(HEAD))
+    return (found[1], int(found[2])) if found else None
+
+
 def free_port(host="127.0.0.1"):
     """For a server that cannot find one itself."""
     family = socket.AF_INET6 if ":" in host else socket.AF_INET
@@ -66,9 +72,9 @@ class Server(Process):
         deadline = time.monotonic() + patience
         while True:
             ended = self.poll() is not None     # asked first: the line may come just before
-            found = LISTENING.search(self.output(HEAD))
+            found = listening_at(self)
             if found:
-                return found[1], int(found[2])
+                return found
             if port:
                 with contextlib.suppress(OSError):
                     socket.create_connection(("127.0.0.1", port), patience).close()

@@ -21,6 +21,10 @@ PROGRAMS = (
     ["build/demos/interactive"],
     ["load-client", "--connections", "1", "--duration", "0.1", "--warmup", "0"],
 )
+STARTERS = (    # without an address these start a server of their own, which is no echo server
+    [sys.executable, "../step7_libuv/demos/prime_client.py"],
+    [sys.executable, "../step8_ae/demos/slow_client.py"],
+)
 
 
 def has_ipv6():
@@ -106,7 +110,7 @@ class Addresses(unittest.TestCase):
                 self.reaches(command)
 
     def test_usage_errors(self):
-        for program in PROGRAMS:
+        for program in PROGRAMS + STARTERS:
             for words in (["127.0.0.1", "0"], ["127.0.0.1:65536"], ["127.0.0.1:http"],
                           ["127.0.0.1:80", "80"], ["[::1]80"], [":80"]):
                 result = subprocess.run([*self.found(program), *words], cwd=CLIENTS, timeout=30,

@@ -167,6 +167,8 @@ class Plain(unittest.TestCase):
                               ["--what"]):
                 with self.subTest(arguments):
                     self.assertEqual(course.run(*arguments).returncode, 2)
+            self.assertIn("--steps: expected step numbers such as 1,2,6, not 'one'",
+                          course.run("--steps", "one").stderr)
 
     def test_nobody_reads(self):
         with Course("concurrent") as course:

@@ -54,7 +54,9 @@ class BusyWaitVsSelect(unittest.TestCase):
     def test_usage(self):
         for arguments in (["--pieces", "0"], ["--gap-ms", "-1"], ["--what"],
                           ["--gap-ms", 10 ** 20]):
-            self.assertEqual(run("busy-wait-vs-select.py", *arguments).returncode, 2)
+            result = run("busy-wait-vs-select.py", *arguments)
+            self.assertEqual(result.returncode, 2)
+            self.assertIn(" ".join(map(str, arguments)), result.stderr)
 
 
 class AsyncPitfall(unittest.TestCase):
@@ -108,6 +110,12 @@ class GatherOrder(unittest.TestCase):
             together.append(max(gather, by_task))
         self.assertGreater(len(orders), 1)
         self.assertLess(min(together), 0.2)  # 0.4 * 0.3, on a machine that has time for us
+
+    def test_usage(self):
+        for value in "-1", "nan", "101":
+            result = run("gather-order.py", "--time-scale", value)
+            self.assertEqual(result.returncode, 2)
+            self.assertIn(f"--time-scale {value}: expected", result.stderr)
 
 
 class Interactive(unittest.TestCase):

@@ -278,6 +278,24 @@ processes.program(main)
                     self.assertTrue(re.search(r"\bprogram\(main|\bend_all\(", text))
 
 
+class Limits(unittest.TestCase):
+    def test_descriptors_are_raised_as_far_as_is_allowed(self):
+        script = ("import resource, sys; sys.path.insert(0, sys.argv[1]); "
+                  "from lib.processes import allow_descriptors; "
+                  "print(*(allow_descriptors(int(wanted)) for wanted in sys.argv[2:]), "
+                  "*resource.getrlimit(resource.RLIMIT_NOFILE))")
+
+        def prepare():
+            resource.setrlimit(resource.RLIMIT_NOFILE, (64, 128))
+
+        for wanted, printed in ((["32"], "64 64 128"), (["100"], "100 100 128"),
+                                (["1000", "10"], "128 128 128 128")):
+            done = subprocess.run([sys.executable, "-c", script, str(CLIENTS), *wanted],
+                                  stdout=subprocess.PIPE, encoding="utf-8", timeout=60,
+                                  preexec_fn=prepare, check=True)
+            self.assertEqual(done.stdout.strip(), printed)
+
+
 class Servers(unittest.TestCase):
     def test_is_listening_and_ends(self):
         with servers.Server([sys.executable, "-c", LISTENER]) as server:

@@ -10,7 +10,6 @@ Needs Linux's /proc.
 import argparse
 import os
 import pathlib
-import resource
 import socket
 import sys
 import time
@@ -18,7 +17,7 @@ import time
 sys.path.insert(0, str(pathlib.Path(__file__).resolve().parents[2] / "clients"))
 
 from lib import figures, servers            # noqa: E402
-from lib.processes import program           # noqa: E402
+from lib.processes import allow_descriptors, program    # noqa: E402
 
 HERE = os.path.dirname(os.path.abspath(__file__))
 STEP2 = os.path.join(HERE, "..", "server")
@@ -129,15 +128,6 @@ def attack(most, seconds):
             tell("the next is " + ("served" if answer == b"bcd" else "not served"))
 
 
-def allow_descriptors(count):
-    """Raise the limit for this program, and for the servers, which inherit it."""
-    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
-    if hard != resource.RLIM_INFINITY and hard < count:
-        raise OSError(f"{count} connections need more descriptors than ulimit -Hn allows")
-    if soft != resource.RLIM_INFINITY and soft < count:
-        resource.setrlimit(resource.RLIMIT_NOFILE, (count, hard))
-
-
 def main():
     parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
     add = parser.add_argument
@@ -146,7 +136,9 @@ def main():
     options = parser.parse_args()
     if options.connections < 1:
         parser.error(f"-n {options.connections}: expected at least 1")
-    allow_descriptors(options.connections + 64)
+    if allow_descriptors(options.connections + 64) < options.connections + 64:
+        raise OSError(f"{options.connections} connections need more descriptors than "
+                      "ulimit -Hn allows")
     cost_table(options.connections)
     attack(50, 2)
 

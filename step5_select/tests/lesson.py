@@ -8,8 +8,8 @@ from check_server import case
 FD_SETSIZE = 1024
 
 
-@case("it rejects a descriptor of FD_SETSIZE or more with a log line, and serves the others on",
-      level="normal", clients=900)
+@case("it rejects a descriptor of FD_SETSIZE or more with a log line, and still serves the "
+      "others", level="normal", clients=900)
 def beyond_fd_setsize(t):
     with t.server("--quiet") as s:
         room = FD_SETSIZE - s.fd_count()    # the lowest free descriptor is always taken first

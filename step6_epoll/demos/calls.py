@@ -43,10 +43,10 @@ def measured(path, counters, clients, seconds):
 def main():
     parser = argparse.ArgumentParser(description=__doc__.partition("\n\n")[0])
     parser.add_argument("--seconds", type=float, default=2, metavar="S",
-                        help="of messages, for each row (2)")
+                        help="how long to send messages, for each row (default 2)")
     options = parser.parse_args()
     if not 0 < options.seconds < 3600:
-        parser.error("--seconds: expected more than 0")
+        parser.error(f"--seconds {options.seconds:g}: expected more than 0, less than 3600")
     try:
         for path, _ in MODELS.values():
             with Server([ROOT / path, "--quiet"]):

@@ -14,13 +14,7 @@ import sys
 sys.path.insert(0, os.path.join(os.path.dirname(os.path.abspath(__file__)), "../../clients"))
 from lib import address  # noqa: E402
 
-
-def connect(host, port):
-    try:
-        return socket.create_connection((host, port), 10)
-    except OSError as error:
-        raise OSError(f"cannot connect to {host} port {port}: "
-                      f"{error.strerror or error}") from error
+CONNECT_SECONDS = 10
 
 
 def receive(sock, expected):
@@ -40,7 +34,8 @@ def receive(sock, expected):
 def main():
     parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
     add = parser.add_argument
-    add("--bytes", type=int, default=10000, metavar="N", help="of the message (default 10000)")
+    add("--bytes", type=int, default=10000, metavar="N",
+        help="length of the message (default 10000)")
     add("--patience", type=float, default=0.5, metavar="SECONDS",
         help="give up after this many seconds without a byte (default 0.5)")
     address.add_arguments(parser)
@@ -51,7 +46,7 @@ def main():
     if not 0 < options.patience <= 3600:
         parser.error(f"--patience {options.patience:g}: expected seconds above 0, up to 3600")
 
-    with connect(options.host, options.port) as sock:
+    with address.connect(options.host, options.port, CONNECT_SECONDS) as sock:
         if sock.recv(1) != b"*":
             raise ConnectionError("the server does not greet with *")
         sock.settimeout(options.patience)

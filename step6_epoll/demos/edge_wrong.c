@@ -9,7 +9,8 @@
  * test of it passes. demos/edge_client.py sends a message larger than the buffer and shows how
  * it stalls. One byte more brings 2,048 of the missing ones. build/variants/edge does it right.
  *
- * The rest is left out: --idle-timeout, and answers that do not fit into the socket.
+ * Left out: --idle-timeout has no effect, and a client is disconnected when its answers do not
+ * fit into the socket.
  */
 #include "server.h"
 #include "echo.h"

@@ -11,7 +11,8 @@ from contextlib import contextmanager
 STEP = os.path.join(os.path.dirname(os.path.abspath(__file__)), "..")
 sys.path.insert(0, os.path.join(STEP, "..", "clients"))
 
-from lib import figures     # noqa: E402
+from lib import figures             # noqa: E402
+from lib.servers import Server      # noqa: E402
 
 WRONG, RIGHT, LEVEL = "build/demos/edge_wrong", "build/variants/edge", "server"
 
@@ -24,14 +25,8 @@ def built(program):
 @contextmanager
 def running(program):
     """A server on a free port, which is yielded."""
-    server = subprocess.Popen([os.path.join(STEP, program), "--quiet", "0"],
-                              stdout=subprocess.PIPE, encoding="utf-8")
-    with server:
-        try:
-            yield server.stdout.readline().strip().rpartition(":")[2]
-        finally:
-            server.terminate()
-            server.stdout.read()
+    with Server([os.path.join(STEP, program), "--quiet"]) as server:
+        yield server.port
 
 
 def client(*arguments):
@@ -58,16 +53,16 @@ class EdgeWrong(unittest.TestCase):
                              (0, "sent 10000 bytes, 9999 came back of 9999\n", ""))
 
     @built(RIGHT)
-    def test_the_same_client_passes_on_one_that_reads_on(self):
+    def test_all_bytes_come_back_if_the_server_reads_until_eagain(self):
         self.passes(RIGHT)
 
     @built(LEVEL)
-    def test_the_same_client_passes_on_a_level_triggered_one(self):
+    def test_all_bytes_come_back_from_a_level_triggered_server(self):
         self.passes(LEVEL)
 
 
 class EdgeClient(unittest.TestCase):
-    def test_complaints(self):
+    def test_usage_errors(self):
         for arguments in [], ["127.0.0.1", "http"], ["--bytes", 1, "127.0.0.1", 1], \
                 ["127.0.0.1", 65536], ["--patience", "nan", "127.0.0.1", 1]:
             self.assertEqual(client(*arguments)[0], 2)
@@ -146,7 +141,7 @@ class Sharing(unittest.TestCase):
             finally:
                 demo.kill()
 
-    def test_complaints(self):
+    def test_usage_errors(self):
         for arguments in ["--clients", "1"], ["--workers", "many"], ["8080"]:
             done = subprocess.run(
                 [sys.executable, os.path.join(STEP, "demos", "sharing.py"), *arguments],
@@ -174,10 +169,12 @@ class Calls(unittest.TestCase):
         self.assertGreaterEqual(many, 2)
         self.assertLess(few, 1)
 
-    def test_complaints(self):
-        for arguments in ["--seconds", "0"], ["--seconds", "many"], ["8080"]:
+    def test_usage_errors(self):
+        for arguments in ["--seconds", "0"], ["--seconds", "4000"], ["--seconds", "many"], \
+                ["8080"]:
             done = self.run_it(*arguments)
             self.assertEqual(done.returncode, 2)
+            self.assertIn(arguments[-1], done.stderr)
 
 
 if __name__ == "__main__":

@@ -10,7 +10,8 @@
  * Each loop is step 6, with clients of its own, so nothing is locked. --share says which loop
  * takes a new client. accept: one thread takes all and hands them out in turn. listener: every
  * loop watches the one listener, and a client wakes all loops that are asleep. exclusive: the
- * kernel wakes only one of them. reuseport: the kernel spreads the clients over several queues.
+ * kernel wakes at least one, not all. reuseport: the kernel spreads the clients over several
+ * queues.
  *
  *   Wait happens in   one epoll_wait for each worker
  *   Breaks when       the load is not where the clients are: a client stays with its worker
@@ -231,8 +232,8 @@ int main(int argc, char **argv)
     static const struct step_option more[] = {
         {"workers", "N", "start N loops (default: one for each CPU it may use)", &workers, 1,
          STATS_WORKERS_MAX},
-        {"share", "accept|listener|exclusive|reuseport", "which loop takes a new client",
-         &share, 0, 0},
+        {"share", "accept|listener|exclusive|reuseport",
+         "which loop takes a new client (default: accept)", &share, 0, 0},
         {"pin", NULL, "let each worker run on one CPU only", &pin, 0, 1},
         {0},
     };

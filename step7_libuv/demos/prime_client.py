@@ -1,7 +1,7 @@
 #!/usr/bin/env python3
 """Sends small numbers to prime_server all the time, while other clients send large ones.
 
-Without a port it starts the server itself, once in each mode. Watch the worst answer time of
+Without HOST it starts the server itself, once in each mode. Watch the worst answer time of
 the small requests. In block mode it is the time of all large requests together. In pool mode
 large requests delay nobody else until there are as many as the pool has threads.
 """
@@ -17,8 +17,9 @@ import time
 
 sys.path.insert(0, str(pathlib.Path(__file__).resolve().parents[2] / "clients"))
 
+from lib import address                     # noqa: E402
 from lib.processes import program           # noqa: E402
-from lib.servers import Server          # noqa: E402
+from lib.servers import Server              # noqa: E402
 
 SERVER = os.path.join(os.path.dirname(os.path.abspath(__file__)), "..", "build", "demos",
                       "prime_server")
@@ -28,17 +29,9 @@ PAUSE = 0.01                    # seconds between two small requests
 SHORTEST = 0.3                  # seconds of small requests, if there is nothing large
 
 
-def connect(address, patience):
-    try:
-        return socket.create_connection(address, patience)
-    except OSError as error:
-        raise OSError(f"cannot connect to {address[0]} port {address[1]}: "
-                      f"{error.strerror or error}") from error
-
-
 class Asker:
-    def __init__(self, address, patience):
-        self.sock = connect(address, patience)
+    def __init__(self, place, patience):
+        self.sock = address.connect(*place, patience)
         self.sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         self.file = self.sock.makefile("r", encoding="ascii", newline="\n")
 
@@ -56,7 +49,7 @@ class Asker:
         self.sock.close()
 
 
-def small_requests(address, crowd, large, patience):
+def small_requests(place, crowd, large, patience):
     """Sends 7 and 9 until the large requests are answered. Returns the answer times of the
     small requests and of the large ones."""
     times, large_times, errors = [], [], []
@@ -70,7 +63,7 @@ def small_requests(address, crowd, large, patience):
             errors.append(error)
 
     # All clients connect before the first large number is sent: a busy server accepts none.
-    askers = [Asker(address, patience) for _ in range(crowd + 1)]
+    askers = [Asker(place, patience) for _ in range(crowd + 1)]
     threads = [threading.Thread(target=ask_large, args=(asker,)) for asker in askers[1:]]
     with askers[0] as small:
         for number in 7, 9:     # now the server has accepted all of them
@@ -94,12 +87,12 @@ def small_requests(address, crowd, large, patience):
     return times, large_times
 
 
-def table(address, large, patience):
-    with Asker(address, patience):      # without a server there should be no heading
+def table(place, large, patience):
+    with Asker(place, patience):        # without a server there should be no heading
         pass
     print("  large requests   the last after   small requests: answered    median     worst")
     for crowd in CROWDS:
-        times, large_times = small_requests(address, crowd, large, patience)
+        times, large_times = small_requests(place, crowd, large, patience)
         print(f"  {crowd:14} "
               f"{(f'{1000 * max(large_times):.0f}' if large_times else '-')!s:>13} ms "
               f"{len(times):26} {1000 * statistics.median(times):7.1f} ms "
@@ -119,18 +112,14 @@ def main():
         help=f"the large number (default {LARGE})")
     add("--patience", type=float, default=120, metavar="SECONDS",
         help="the most an answer may take (default 120)")
-    add("host", metavar="HOST", nargs="?", default="127.0.0.1",
-        help="where a running server is (default 127.0.0.1)")
-    add("port", metavar="PORT", nargs="?", type=int,
-        help="its port; without one, start a server in each mode")
+    address.add_arguments(parser, "a server is started in each mode")
     options = parser.parse_args()
-    if options.port is None and options.host.isdigit():
-        options.host, options.port = "127.0.0.1", int(options.host)
-    if options.port is not None and not 0 < options.port < 65536:
-        parser.error("a port is a number from 1 to 65535")
-    if not 0 < options.patience <= 3600 or not 2 <= options.large < 2 ** 64:
-        parser.error("an answer takes up to 3600 seconds, a number is from 2 to 2^64-1")
-    if options.port is not None:
+    if not 0 < options.patience <= 3600:
+        parser.error(f"--patience {options.patience:g}: expected seconds above 0, up to 3600")
+    if not 2 <= options.large < 2 ** 64:
+        parser.error(f"--large {options.large}: expected a number from 2 to 2^64-1")
+    if options.host is not None:
+        address.resolve(parser, options)
         table((options.host, options.port), options.large, options.patience)
     else:
         for mode in "block", "pool":

@@ -9,6 +9,10 @@ import unittest
 from contextlib import contextmanager
 
 STEP = os.path.join(os.path.dirname(os.path.abspath(__file__)), "..")
+sys.path.insert(0, os.path.join(STEP, "..", "clients"))
+
+from lib.servers import Server      # noqa: E402
+
 DEMOS = os.path.join(STEP, "build", "demos")
 
 
@@ -29,13 +33,8 @@ def script(name, *arguments):
 @contextmanager
 def prime_server(*options):
     """The server on a free port, which is yielded."""
-    server = subprocess.Popen([os.path.join(DEMOS, "prime_server"), *options, "0"],
-                              stdout=subprocess.PIPE, encoding="ascii")
-    with server:
-        try:
-            yield int(server.stdout.readline().rpartition(":")[2])
-        finally:
-            server.kill()
+    with Server([os.path.join(DEMOS, "prime_server"), *options]) as server:
+        yield server.port
 
 
 def ask(port, *pieces):
@@ -125,10 +124,13 @@ class PrimeClient(unittest.TestCase):
     def test_clear_errors(self):
         self.assertEqual(script("prime_client.py", "127.0.0.1", "http")[0], 2)
         self.assertEqual(script("prime_client.py", 65536)[0], 2)
-        self.assertEqual(script("prime_client.py", "--patience", "nan")[0], 2)
+        for option, value in ("--patience", "nan"), ("--large", "1"):
+            status, _, stderr = script("prime_client.py", option, value)
+            self.assertEqual(status, 2)
+            self.assertIn(f"{option} {value}: expected", stderr)
         with prime_server() as port:
             pass
-        status, stdout, stderr = script("prime_client.py", port)
+        status, stdout, stderr = script("prime_client.py", "127.0.0.1", port)
         self.assertEqual(status, 1)
         self.assertRegex(stderr, r"^prime_client: [^\n]+\n$")
 

@@ -1,7 +1,7 @@
 #!/usr/bin/env python3
 """Measures what other clients notice while slow_command computes for a second.
 
-Without a port it starts the server itself, once in each mode. A second client sends a line
+Without HOST it starts the server itself, once in each mode. A second client sends a line
 every 20 ms. Its answer times are shown before, during and after the command. A third client
 connects meanwhile. It is always connected at once, because the kernel does that; watch when
 it is greeted.
@@ -17,8 +17,9 @@ import time
 
 sys.path.insert(0, str(pathlib.Path(__file__).resolve().parents[2] / "clients"))
 
+from lib import address                     # noqa: E402
 from lib.processes import program           # noqa: E402
-from lib.servers import Server          # noqa: E402
+from lib.servers import Server              # noqa: E402
 
 SERVER = os.path.join(os.path.dirname(os.path.abspath(__file__)), "..", "build", "demos",
                       "slow_command")
@@ -27,19 +28,11 @@ LEAD = 0.3          # seconds without a command, before it and after it
 PATIENCE = 120
 
 
-def connect(address):
-    try:
-        return socket.create_connection(address, PATIENCE)
-    except OSError as error:
-        raise OSError(f"cannot connect to {address[0]} port {address[1]}: "
-                      f"{error.strerror or error}") from error
-
-
 class Client:
-    def __init__(self, address):
+    def __init__(self, place):
         """Connects. The greeting is left for read_line."""
         began = time.monotonic()
-        self.sock = connect(address)
+        self.sock = address.connect(*place, PATIENCE)
         self.connect_time = time.monotonic() - began
         self.sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         self.file = self.sock.makefile("r", encoding="ascii", newline="\n")
@@ -86,7 +79,7 @@ class OtherClient(threading.Thread):
         return max((took for sent, took in self.answers if begin <= sent < end), default=0)
 
 
-def measure(address, ms):
+def measure(place, ms):
     """Returns times in seconds: the other client's longest before, during and after the
     command; the new client's until it was connected and until it was greeted; and how long
     the command took."""
@@ -98,7 +91,7 @@ def measure(address, ms):
         except (OSError, ValueError) as error:
             errors.append(error)
 
-    with Client(address) as slow, Client(address) as second:
+    with Client(place) as slow, Client(place) as second:
         slow.read_line("hello")
         second.read_line("hello")
         other = OtherClient(second)
@@ -110,7 +103,7 @@ def measure(address, ms):
             computing.start()
             time.sleep(ms / 1000 / 10)
             connecting = time.monotonic()
-            with Client(address) as new_client:
+            with Client(place) as new_client:
                 new_client.read_line("hello")
                 greeted = time.monotonic() - connecting
             computing.join()
@@ -149,19 +142,13 @@ def main():
     parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
     add = parser.add_argument
     add("--ms", type=int, default=1000, metavar="MS", help="how long to compute (default 1000)")
-    add("host", metavar="HOST", nargs="?", default="127.0.0.1",
-        help="where a running server is (default 127.0.0.1)")
-    add("port", metavar="PORT", nargs="?", type=int,
-        help="its port; without one, start a server in each mode")
+    address.add_arguments(parser, "a server is started in each mode")
     options = parser.parse_args()
-    if options.port is None and options.host.isdigit():
-        options.host, options.port = "127.0.0.1", int(options.host)
-    if options.port is not None and not 0 < options.port < 65536:
-        parser.error(f"PORT: {options.port} is not a number from 1 to 65535")
     if not 0 <= options.ms <= 60000:
         parser.error(f"--ms: {options.ms} is not a number from 0 to 60000")
 
-    if options.port is not None:
+    if options.host is not None:
+        address.resolve(parser, options)
         times = measure((options.host, options.port), options.ms)
         print_heading(options.ms)
         print_row("", times)

@@ -4,7 +4,7 @@ import check_server.fair_accept   # noqa: F401  a case for this server, too
 from check_server import case
 
 
-@case("it answers while a timer runs, and the timer drops only the idle client")
+@case("it answers while a timer runs, and the timer closes only the idle client")
 def answers_while_a_timer_runs(t):
     with t.server("--idle-timeout", str(0.5 * t.slow)) as s:
         idle = s.connect().greeting()

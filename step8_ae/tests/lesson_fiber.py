@@ -42,7 +42,7 @@ def guards(pid):
 
 
 @case("after SIGTERM it still serves idle clients for some milliseconds")
-def stop_after_silence(t):
+def idle_clients_at_a_stop(t):
     with t.server(health=False) as s:
         client = s.connect().greeting()
         t.pause(0.1)

@@ -12,6 +12,10 @@ import threading
 import unittest
 
 STEP = os.path.join(os.path.dirname(os.path.abspath(__file__)), "..")
+sys.path.insert(0, os.path.join(STEP, "..", "clients"))
+
+from lib.servers import Server      # noqa: E402
+
 SLOW_COMMAND = os.path.join(STEP, "build", "demos", "slow_command")
 MODES = "block", "slices", "worker"
 
@@ -31,13 +35,8 @@ def slow_command(mode, descriptors=None):
     """The server on a free port. Yields the port."""
     limit = [] if descriptors is None else [
         "sh", "-c", f'ulimit -n {descriptors}; exec "$@"', "sh"]
-    server = subprocess.Popen([*limit, SLOW_COMMAND, "--mode", mode, "0"],
-                              stdout=subprocess.PIPE, encoding="ascii")
-    with server:
-        try:
-            yield int(server.stdout.readline().rpartition(":")[2])
-        finally:
-            server.send_signal(signal.SIGTERM)
+    with Server([*limit, SLOW_COMMAND, "--mode", mode]) as server:
+        yield server.port
 
 
 def read_now(sock):
@@ -199,7 +198,7 @@ class SlowClient(unittest.TestCase):
         self.assertEqual(slow_client(65536)[0], 2)
         with slow_command("block") as port:
             pass
-        self.assertEqual(slow_client(port), (
+        self.assertEqual(slow_client("127.0.0.1", port), (
             1, "",
             f"slow_client: cannot connect to 127.0.0.1 port {port}: Connection refused\n"))
 

@@ -314,8 +314,8 @@ def fairness(t):
                 f"a new client took {visit:.1f} s among clients that send without pause")
 
 
-@case("a client that has sent much gets one turn, as any other: clients that close meanwhile "
-      "do not wait for all its turns", needs=("ours", "concurrent", "linux"), clients=3)
+@case("a client that has sent much gets one turn at a time: clients that close meanwhile do "
+      "not wait until all of it is read", needs=("ours", "concurrent", "linux"), clients=3)
 def one_turn_each(t):
     with t.server() as s:
         alone = count_tasks(s)

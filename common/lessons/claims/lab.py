@@ -7,7 +7,6 @@ import json
 import os
 import pathlib
 import pickle
-import resource
 import shutil
 import signal
 import socket
@@ -252,11 +251,9 @@ def talk(sock, messages, size=3):
 
 def raise_limit(wanted):
     """Of descriptors in this process, and in what it starts."""
-    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
-    if hard != resource.RLIM_INFINITY and hard < wanted:
-        raise Undecided(f"at most {hard} descriptors are allowed")
-    if soft != resource.RLIM_INFINITY and soft < wanted:
-        resource.setrlimit(resource.RLIMIT_NOFILE, (wanted, hard))
+    most = processes.allow_descriptors(wanted)
+    if most < wanted:
+        raise Undecided(f"at most {most} descriptors are allowed")
 
 
 def best_time(function, rounds=5):

@@ -11,7 +11,13 @@ from .processes import POLL, Process, Trouble
 START_SECONDS = 10
 STOP_SECONDS = 10
 HEAD = 1 << 16      # bytes of output in which the line must stand
-LISTENING = re.compile(r"^Listening on \[?(\S+?)\]?:(\d+)[ \t\r]*$", re.MULTILINE)
+LISTENING = re.compile(r"^Listening on \[?(\S+?)\]?:([0-9]{1,5})[ \t\r]*$", re.MULTILINE)
+
+
+def listening(output):
+    """(address, port) by the first line `Listening on ADDRESS:PORT`, or None."""
+    return next(((found[1], int(found[2])) for found in LISTENING.finditer(output)
+                 if 1 <= int(found[2]) <= 65535), None)
 
 
 def free_port(host="127.0.0.1"):
@@ -66,9 +72,9 @@ class Server(Process):
         deadline = time.monotonic() + patience
         while True:
             ended = self.poll() is not None     # asked first: the line may come just before
-            found = LISTENING.search(self.output(HEAD))
+            found = listening(self.output(HEAD))
             if found:
-                return found[1], int(found[2])
+                return found
             if port:
                 with contextlib.suppress(OSError):
                     socket.create_connection(("127.0.0.1", port), patience).close()

@@ -29,7 +29,7 @@ sys.path.insert(0, os.path.dirname(os.path.realpath(__file__)))     # also with 
 
 from lib import reports, tree                       # noqa: E402
 from lib.processes import (                         # noqa: E402
-    OUTPUT_LIMIT, POLL, Process, Trouble, end_all)
+    OUTPUT_LIMIT, POLL, Process, Trouble, end_all, lacking)
 from lib.servers import START_SECONDS, listening_at  # noqa: E402
 
 HERE = os.path.dirname(os.path.abspath(__file__))
@@ -660,11 +660,11 @@ if __name__ == "__main__":
     try:
         status = main()
         sys.stdout.flush()
-    except OSError as error:
-        if error.errno == errno.ENOSPC:
-            print(f"demo: {error.strerror}", file=sys.stderr)
-        elif error.errno not in (errno.EPIPE, errno.EIO):   # a closed pipe, a closed terminal
-            raise
+    except Exception as error:
+        if lacking(error):
+            print(f"demo: {lacking(error)}", file=sys.stderr)
+        elif getattr(error, "errno", None) not in (errno.EPIPE, errno.EIO):
+            raise   # and those two are a closed pipe, a closed terminal
         status = 128 + Interrupt.signal if Interrupt.signal else 1
     finally:
         end_all()

@@ -78,8 +78,7 @@ class JUnit:
         self.results = []
 
     def prepare(self):
-        with open(self.path, "w", encoding="utf-8"):
-            pass
+        reports.start_junit(self.path, self.suite)
 
     def start(self, cases):
         pass

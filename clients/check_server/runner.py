@@ -1,6 +1,5 @@
 """Runs cases one after another and tells a reporter how each went."""
 
-import errno
 import fnmatch
 import shlex
 import signal
@@ -24,9 +23,6 @@ QUICK_PATIENCE = 2.0    # seconds that --quick waits for anything once something
 QUICK_CASE_SECONDS = 5  # that a basic case may take with --quick, and each after a failure
 BASIC = "greets-a-client", "greeting", "known-exchange"   # without these nearly all fails
 TURN_SECONDS = 1.0      # within which a server greets a client whose turn it is
-# What the suite may run out of on this machine: no fault of the server.
-LACKING = {errno.EMFILE, errno.ENFILE, errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.ENOMEM,
-           errno.EAFNOSUPPORT, errno.ENOSYS}
 
 Result = namedtuple("Result", """case status seconds reason details final note
                     error server remarks""", defaults=(None, None, ()))
@@ -186,8 +182,9 @@ def run_case(case, settings):
             return result(OK), ""
         if isinstance(error, Skip):
             return result(SKIP, str(error)), ""
-        if isinstance(error, OSError) and error.errno in LACKING:
-            return result(SKIP, f"this machine lacks what the case needs: {error}"), ""
+        lack = processes.lacking(error)
+        if lack:
+            return result(SKIP, f"this machine lacks what the case needs: {lack}"), ""
         not_run, remarks = _consequences(error, trial, settings)
         server = _seen(trial)
         return result(FAIL, _describe(error, case, settings),

@@ -181,21 +181,25 @@ class Server:
                 return counts[-1] == counts[-2] and figures.states(self.pid) == {"S"}
             self.eventually(has_settled, self.slow)
 
-    def elsewhere(self):
-        """Where it listens, in words, if that is not where it was told to; else ""."""
+    def elsewhere(self, no_ipv4=False):
+        """Where it listens, in words, if that is not where it was told to; else "". A socket
+        at :: that takes no IPv4 is elsewhere, too."""
         if not figures.AVAILABLE:
             return ""
         found = figures.listens_at(self.process.members())
-        if not found or any(port == self.port and address in (self.host, "0.0.0.0", "::")
-                            for address, port in found):
+        right = [self.host, "0.0.0.0"] + ([] if no_ipv4 else ["::"])
+        if not found or any(port == self.port and address in right for address, port in found):
             return ""
         where = " and ".join(f"{address} port {port}" for address, port in found)
         if not self.port:
             return f"listens on {where}, but does not print `Listening on ADDRESS:PORT`"
         swapped = (self.port & 0xff) << 8 | self.port >> 8
         hint = ("; the two bytes of the port are swapped: is htons() missing?"
-                if any(port == swapped for _, port in found) else "")
-        return f"listens on {where}, not on {self.host} port {self.port} as it was told{hint}"
+                if any(port == swapped for _, port in found) else
+                "; that socket takes IPv6 only (IPV6_V6ONLY)" if ("::", self.port) in found else
+                "")
+        source = "was told" if self.command[-1] == str(self.port) else "prints"
+        return f"listens on {where}, not on {self.host} port {self.port} as it {source}{hint}"
 
     def listens(self):
         """Whether it listens where it was told to. A connection would show it, too, but be a
@@ -284,7 +288,8 @@ class Server:
         try:
             client = Client(self.address, **options)
         except Failure as failure:
-            elsewhere = self.process and self.elsewhere()
+            no_ipv4 = isinstance(failure.__cause__, ConnectionRefusedError)
+            elsewhere = self.process and self.elsewhere(no_ipv4)
             if elsewhere:
                 raise NeverListens(f"{failure}: it {elsewhere}") from failure
             raise

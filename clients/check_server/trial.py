@@ -10,7 +10,7 @@ import shutil
 import tempfile
 import time
 
-from lib.processes import capture
+from lib.processes import capture, lacking
 
 from .errors import Failure, Skip
 from .registry import LEVELS
@@ -56,7 +56,9 @@ class Trial:
         try:
             done = capture(command, timeout or self.patience, stdout=stdout, prepare=prepare)
         except OSError as error:
-            raise Failure(f"cannot start it: {error}") from error
+            if lacking(error):
+                raise
+            raise Failure(f"cannot start it: {error.strerror}") from error
         if done.trouble:
             raise Failure(f"with the arguments {list(args)} {done.trouble}")
         return done

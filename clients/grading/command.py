@@ -18,7 +18,7 @@ from lib.tree import ROOT
 from . import files
 from .course import Invalid, read
 from .memory import Memory
-from .run import Judged, run
+from .run import LEFT_OUT, Judged, run
 from .text import DETAILS, Text, complete, say
 
 COURSE = ROOT / "clients" / "courses" / "echo.json"
@@ -31,8 +31,8 @@ server takes the port as its last argument, and listens on 127.0.0.1.
 The stages come in order, and the run ends after the first one that fails. clients/README.md
 describes the JSON, clients/TEACHING.md how to grade a class.
 
-Exit status: 0 the first part is complete, 1 it is not, 2 wrong command line or course, 128 +
-the number of the signal that ended it.
+Exit status: 0 the first part is complete, 1 it is not or no case could be judged, 2 wrong
+command line or course, 128 + the number of the signal that ended it.
 """
 
 
@@ -83,7 +83,7 @@ def main(arguments=None):
         list_stages(course)
         return 0
     stages = chosen(course, settings, command)
-    prepare(settings, command)
+    prepare(settings, command, course)
     memory = Memory(settings.server)
     trouble = build(settings)
     if not trouble and not is_program(settings.server):
@@ -97,6 +97,9 @@ def main(arguments=None):
                 text.stage)
     text.end(found)
     write_files(course, found, settings)
+    if all(outcome.status == LEFT_OUT for judged in found for outcome in judged.outcomes):
+        print("grade.py: no case could be judged on this machine", file=sys.stderr)
+        return 1
     return 0 if complete(course, found) else 1
 
 
@@ -114,7 +117,7 @@ def chosen(course, settings, command):
                  or any(graded.case.name in settings.cases for graded in stage.cases))]
 
 
-def prepare(settings, command):
+def prepare(settings, command, course):
     """What the cases of check-server.py and the reports need to know."""
     if settings.path is None:
         command.error("PATH is missing")
@@ -146,9 +149,7 @@ def prepare(settings, command):
         ("--slow-factor", None if settings.slow_factor == 1 else f"{settings.slow_factor:g}"),
     ) if value is not None for word in (option, str(value))]
     try:
-        for option in "json", "gradescope", "junit":
-            if getattr(settings, option):
-                files.check_writable([getattr(settings, option)])
+        files.start(settings, course.title)
     except OSError as error:
         command.error(str(error))
 
@@ -194,7 +195,7 @@ def write_files(course, found, settings, trouble=""):
     if settings.gradescope:
         files.write_gradescope(settings.gradescope, course, found, settings, trouble)
     if settings.junit:
-        files.write_junit(settings.junit, course, found, settings)
+        files.write_junit(settings.junit, course, found, settings, trouble)
     if settings.github:
         for line in files.annotations(found, settings):
             print(line, flush=True)

@@ -1,7 +1,6 @@
 """The reports that machines read: results in JSON, Gradescope's, GitHub's, JUnit's."""
 
 import json
-import os
 
 from lib import reports
 from lib.reports import clean
@@ -150,7 +149,7 @@ def _markdown(text):
 
 # JUnit
 
-def write_junit(path, course, found, settings):
+def write_junit(path, course, found, settings, trouble=""):
     status = {PASSED: reports.OK, FAILED: reports.FAIL}
     results = [reports.Result(
         status.get(outcome.status, reports.SKIP),
@@ -159,12 +158,15 @@ def write_junit(path, course, found, settings):
         _reason(outcome) if settings.failure_details == "full" or outcome.status != FAILED
         else "failed", _details(outcome, settings))
         for judged in found for outcome in judged.outcomes]
+    if trouble:
+        first, *more = trouble.split("\n")
+        results.append(reports.Result(reports.FAIL, "build", 0.0, first, more))
     reports.write_junit(path, course.title, results)
 
 
-def check_writable(paths):
-    """Before the run: it would be lost otherwise."""
-    for path in paths:
-        with open(path, "a", encoding="utf-8"):
-            pass
-    return [os.path.abspath(path) for path in paths]
+def start(settings, title):
+    """Before the run: see that the files can be written, and drop what an earlier run left."""
+    for path in filter(None, (settings.json, settings.gradescope)):
+        write(path, "")
+    if settings.junit:
+        reports.start_junit(settings.junit, title)

@@ -44,6 +44,9 @@ KILL_SECONDS = 5            # within which whatever is killed has ended
 WATCH = 0.02                # seconds between two looks at the size of the outputs
 POLL = 0.003
 MOST_MS = 2 ** 31 - 1       # poll(2) takes no more
+# What this machine may run out of, or not have: no fault of a program under test.
+LACKING = {errno.EMFILE, errno.ENFILE, errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.ENOMEM,
+           errno.EAFNOSUPPORT, errno.ENOSYS}
 SIGNALS = tuple(getattr(signal, name) for name in ("SIGHUP", "SIGINT", "SIGTERM"))
 PR_SET_CHILD_SUBREAPER = 36
 
@@ -80,10 +83,15 @@ class Process:
         self.files = [self.output_file] + ([stderr] if hasattr(stderr, "fileno") else [])
         environment = dict(os.environ if env is None else env)
         environment[_mark_name()] = str(number)
-        self.popen = subprocess.Popen(
-            command, env=environment, stdin=stdin, stdout=stdout or self.output_file,
-            stderr=stderr or self.output_file, cwd=cwd, preexec_fn=prepare,
-            close_fds=prepare is None, start_new_session=True)
+        try:
+            self.popen = subprocess.Popen(
+                command, env=environment, stdin=stdin, stdout=stdout or self.output_file,
+                stderr=stderr or self.output_file, cwd=cwd, preexec_fn=prepare,
+                close_fds=prepare is None, start_new_session=True)
+        except OSError as error:
+            if output is None:
+                self.output_file.close()
+            raise OSError(error.errno, why_not_started(str(command[0]), error)) from error
         self.pid = self.popen.pid
         _running[self.pid] = self
         _watch()
@@ -170,6 +178,34 @@ class Process:
     def output(self, most=SHOWN):
         """What it printed; of too much the beginning and the end."""
         return read_bounded(self.output_file, most)
+
+
+def why_not_started(path, error):
+    """The reason in words. The kernel says "No such file" also of a script whose interpreter
+    does not exist."""
+    if error.errno == errno.ENOEXEC:
+        return ("it is neither a program for this machine nor a script with `#!` on its first "
+                "line")
+    if error.errno == errno.ENOENT and os.path.isfile(path):
+        with contextlib.suppress(OSError), open(path, "rb") as file:
+            line = file.readline(256)
+            named = os.fsdecode(line[2:].strip().partition(b" ")[0])
+            if line.startswith(b"#!") and line.endswith(b"\r\n"):
+                return "its lines end as on Windows, in CR LF; here they must end in LF"
+            if line.startswith(b"#!"):
+                return f"its first line names a program that does not exist: {named}"
+            return "it needs a loader that this machine does not have"
+    return error.strerror
+
+
+def lacking(error):
+    """What this machine lacks, in words, if that is the reason of an exception; else ""."""
+    text = str(error)
+    if (isinstance(error, MemoryError) or getattr(error, "errno", None) in LACKING
+            or (isinstance(error, RuntimeError) and "start new thread" in text)
+            or (isinstance(error, FileNotFoundError) and "temporary directory" in text)):
+        return getattr(error, "strerror", None) or text or "out of memory"
+    return ""
 
 
 def read_bounded(file, most=SHOWN):
@@ -376,14 +412,15 @@ def program(main, name="", grace=0.0):
     except BrokenPipeError:     # its reader has ended, as with `| head`
         _drop_output()
         status = 1
-    except (OSError, ValueError, Trouble) as problem:
-        if getattr(problem, "errno", None) == errno.ENOSPC:     # no fault of the program
-            _drop_output()
-            name = name or os.path.basename(sys.argv[0])
-        if not name:
+    except Exception as problem:
+        expected = name and isinstance(problem, (OSError, ValueError, Trouble))
+        if not expected and not lacking(problem):
             raise
+        if getattr(problem, "errno", None) == errno.ENOSPC:
+            _drop_output()
+        name = name or os.path.basename(sys.argv[0])
         named = getattr(problem, "filename", None)
-        reason = getattr(problem, "strerror", None)
+        reason = getattr(problem, "strerror", None) or lacking(problem)
         sys.exit(clean(f"{name}: {reason if reason and not named else problem}"))
     except Stopped as stopped:  # at once: no thread that still waits for a server delays it
         with contextlib.suppress(OSError):

@@ -64,6 +64,15 @@ def tap_comment(text):
     return "".join(f"# {line}\n" for line in lines(text))
 
 
+def start_junit(path, suite):
+    """Before a run: see that the file can be written. A run that is ended leaves a failure in
+    it, not the results of the run before."""
+    with open(path, "w", encoding="utf-8"):
+        pass
+    if os.path.isfile(path):    # a terminal or a pipe is to get one document only
+        write_junit(path, suite, [Result(FAIL, "whole run", 0.0, "the run was ended", [])])
+
+
 def write_junit(path, suite, results):
     """One <testsuite> in a file, in the form that CI systems read."""
     def count(status):

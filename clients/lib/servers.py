@@ -11,13 +11,18 @@ from .processes import POLL, Process, Trouble
 START_SECONDS = 10
 STOP_SECONDS = 10
 HEAD = 1 << 16      # bytes of output in which the line must stand
-LISTENING = re.compile(r"^Listening on \[?(\S+?)\]?:(\d+)[ \t\r]*$", re.MULTILINE)
+LISTENING = re.compile(r"^Listening on \[?(\S+?)\]?:([0-9]{1,5})[ \t\r]*$", re.MULTILINE)
+
+
+def listening(output):
+    """(address, port) by the first line `Listening on ADDRESS:PORT`, or None."""
+    return next(((found[1], int(found[2])) for found in LISTENING.finditer(output)
+                 if 1 <= int(found[2]) <= 65535), None)
 
 
 def listening_at(process):
     """(address, port) from the line in which it says where it listens; None before that."""
-    found = LISTENING.search(process.output(HEAD))
-    return (found[1], int(found[2])) if found else None
+    return listening(process.output(HEAD))
 
 
 def free_port(host="127.0.0.1"):

@@ -425,6 +425,33 @@ class EnvironmentTest(unittest.TestCase):
                     env={**os.environ, "PYTHONSAFEPATH": "1", "CHECK_SLOW": ""})
                 self.assertIn("usage:", done.stdout)
 
+    def test_tools_end_without_a_prompt(self):
+        """With PYTHONINSPECT Python opens a prompt after a program, if it has a terminal."""
+        master, terminal = os.openpty()
+        self.addCleanup(os.close, master)
+        self.addCleanup(os.close, terminal)
+        for tool in set(self.TOOLS) - {"tests/servers/broken.py"}:     # that is no tool
+            with self.subTest(tool=tool):
+                done = subprocess.run([CLIENTS / tool, "--help"], stdin=terminal, timeout=30,
+                                      stdout=subprocess.PIPE, stderr=subprocess.STDOUT,
+                                      encoding="utf-8",
+                                      env={**os.environ, "PYTHONINSPECT": "1"})
+                self.assertIn("usage:", done.stdout)
+                self.assertNotIn("SystemExit", done.stdout)
+
+    def test_assert_holds_in_cases_of_ones_own(self):
+        """PYTHONOPTIMIZE drops every assert: such a case would always pass."""
+        with tempfile.TemporaryDirectory() as folder:
+            file = pathlib.Path(folder) / "own.py"
+            file.write_text("from check_server.registry import case\n"
+                            "@case('fails')\ndef own(t):\n    assert False, 'wrong'\n")
+            done = subprocess.run(
+                [CLIENTS / "check-server.py", "--also", file, "--only", "own", "/bin/true"],
+                stdout=subprocess.PIPE, encoding="utf-8",
+                env={**os.environ, "PYTHONOPTIMIZE": "1"})
+            self.assertEqual(done.returncode, 1, done.stdout)
+            self.assertIn("wrong", done.stdout)
+
     @unittest.skipUnless(os.path.exists("/dev/full"), "needs /dev/full")
     def test_output_that_cannot_be_written_is_one_line(self):
         for tool in "check-server.py", "../common/lessons/demos/queues.py":

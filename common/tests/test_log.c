@@ -7,6 +7,7 @@
 #include <pthread.h>
 #include <signal.h>
 #include <sys/socket.h>
+#include <sys/time.h>
 #include <termios.h>
 
 /* Another process may fill a pipe between log_write's poll and its write. Where the linker has
@@ -233,6 +234,38 @@ static void inherited_descriptors_stay_blocking(void **state)
     (void)state;
     assert_int_equal(run_program(share_descriptors), DONE);
 }
+static int reading_end;
+
+static void read_from_the_pipe(int signal_number)
+{
+    char bytes[8192];
+
+    (void)signal_number;
+    CHECK(read(reading_end, bytes, sizeof bytes) > 0);
+}
+
+/* The signal's handler reads from the full pipe; poll says EINTR, and must be called again. */
+static void write_amid_a_signal(void)
+{
+    const struct itimerval soon = {.it_value.tv_usec = 50000};
+    struct sigaction action = {.sa_handler = read_from_the_pipe};
+    int ends[2];
+
+    CHECK(pipe(ends) == 0);
+    reading_end = ends[0];
+    log_to(ends[1]);
+    fill(STDOUT_FILENO);
+    CHECK(sigaction(SIGALRM, &action, NULL) == 0);
+    CHECK(setitimer(ITIMER_REAL, &soon, NULL) == 0);
+    CHECK(log_write(STDOUT_FILENO, "report\n", strlen("report\n"), 10000));
+}
+
+static void a_signal_does_not_end_the_wait_for_room(void **state)
+{
+    (void)state;
+    assert_int_equal(run_program(write_amid_a_signal), DONE);
+}
+
 #endif
 
 static void log_long_lines(void)
@@ -329,6 +362,7 @@ int main(void)
 #ifdef __linux__
         cmocka_unit_test(room_that_another_process_takes_blocks_nobody),
         cmocka_unit_test(inherited_descriptors_stay_blocking),
+        cmocka_unit_test(a_signal_does_not_end_the_wait_for_room),
 #endif
         cmocka_unit_test(a_long_text_is_cut_between_lines),
         cmocka_unit_test(long_lines_are_cut),

@@ -456,6 +456,23 @@ static void sending_to_a_dead_connection_raises_no_signal(void **state)
     net_unlisten(&listener);
 }
 
+static void only_a_part_counts_as_a_short_send(void **state)
+{
+    static const char bytes[1 << 20];
+    int ends[2];
+
+    (void)state;
+    assert_return_code(socketpair(AF_UNIX, SOCK_STREAM, 0, ends), errno);
+    assert_return_code(net_set_nonblocking(ends[0]), errno);
+    const uint64_t before = stats.send_short;
+    assert_int_equal(net_send(ends[0], bytes, 100), 100);
+    assert_int_equal(stats.send_short, before);
+    assert_true(net_send(ends[0], bytes, sizeof bytes) < (ssize_t)sizeof bytes);
+    assert_int_equal(stats.send_short, before + 1);
+    close(ends[0]);
+    close(ends[1]);
+}
+
 static void do_nothing(int signal_number)
 {
     (void)signal_number;
@@ -719,6 +736,7 @@ int main(void)
         TEST(lasting_errors_take_time),
         TEST(without_a_descriptor_it_does_not_listen),
         TEST(sending_to_a_dead_connection_raises_no_signal),
+        TEST(only_a_part_counts_as_a_short_send),
         TEST(timeouts_are_set),
         TEST(net_poll_works_beyond_a_lowered_limit),
         TEST(a_timeout_ends_a_blocking_recv),

@@ -349,6 +349,7 @@ class Flood:
     """`with Flood(address, 3):` processes that send without pause and read what comes."""
 
     LIMIT = 60.0    # seconds, after which they end by themselves
+    MUCH = 1 << 20  # bytes
 
     def __init__(self, address, count):
         self.address = address
@@ -356,6 +357,7 @@ class Flood:
         self.pids = []
 
     def __enter__(self):
+        self.reports, self.report = os.pipe()
         for _ in range(self.count):
             try:
                 pid = os.fork()
@@ -374,20 +376,39 @@ class Flood:
         for pid in self.pids:
             os.kill(pid, signal.SIGKILL)
             os.waitpid(pid, 0)
+        os.close(self.reports)
+        os.close(self.report)
+
+    def wait(self, seconds):
+        """Until each has sent something and one has received much, but at most this long: a
+        server may serve none of them."""
+        deadline, came = time.monotonic() + seconds, b""
+        while came.count(b"s") < self.count or b"r" not in came:
+            left = max(0, deadline - time.monotonic())
+            if not select.select([self.reports], [], [], left)[0]:
+                return
+            came += os.read(self.reports, 100)
 
     def _run(self):
         data = message(CHUNK)
         with Client(self.address) as client, selectors.DefaultSelector() as selector:
+            client.send(data[:1])
+            os.write(self.report, b"s")
             client.sock.settimeout(0)
             selector.register(client.sock, selectors.EVENT_READ | selectors.EVENT_WRITE)
-            end = time.monotonic() + self.LIMIT
+            end, total = time.monotonic() + self.LIMIT, 0
             while time.monotonic() < end:
                 for _, mask in selector.select(1):
                     try:
                         if mask & selectors.EVENT_WRITE:
                             client.sock.send(data)
-                        if mask & selectors.EVENT_READ and not client.sock.recv(CHUNK):
-                            return
+                        if mask & selectors.EVENT_READ:
+                            size = len(client.sock.recv(CHUNK))
+                            if not size:
+                                return
+                            if total < self.MUCH <= total + size:
+                                os.write(self.report, b"r")
+                            total += size
                     except BlockingIOError:
                         pass
 

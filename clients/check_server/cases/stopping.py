@@ -106,10 +106,10 @@ def stop_with_a_client_that_never_reads(t):
       level="normal", clients=60)
 def stop_under_load(t):
     with t.server() as s:
-        with Flood(s.address, 1 if t.serial else 4):
+        with Flood(s.address, 1 if t.serial else 4) as flood:
             if not t.serial:
                 connected(t, s, 50)
-            t.pause(0.3)
+            flood.wait(0.3 * t.slow)
             s.stop()
 
 

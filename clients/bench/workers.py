@@ -64,18 +64,24 @@ def counts():
     return range(1, max(len(split()[0]), 2) + 1)
 
 
-def cost_ratio(workers, single, count, limit):
-    """CPU time of a message with this many workers, as a multiple of that with one loop. Each
-    is the least of some runs, because other programs can only raise the cost. One loop is
-    measured twice, before and after the workers. If the two differ by more than the limit, a
-    ratio above the limit decides nothing."""
+def cost_ratios(workers, single, counts):
+    """For each of these numbers of workers: the CPU time of a message, as a multiple of that
+    with one loop, and the noise. Each time is the least of some runs, because other programs
+    can only raise the cost. The noise is how much one loop, measured before and after the
+    workers, differs from itself."""
     server_cpus, load_cpus = split()
+    ways = [(single, ()), *((workers, ("--workers", str(count))) for count in counts),
+            (single, ())]
     costs = [[run(subject, arguments, server_cpus, load_cpus, 0.25)["server"]
-              ["cpu_us_per_message"] for subject, arguments in
-              ((single, ()), (workers, ("--workers", str(count))), (single, ()))]
-             for _ in range(ROUNDS)]
-    before, with_workers, after = map(min, zip(*costs))
-    ratio, noise = with_workers / min(before, after), max(before, after) / min(before, after)
+              ["cpu_us_per_message"] for subject, arguments in ways] for _ in range(ROUNDS)]
+    before, *with_workers, after = map(min, zip(*costs))
+    noise = max(before, after) / min(before, after)
+    return {count: (cost / min(before, after), noise)
+            for count, cost in zip(counts, with_workers)}
+
+
+def decided(ratio, noise, limit):
+    """The ratio. If it and the noise are above the limit, it decides nothing."""
     if ratio > limit and noise > limit:
         raise Undecided(f"one loop costs {noise:.2f} times as much as itself")
     return ratio

@@ -9,7 +9,7 @@ import sys
 import tempfile
 import unittest
 import unittest.mock
-from collections import Counter
+from collections import Counter, deque
 
 BENCH = os.path.join(os.path.dirname(os.path.abspath(__file__)), "..", "bench")
 sys.path.insert(0, BENCH)
@@ -395,10 +395,27 @@ class WorkersTest(unittest.TestCase):
 
     def ratio(self, *costs):
         """What three runs in each of the rounds give: one loop, the workers, one loop again."""
+        return workers.decided(*self.ratios([1], *costs)[1], limit=1.05)
+
+    def ratios(self, counts, *costs):
         reports = iter([{"server": {"cpu_us_per_message": cost}}
                         for cost in costs * workers.ROUNDS])
         with unittest.mock.patch.object(workers, "run", lambda *_: next(reports)):
-            return workers.cost_ratio(None, None, 1, limit=1.05)
+            return workers.cost_ratios(None, None, counts)
+
+    def test_numbers_of_workers_share_the_runs_of_one_loop(self):
+        self.assertEqual(self.ratios([1, 2], 4.0, 5.0, 6.0, 4.0), {1: (1.25, 1), 2: (1.5, 1)})
+        bench = check.Bench.__new__(check.Bench)
+        bench.subjects = dict.fromkeys(["step6", "step6/workers"])
+        bench.worker_costs = {1: deque(maxlen=2), 2: deque(maxlen=2)}
+        measured = iter([{1: (1.0, 1), 2: (1.1, 1)}, {1: (1.01, 1), 2: (1.2, 1.3)},
+                         {1: (1.02, 1), 2: (1.3, 1)}])
+        with unittest.mock.patch.object(workers, "cost_ratios", lambda *_: next(measured)):
+            self.assertEqual([bench.with_workers(1, 1.05) for _ in range(3)], [1.0, 1.01, 1.02])
+            with self.assertRaises(workers.Undecided):      # of the two latest
+                bench.with_workers(2, 1.15)
+            self.assertEqual(bench.with_workers(2, 1.15), 1.3)
+            self.assertRaises(StopIteration, bench.with_workers, 2, 1.15)
 
     def test_noise_above_the_limit_decides_nothing(self):
         self.assertEqual(self.ratio(4.0, 4.0, 4.0), 1)

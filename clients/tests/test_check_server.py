@@ -195,7 +195,7 @@ class OtherPeoplesServers(unittest.TestCase):
         self.assertRegex(said, r"listens on 127\.0\.0\.1 port \d+, not on .* htons")
         self.assertRegex(said, r"\n0 passed, 1 failed, \d\d+ skipped\n")
 
-    def test_a_silent_one_may_open_more_after_it_listens(self):
+    def test_a_server_without_output_may_open_more_after_it_listens(self):
         late = ECHO.replace("\n\ndef serve", """
 end = time.monotonic() + 0.7
 while time.monotonic() < end:

@@ -696,7 +696,7 @@ static int64_t now_ms(void)
 }
 
 /* How many clients are connected still, or how many bytes they have sent and received. */
-static int connected(int first, int last)
+static int count_connected(int first, int last)
 {
     int n = 0;
 
@@ -723,8 +723,8 @@ _Noreturn static void not_served(int first, int last)
         i++;
     wrong("%d clients are not served: client %d has sent %zu of %zu bytes and received %zu, "
           "and nothing moved for %d ms",
-          connected(first, last), i, clients[i].sent, clients[i].size, clients[i].received,
-          wait_ms);
+          count_connected(first, last), i, clients[i].sent, clients[i].size,
+          clients[i].received, wait_ms);
 }
 
 /* Serves clients until all are disconnected. Returns how many did not receive everything. While
@@ -749,7 +749,7 @@ static int exchange_all(int first, int last)
                 .fd = clients[i].fd,
                 .events = clients[i].sent < clients[i].size && may_send(i) ? POLLIN | POLLOUT
                                                                            : POLLIN};
-        left = connected(first, last);
+        left = count_connected(first, last);
         if (left > 0 && (now_ms() - progress >= wait_ms || poll(fds, n, wait_ms) == 0))
             not_served(first, last);
     } while (left > 0);

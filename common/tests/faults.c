@@ -695,7 +695,7 @@ static int64_t now_ms(void)
     return (int64_t)t.tv_sec * 1000 + t.tv_nsec / 1000000;
 }
 
-/* How many clients are connected still, or how many bytes they have sent and received. */
+/* How many of these clients are still connected. */
 static int count_connected(int first, int last)
 {
     int n = 0;
@@ -705,6 +705,7 @@ static int count_connected(int first, int last)
     return n;
 }
 
+/* How many bytes they have sent and received. */
 static size_t moved(int first, int last)
 {
     size_t bytes = 0;

@@ -234,6 +234,7 @@ static void inherited_descriptors_stay_blocking(void **state)
     (void)state;
     assert_int_equal(run_program(share_descriptors), DONE);
 }
+
 static int reading_end;
 
 static void read_from_the_pipe(int signal_number)
@@ -265,7 +266,6 @@ static void a_signal_does_not_end_the_wait_for_room(void **state)
     (void)state;
     assert_int_equal(run_program(write_amid_a_signal), DONE);
 }
-
 #endif
 
 static void log_long_lines(void)

@@ -15,7 +15,7 @@ from contextlib import contextmanager
 
 from lib import figures
 from lib import processes
-from lib.servers import free_port, listening_at
+from lib.servers import free_port, listening_at, look_in
 
 from .client import Client
 from .errors import Failure, NeverListens, Skip
@@ -154,7 +154,7 @@ class Server:
                 raise NeverListens(f"ended at its start: {self.describe()}")
             if not self.ephemeral and (self.silent or not Server.prints_listening
                                        or now > probing):
-                if self.listens() or (now > last_resort and self.accepts()):
+                if self.listens() or (now > last_resort and self.accepts(gently=True)):
                     if not self.silent:
                         Server.prints_listening = False
                     self._wait_until_it_sleeps()
@@ -205,15 +205,19 @@ class Server:
         """Whether it listens where it was told to. A connection would show it, too, but be a
         client that leaves at once, which is not what most cases are about."""
         if not (figures.AVAILABLE and os.access(f"/proc/{self.pid}/fd", os.R_OK)):
-            return self.accepts()
+            return self.accepts(gently=True)
         return any(port == self.port and address in (self.host, "0.0.0.0", "::")
                    for address, port in figures.listens_at(self.process.members()))
 
-    def accepts(self):
-        """Whether a connection succeeds now, even if it stays in the kernel's backlog."""
+    def accepts(self, gently=False):
+        """Whether a connection succeeds now, even if it stays in the kernel's backlog. Gently:
+        at a start, which must not fail for a connection that is reset."""
         try:
-            with socket.create_connection(self.address, timeout=self.patience):
-                return True
+            if gently:
+                look_in(self.address, self.patience)
+            else:
+                socket.create_connection(self.address, self.patience).close()
+            return True
         except OSError:
             return False
 

@@ -10,6 +10,7 @@ from .processes import POLL, Process, Trouble
 
 START_SECONDS = 10
 STOP_SECONDS = 10
+LEAVE_SECONDS = 1   # that a server has to close the connection after its client's half-close
 HEAD = 1 << 16      # bytes of output in which the line must stand
 LISTENING = re.compile(r"^Listening on \[?(\S+?)\]?:([0-9]{1,5})[ \t\r]*$", re.MULTILINE)
 
@@ -32,6 +33,16 @@ def free_port(host="127.0.0.1"):
         probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         probe.bind((host, 0))
         return probe.getsockname()[1]
+
+
+def look_in(address, patience):
+    """Connect, and leave so that it cannot hurt: to close with a greeting unread would reset
+    the connection, and a simple server may end of that."""
+    with socket.create_connection(address, patience) as probe:
+        with contextlib.suppress(OSError):
+            probe.shutdown(socket.SHUT_WR)
+            probe.settimeout(LEAVE_SECONDS)
+            probe.recv(HEAD, socket.MSG_WAITALL)
 
 
 class Server(Process):
@@ -82,7 +93,7 @@ class Server(Process):
                 return found
             if port:
                 with contextlib.suppress(OSError):
-                    socket.create_connection(("127.0.0.1", port), patience).close()
+                    look_in(("127.0.0.1", port), patience)
                     return "127.0.0.1", port
             if ended or self.flooded or time.monotonic() > deadline:
                 first = self.output(HEAD).partition("\n")[0][:200]

@@ -34,14 +34,24 @@ def table():
 def family():
     """As table(), but only this process and its descendants, where Linux lists the children of
     a thread. (A machine may have hundreds of other processes.)"""
-    pids = [os.getpid()]
+    pids, todo = [], [os.getpid()]
     try:
-        for pid in pids:        # it grows meanwhile
-            for thread in os.listdir(f"/proc/{pid}/task"):
-                pids += map(int, _read(pid, f"task/{thread}/children").split())
+        for _ in range(5):          # looks: others may start children without end
+            for pid in todo:        # it grows meanwhile
+                todo += _children(pid)
+            pids += todo
+            # The children of a process that ended during this look may be ours now.
+            todo = [pid for pid in _children(os.getpid()) if pid not in pids]
+            if not todo:
+                break
     except OSError:     # one of them ended just now, or this kernel has no such list
         return table()
     return _entries(pids)
+
+
+def _children(pid):
+    return [int(child) for thread in os.listdir(f"/proc/{pid}/task")
+            for child in _read(pid, f"task/{thread}/children").split()]
 
 
 def _entries(pids):

@@ -36,6 +36,13 @@ print(f"Listening on 127.0.0.1:{s.getsockname()[1]}", flush=True)
 while True:
     signal.pause()
 """
+SIMPLE = """
+import socket, sys
+client = socket.create_server(("127.0.0.1", int(sys.argv[-1]))).accept()[0]
+client.sendall(b"*")
+while client.recv(100):
+    pass
+"""
 
 
 def alive(pid):
@@ -91,6 +98,22 @@ class Starting(unittest.TestCase):
     def test_ends_a_child_that_takes_no_notice_of_sigterm(self):
         self.leaves_nobody('trap "" TERM; sleep 60 & echo $! > "$1"; wait',
                            lambda process: process.end(grace=0.1))
+
+    @LINUX
+    def test_finds_a_child_whose_parent_ends_during_the_look(self):
+        with processes.Process(shell("sleep 60 & wait")) as process:
+            while not (found := figures._children(process.pid)):
+                time.sleep(0.01)
+
+            def after_its_end(pid, children=figures._children):
+                if pid == process.pid:
+                    os.kill(pid, signal.SIGKILL)
+                    while figures.table()[found[0]].parent != os.getpid():
+                        time.sleep(0.01)
+                return children(pid)
+
+            with mock.patch.object(figures, "_children", after_its_end):
+                self.assertIn(found[0], figures.family())
 
     @LINUX
     def test_ends_a_daemon_that_left_its_session(self):
@@ -310,6 +333,18 @@ class Servers(unittest.TestCase):
                 servers.Server(shell(script), patience=0.5)
             self.assertIn("does not start", str(caught.exception))
             self.assertLess(len(str(caught.exception)), 300)
+
+    def test_a_simple_server_survives_the_look_at_it(self):
+        """It has greeted when the look ends. Unread, that would reset the connection."""
+        def greeted(*arguments, connect=socket.create_connection):
+            client = connect(*arguments)
+            client.recv(1, socket.MSG_PEEK)
+            return client
+
+        with mock.patch("socket.create_connection", greeted), \
+                servers.Server([sys.executable, "-c", SIMPLE],
+                               port=servers.free_port()) as server:
+            self.assertEqual(server.wait(5), 0, server.output())
 
     @LINUX
     def test_addresses_of_both_families(self):

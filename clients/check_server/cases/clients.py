@@ -50,7 +50,7 @@ def reset_with_unsent_answers(t):
 @case("a client that disconnects while it sends harms no other; no SIGPIPE kills the server")
 def disconnect_in_mid_send(t):
     with t.server() as s, s.bystander():
-        wanted, arrived = t.scale(2, 5, 20), 0
+        wanted, arrived, size = t.scale(2, 5, 20), 0, 300 * KIB
         for _ in t.rounds(4 * wanted):      # on a busy machine some rounds say nothing
             if arrived == wanted:
                 break
@@ -58,12 +58,17 @@ def disconnect_in_mid_send(t):
             # answers cause a reset, the next ones fail with a broken pipe.
             client = s.connect().greeting().exchange(message(8 * MIB))  # opens the window wide
             with s.frozen():
-                client.push(message(300 * KIB), until_stuck=0.05)
+                client.push(message(size), until_stuck=0.05)
                 client.half_close()
-                arrived += not figures.AVAILABLE or s.eventually(   # the kernel may pace it
-                    lambda: client.unacknowledged() == 0, 0.5)
+                if not figures.AVAILABLE or s.eventually(   # the kernel may pace it
+                        lambda: client.unacknowledged() == 0, 0.5):
+                    arrived += 1
+                else:
+                    size = 100 * KIB        # the window did not open so wide
                 client.close()
         s.serves_others()
+        if not arrived:
+            t.skip("what a client sent never waited in the server's socket")
 
 
 @case("thousands of clients that connect and leave at once harm no other", limit=40)

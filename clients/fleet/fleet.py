@@ -91,10 +91,10 @@ def kill_one(show, balancer, fleet, count):
         show.line(f"kill -9 {victim.name}")
         killed = time.monotonic()
         victim.kill()
-        newcomers = [Guest(balancer.address) for _ in range(10)]
-        for guest in newcomers:
+        later = [Guest(balancer.address) for _ in range(10)]
+        for guest in later:
             leaving.callback(guest.close)
-        show.check(all(guest.is_greeted() and guest.is_served() for guest in newcomers),
+        show.check(all(guest.is_greeted() and guest.is_served() for guest in later),
                    "10 new clients at once are served by the others")
         balancer.wait(lambda states: states[victim.name].status == "DOWN",
                       OUT_SECONDS + 5, f"{victim.name} is down")

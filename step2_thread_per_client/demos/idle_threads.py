@@ -55,7 +55,7 @@ class Server(servers.Server):
             time.sleep(0.01)
 
 
-def talk(clients):
+def exchange(clients):
     """Each sends a long message, reads the answer, and is idle again."""
     for client in clients:
         client.sendall(MESSAGE)
@@ -69,15 +69,15 @@ def close_all(clients):
         client.close()
 
 
-def cost_row(name, program, count, talks=False):
+def cost_row(name, program, count, active=False):
     with Server(program) as server:
         alone = server.status()[0]
         close_all(server.crowd(1))      # whatever is set up only once is set up now
         server.settle(alone)
         before = server.status()
         clients = server.crowd(count)
-        if talks:
-            talk(clients)
+        if active:
+            exchange(clients)
         after = server.status()
         close_all(clients)
     memory = [(b - a) / count for a, b in zip(before[1:], after[1:])]
@@ -90,12 +90,12 @@ def cost_table(count):
     print(f"{count} idle connections:\n")
     print(f"  {'':<34} {'threads':>7} {'reserved':>14} {'resident':>13} {'page tables':>13}")
     print(f"  {'':<34} {'':>7} {'each':>14} {'each':>13} {'each':>13}")
-    for name, server, *talks in (("step 2, stacks by default", DEFAULT_STACKS),
-                                 ("step 2, stacks of 256 KiB", STEP2),
-                                 ("the same, after 60 KB from each", STEP2, True),
-                                 ("step 6, no thread", STEP6)):
+    for name, server, *active in (("step 2, stacks by default", DEFAULT_STACKS),
+                                  ("step 2, stacks of 256 KiB", STEP2),
+                                  ("the same, after 60 KB from each", STEP2, True),
+                                  ("step 6, no thread", STEP6)):
         if os.access(server, os.X_OK):
-            cost_row(name, server, count, *talks)
+            cost_row(name, server, count, *active)
         else:
             print(f"  {name!s:<34} is not built")
 

@@ -183,8 +183,8 @@ static bool report(struct queue *q, struct watch *w, int which, struct kevent *o
 {
     struct filter *f = &w->filters[which];
     int happened = q->polls[w - q->watches].revents;
-    int gone = which == READ ? POLLHUP | POLLERR | POLLRDHUP : POLLHUP | POLLERR;
-    int ready = gone | (which == READ ? POLLIN : POLLOUT), bytes = 1;
+    int hangup = which == READ ? POLLHUP | POLLERR | POLLRDHUP : POLLHUP | POLLERR;
+    int ready = hangup | (which == READ ? POLLIN : POLLOUT), bytes = 1;
 
     if (!is_enabled(f) || !(happened & ready))
         return false;
@@ -193,7 +193,7 @@ static bool report(struct queue *q, struct watch *w, int which, struct kevent *o
     *out = (struct kevent){
         .ident = (uintptr_t)w->fd,
         .filter = which == READ ? EVFILT_READ : EVFILT_WRITE,
-        .flags = (happened & gone) ? EV_EOF : 0,
+        .flags = (happened & hangup) ? EV_EOF : 0,
         .data = bytes,
         .udata = f->udata,
     };

@@ -21,7 +21,7 @@
 #define EV_RECEIPT  0x0040 /* report the result of this change, 0 if it went well */
 #define EV_DISPATCH 0x0080 /* disable once reported */
 #define EV_ERROR    0x4000 /* this entry reports a change, data holds its errno */
-#define EV_EOF      0x8000 /* the other side is gone, or has shut down */
+#define EV_EOF      0x8000 /* the other side has closed, or has shut down its sending side */
 
 struct kevent {
     uintptr_t ident;      /* the descriptor */

@@ -64,7 +64,7 @@ class Fleet(unittest.TestCase):
 
     def test_a_restart_without_draining_is_noticed(self):
         """The count of lost answers can fail: here nobody waits until the clients have left."""
-        script = ("import sys; sys.path[:0] = [{0!r}, {1!r}]\n"
+        script = (f"import sys; sys.path[:0] = [{str(ROOT / 'clients')!r}, {str(FLEET)!r}]\n"
                   "import fleet, machines\n"
                   "from lib import processes\n"
                   "machines.Balancer.set_state = lambda *_: None\n"
@@ -73,7 +73,7 @@ class Fleet(unittest.TestCase):
                   "wait = machines.Balancer.wait\n"
                   "machines.Balancer.wait = lambda self, condition, seconds, what: (\n"
                   "    wait(self, condition, seconds, what) if seconds else 0)\n"
-                  "processes.program(fleet.main)\n").format(str(ROOT / "clients"), str(FLEET))
+                  "processes.program(fleet.main)\n")
         done = processes.capture([sys.executable, "-c", script, *SMALL, "--no-namespaces"], 120)
         self.assertEqual(done.status, 1, done.stdout + done.stderr)
         self.assertRegex(done.stdout, r"FAILED: \d+ clients sent \d+ messages; .* were lost")
@@ -81,9 +81,9 @@ class Fleet(unittest.TestCase):
 
 class Missing(unittest.TestCase):
     def run_without_haproxy(self, required):
-        script = ("import sys; sys.path.insert(0, {!r})\n"
+        script = (f"import sys; sys.path.insert(0, {str(FLEET)!r})\n"
                   "import fleet; fleet.haproxy = lambda: None\n"
-                  "sys.exit(fleet.main())").format(str(FLEET))
+                  "sys.exit(fleet.main())")
         return processes.capture([sys.executable, "-c", script], 20,
                                  env={**os.environ, "REQUIRE_ALL": required})
 

@@ -143,13 +143,13 @@ SENTENCES = {
         "A server that sleeps in the kernel uses no processor while its clients are idle.", "",
         "The kernel does not run a thread that sleeps.", "step 4 without a pause among them",
         ("sleeping_is_free",
-         "share of a processor while 100 clients are idle, the most of all steps but 4",
+         "share of a processor while 100 clients are idle, the most of all steps except 4",
          {"step6": ("step4", ("--interval-ms", "0"))})),
     "nobody_waits_for_nagle": (
         "No server of this course waits 40 ms for an acknowledgement.", "ms",
         "They set TCP_NODELAY, and send an answer at once.",
         "step 4, with a pause of 20 ms, among them",
-        ("nobody_waits_for_nagle", "median answer, the slowest of all steps but 4",
+        ("nobody_waits_for_nagle", "median answer, the slowest of all steps except 4",
          {"step6": ("step4", ("--interval-ms", "20"))})),
     "streams_are_fast": (
         "A stream passes the epoll server nearly as fast as the smallest loop.", "times",

@@ -23,7 +23,7 @@
 #include <string.h>
 #include <time.h>
 
-enum { ACCEPTS_MAX = 64 }; /* in one iteration, which costs a call for each client */
+enum { ACCEPTS_MAX = 64 }; /* per iteration, not 1: an iteration costs a recv for each client */
 
 static int interval_ms = 200; /* --interval-ms */
 

@@ -24,7 +24,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-enum { ACCEPTS_MAX = 64 }; /* per iteration, because each iteration names all */
+enum { ACCEPTS_MAX = 64 }; /* per iteration, not 1: each iteration names every client */
 
 /* Places in asked[]. The clients follow in the order of their list. */
 enum { LISTENER, WAKEUP, FIRST_CLIENT };

@@ -77,7 +77,7 @@ static bool hand_over(const struct worker *all, int i, const struct handed *clie
 /* The first thread's part if it is the acceptor: gives each worker a client in turn. */
 static void hand_out_clients(struct net_listener *listener, const struct worker *all)
 {
-    static struct handed client; /* static: all its bytes are initialised, as write demands */
+    static struct handed client; /* static: zeroed, also the padding, which write sends, too */
 
     for (int i = 0; (client.fd = stream_accept(listener, &client.peer)) != -1;
          i = (i + 1) % workers)

@@ -252,8 +252,8 @@ static int accept_any(struct net_listener *listener, struct address *peer)
 }
 
 /* After accept has failed: may it succeed at once? It may if a signal came, if no connection
- * waits, or if one that waited has died. Whatever else fails, such as a security module that
- * forbids accept (EPERM), may fail for long. */
+ * waits, or if one that waited has died. Any other error may last, such as EPERM from a
+ * security module that forbids accept. */
 static bool may_accept_again(int error)
 {
     return error == EINTR || error == ECONNABORTED || error == EPROTO || net_is_again(error);

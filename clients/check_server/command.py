@@ -31,7 +31,7 @@ Cases about other options run if `PATH_TO_SERVER --help` mentions the option, an
 otherwise. --contract basic skips them all, --contract full demands them all.
 
 Exit status: 0 nothing failed, 1 something failed or no case could run, 2 wrong command line,
-128 + the number of the signal that ended it. Whatever the servers started has ended by then.
+128 + the number of the signal that ended it. All that the servers started has ended by then.
 """
 PATIENCE = 5.0      # seconds that a case waits for anything
 DESCRIPTORS = 1 << 20   # as many as possible: a client needs one here, too

@@ -54,7 +54,7 @@ def main():
                "--", str(program(6))]
     for reason, names in CHANGED.items():
         print(f"# not run: {', '.join(names)}\n#     because {reason}.", flush=True)
-    # The suite kills some servers at once. What behind.py cannot delete then is deleted here.
+    # The suite kills some servers at once. Files that behind.py then leaves are deleted here.
     with tempfile.TemporaryDirectory(prefix="fleet-") as folder:
         process = processes.Process(command, output=sys.stdout.buffer,
                                     env={**os.environ, "TMPDIR": folder})

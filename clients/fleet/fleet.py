@@ -9,7 +9,7 @@ Each server, and HAProxy, has a network namespace of its own where that is permi
 takes about half a minute.
 
 Exit status: 0 all is as promised, 1 something is not, 2 wrong command line, 128 + the number of
-the signal that ended it. Whatever was started has ended by then.
+the signal that ended it. All that was started has ended by then.
 """
 
 import argparse

@@ -40,7 +40,7 @@ from .reports import any_text_may_be_printed, clean
 MIB = 1 << 20
 OUTPUT_LIMIT = 32 * MIB     # what one program may print before it is ended
 SHOWN = MIB                 # how much of it is read back at most
-KILL_SECONDS = 5            # within which whatever is killed has ended
+KILL_SECONDS = 5            # within which a killed process has ended
 WATCH = 0.02                # seconds between two looks at the size of the outputs
 POLL = 0.003
 MOST_MS = 2 ** 31 - 1       # poll(2) takes no more
@@ -220,8 +220,8 @@ def read_bounded(file, most=SHOWN):
 
 def capture(command, timeout, limit=MIB, stdout=None, **options):
     """Run a program that is meant to end by itself. Returns its exit status (None if it was
-    ended), its output, its error output, and why it was ended ("" if it was not). Whatever
-    it leaves running is ended."""
+    ended), its output, its error output, and why it was ended ("" if it was not). All
+    that it leaves running is ended."""
     with tempfile.TemporaryFile() as errors, \
             Process(command, limit=limit, stdout=stdout, stderr=errors, **options) as process:
         status, deadline = None, time.monotonic() + timeout
@@ -238,7 +238,7 @@ def capture(command, timeout, limit=MIB, stdout=None, **options):
 # All of them.
 
 def end_all(grace=0.0):
-    """End whatever this program started, in bounded time."""
+    """End all that this program started, in bounded time."""
     for process in list(_running.values()):
         if grace:
             process.signal_group(signal.SIGTERM)
@@ -251,7 +251,7 @@ def end_all(grace=0.0):
 
 
 def strays():
-    """Whatever lives below us or carries a mark of this run."""
+    """All processes that descend from us or carry a mark of this run."""
     if not figures.AVAILABLE:
         return []
     table = figures.table()
@@ -263,7 +263,7 @@ def strays():
 
 def adopted(ended=False):
     """Children of ours that we adopted, such as daemons: the living ones, or those that have
-    ended. What we start by other means than Process, as by os.fork(), stays in our session."""
+    ended. A child that we start without Process, such as by os.fork(), stays in our session."""
     if not figures.AVAILABLE:
         return []
     return sorted(entry.pid for entry in _below().values()
@@ -385,8 +385,9 @@ def allow_descriptors(wanted):
 
 
 def use_default_signals():
-    """Whoever started us may ignore SIGCHLD, and then the kernel keeps no exit status: a server
-    that crashed would seem to have ended well. Or they may block signals, such as SIGALRM."""
+    """The program that started us may ignore SIGCHLD. Then the kernel keeps no exit status, and
+    a server that crashed would seem to have ended well. It may also block signals, such as
+    SIGALRM."""
     with contextlib.suppress(ValueError):       # not the main thread
         signal.signal(signal.SIGCHLD, signal.SIG_DFL)
     signal.pthread_sigmask(signal.SIG_SETMASK, ())
@@ -398,7 +399,7 @@ def _drop_output():
 
 
 def program(main, name="", grace=0.0):
-    """Run main() and exit with the status it returns. Whatever it started ends before. If the
+    """Run main() and exit with the status it returns. All that it started ends before. If the
     program gives its name, trouble is reported in one line that begins with the name."""
     any_text_may_be_printed()
     use_default_signals()

@@ -1,7 +1,7 @@
 """Text from elsewhere made harmless, and the two formats that machines read: TAP and JUnit.
 
-Whatever a server prints, whatever a path is called: on its way to a terminal, to TAP or to XML
-it goes through clean(), so that it can neither steer a terminal nor look like a result.
+Before the output of a server or the name of a path reaches a terminal, TAP or XML, it goes
+through clean(). So it can neither steer a terminal nor look like a result.
 """
 
 import os

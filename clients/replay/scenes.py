@@ -5,16 +5,16 @@ A scene is a list of clients; each is a list of actions, carried out one after a
     ("wait", seconds)           from the start of the scene, or until then if that is later
     ("pause", seconds)
     ("connect", receive_buffer) the second word may be missing
-    ("greeting", bytes)         read so many
+    ("greeting", bytes)         read this many
     ("send", data, expected)    expected: bytes of answers that this message will get
     ("answers",)                read until all that was expected has come
-    ("flood", data, expected, seconds)  send without reading until nothing is taken for so
-                                long; then do both
-    ("some", seconds)           read whatever comes in so long
+    ("flood", data, expected, seconds)  send without reading until nothing is taken for
+                                this long; then do both
+    ("some", seconds)           read all that comes in this time
     ("end",)                    close the sending side, read until the server closes
     ("vanish",)                 close
 
-SIMPLE stands for clients/simple-client.py instead, with so many clients.
+SIMPLE stands for clients/simple-client.py instead, with this many clients.
 """
 
 import contextlib

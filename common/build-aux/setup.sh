@@ -152,7 +152,7 @@ look_around
 [ -n "$missing" ] || exit 0
 echo "setup: missing on this machine: $missing" >&2
 
-# Whatever uses an optional tool says that it skips something, where the tool cannot be had.
+# Where an optional tool cannot be installed, the programs that use it say what they skip.
 if [ -n "$unknown" ]; then
     case $manager in
     '') die 'found none of apt-get, dnf, apk, pacman and brew: please install them by hand' ;;

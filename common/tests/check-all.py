@@ -31,7 +31,7 @@ Parts run in three groups, one after another, in each the longest first:
     alone       what claims something about cost, and what takes very long: one by one
 
 Exit status: 0 nothing failed, 1 something failed, 2 wrong command line, 128 + the number of the
-signal that ended it. Whatever was started has ended by then.
+signal that ended it. All that was started has ended by then.
 """
 
 import argparse

@@ -61,6 +61,8 @@ PATTERNS = [
     Pattern(r"(?:(?:^|(?<=: ))who|(?<=[.;!?] )(?-i:Who)) [^ .?!;:]+ [^.?!;:]+(?=[.;]|$)",
             "name the subject: \"a client that ...\"",
             "Who sends (a little) is not closed.", "Who is idle? Everybody who waits."),
+    Pattern(r"(?:^|(?<=[.:;] ))whoever\b", "name the subject: \"the program that ...\"",
+            "Whoever started us may block it.", "It stays the same, whoever calls it."),
     Pattern([r"\bone who\b", r"\b(?:nor|than|except|from|for|to|of) who (?!\w+s\?)"],
             "a client that",
             "One who connects late waits.", "Someone who connects late waits."),

@@ -146,7 +146,7 @@ class Server:
             os.dup2(os.open(os.ttyname(1), os.O_WRONLY | os.O_NONBLOCK | os.O_NOCTTY), 1)
 
     def unblock_signals(self):
-        """Whoever started us may have blocked them."""
+        """The program that started us may have blocked them."""
         signal.pthread_sigmask(signal.SIG_UNBLOCK, signal.valid_signals())
 
     def run(self):

@@ -26,7 +26,7 @@ def _calls_per_message(lab, name, clients, rounds, arguments=()):
 
 
 @claim("epoll makes fewer system calls than select.", "folklore; lecture notes",
-       "Both make a wait, a recv and a send for a message. What differs is the price of the "
+       "Both make a wait, a recv and a send for a message. They differ in the price of the "
        "wait. A wait with several ready clients saves calls in both.",
        "step 4, which asks each client in turn, in the place of select", slow=True)
 def epoll_makes_fewer_calls(lab):

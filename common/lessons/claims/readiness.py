@@ -196,7 +196,7 @@ def epoll_is_constant(lab):
 
 @claim("epoll looks at all descriptors as select does, only inside the kernel.",
        "lecture notes",
-       "Whoever makes a descriptor ready puts it on a list. A wait looks at that list.",
+       "The code that makes a descriptor ready puts it on a list. A wait looks at that list.",
        "poll, which does look at all of them", slow=True)
 def epoll_scans_in_the_kernel(lab):
     few, many = (_cost_of_wait(lab, watched, 1) for watched in (10, MANY))

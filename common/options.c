@@ -40,7 +40,7 @@ static void print_usage(FILE *out)
             "  -p, --port PORT             port to listen on (default 8080; 0 = any free one)\n"
             "  -b, --bind ADDR             address or name to listen on (default 127.0.0.1)\n"
             "  -m, --max-clients N         serve at most N clients at a time, reject others\n"
-            "  -i, --idle-timeout SECONDS  close clients that are idle for so long\n"
+            "  -i, --idle-timeout SECONDS  close clients that are idle for this long\n"
             "                              (default 0 = never)\n"
             "  -q, --quiet                 print no line per client\n"
             "  -s, --stats FILE            at exit and on SIGUSR1 write the cost counters\n"

@@ -60,7 +60,7 @@ void server_report_if_asked(void);
  * and sleeps for 10 ms, so that the caller cannot spin. Calls server_report_if_asked. */
 void server_waited(int events, int scanned);
 
-/* Call it where a server changes what the kernel watches (epoll_ctl, kevent): counts so many
+/* Call it where a server changes what the kernel watches (epoll_ctl, kevent): counts this many
  * changes. */
 void server_watched(int changes);
 

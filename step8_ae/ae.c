@@ -255,7 +255,7 @@ static long long monotonicNs(void)
     return NS_PER_MS * 1000 * now.tv_sec + now.tv_nsec;
 }
 
-/* The time so many milliseconds from now. More than a century counts as a century. */
+/* The time this many milliseconds from now. More than a century counts as a century. */
 static long long nsFromNow(long long milliseconds)
 {
     const long long most = LLONG_MAX / 2 / NS_PER_MS;

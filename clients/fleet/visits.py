@@ -112,7 +112,7 @@ class Guest:
         return came
 
     def is_cut_off(self, seconds):
-        """Whether its connection ends within so long."""
+        """Whether its connection ends within this time."""
         self.sock.settimeout(seconds)
         try:
             return self.sock.recv(1) == b""

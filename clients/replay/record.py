@@ -40,7 +40,7 @@ from lib.processes import Trouble   # noqa: E402
 from lib.servers import Server, free_port   # noqa: E402
 
 TRIES = 4
-CLOSE = 0.02        # a recorded run may take so much longer, as a share, without another try
+CLOSE = 0.02        # without another try, a recorded run may take longer by this share
 SAMPLE_EVERY = 0.02
 SAMPLES = 24        # that are kept
 CLIENT = HERE.parent / "simple-client.py"

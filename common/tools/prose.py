@@ -121,7 +121,8 @@ PATTERNS = [
             "A call is dear.", "There is a dearth of calls."),
     Pattern(r"\b(?:anew|afresh|hence)\b", "again; so",
             "It is opened anew.", "It is opened again."),
-    Pattern(r"\b(?:in|most|least|for|of|after|by) so many\b(?! \w+(?: \w+)? that)", "this many",
+    Pattern(r"\b(?:in|most|least|for|of|after|by|with|within) so (?:many|much|long)\b"
+            r"(?!(?: \w+){0,2} that\b)", "this many, this long",
             "It returns after so many seconds.", "It waits for so many clients that it fails."),
     Pattern(r"(?:^|(?<=[.:;] ))so (?:many|much|long)\b(?![^.]* that\b)",
             "this many, this long",

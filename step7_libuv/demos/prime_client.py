@@ -24,7 +24,7 @@ from lib.servers import Server              # noqa: E402
 SERVER = os.path.join(os.path.dirname(os.path.abspath(__file__)), "..", "build", "demos",
                       "prime_server")
 LARGE = 99999999999999997       # the largest prime below 10^17
-CROWDS = 0, 1, 2, 4, 5          # so many large requests at a time
+CROWDS = 0, 1, 2, 4, 5          # this many large requests at a time
 PAUSE = 0.01                    # seconds between two small requests
 SHORTEST = 0.3                  # seconds of small requests, if there is nothing large
 

@@ -202,7 +202,7 @@ def _state(pid):
 
 
 def read_within(reading, seconds):
-    """What a pipe has got after so long."""
+    """What a pipe has got after this time."""
     time.sleep(seconds)
     os.set_blocking(reading, False)
     with contextlib.suppress(BlockingIOError):

@@ -206,7 +206,7 @@ def epoll_scans_in_the_kernel(lab):
 
 
 def _calls(lab, edge, messages, size, piece):
-    """System calls to read so many messages, each sent when the one before is read."""
+    """System calls to read this many messages, each sent when the one before is read."""
     client, server = lab.tcp_pair()
     server.setblocking(False)
     epoll = lab.keep(select.epoll())

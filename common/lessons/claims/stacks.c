@@ -1,4 +1,4 @@
-/* stacks - so many threads, each of which touches so many bytes of its stack, and sleeps.
+/* stacks - THREADS threads: each touches BYTES bytes of its stack, and sleeps.
  *
  *     stacks THREADS BYTES      writes how many there are, and sleeps until it is ended
  */

@@ -2,8 +2,8 @@
  *
  *     taskset -c 0 switches KILOBYTES      microseconds for one switch
  *
- * After each switch a process reads so much memory of its own. How long the reading takes
- * without a switch is measured first, and taken off.
+ * After each switch a process reads this much memory of its own. How long the reading takes
+ * without a switch is measured first, and subtracted.
  */
 #include <stdio.h>
 #include <stdlib.h>

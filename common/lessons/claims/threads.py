@@ -18,7 +18,7 @@ def threads_cost_8_mb(lab):
     count = lab.either(200, 20)
 
     def memory(threads):
-        """(resident, virtual) bytes of a program with so many threads besides its own."""
+        """(resident, virtual) bytes of a program with this many threads besides its own."""
         process = lab.process([lab.program("stacks"), threads, lab.either(1, 7 << 20)])
         if not until(lambda: process.size() > 0
                      and figures.threads(process.pid) == threads + 1):

@@ -41,7 +41,7 @@ def tasks(server):
 
 
 def idle_cost(server, count):
-    """(processes and threads, KiB of memory for each) with so many idle clients."""
+    """(processes and threads, KiB of memory for each) with this many idle clients."""
     with contextlib.ExitStack() as kept:
         kept.enter_context(server.connect()).recv(1)    # what is set up once exists now
         before = figures.own_bytes(server.pid)

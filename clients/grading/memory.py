@@ -29,7 +29,7 @@ class Memory:
         self.shown = mine["hints"] if isinstance(mine.get("hints"), dict) else {}
 
     def hints(self, outcome, another, count_asked):
-        """How many lines of the hint to show: as many as last time, or another, or this many."""
+        """How many lines of the hint to show: as many as last time, one more, or this many."""
         key = f"{outcome.graded.case.name}: {outcome.hint.bugs[0]}"
         count = self.shown.get(key, 0)
         count = count if isinstance(count, int) and count > 1 else 1

@@ -196,6 +196,8 @@ def out_of_memory(t):
                         client.push(data, until_stuck=0.02)
                 except Failure:
                     pass    # disconnected meanwhile, which is allowed
+            # On a busy machine it may not have read everything yet.
+            s.eventually(lambda: not s.alive() or figures.states(s.pid) == {"S"})
             t.check(s.alive(), f"out of memory it ended: {s.describe()}")
             for client in s.clients[1:]:
                 client.reset()

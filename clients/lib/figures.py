@@ -253,8 +253,9 @@ def _queues(family, server, client):
     with contextlib.suppress(OSError):      # there is no such socket, or no sock_diag here
         return [(each.unread, each.unacknowledged) for each in _diag(family, server, client)]
     ours, theirs = f":{server[1]:04X}", f":{client[1]:04X}"
+    names = ("tcp6",) if family == socket.AF_INET6 else ("tcp", "tcp6")
     return [tuple(int(size, 16) for size in reversed(fields[4].split(":")))
-            for fields in _sockets("tcp6" if family == socket.AF_INET6 else "tcp", ours)
+            for name in names for fields in _sockets(name, ours)
             if fields[1].endswith(ours) and fields[2].endswith(theirs)]
 
 
@@ -303,7 +304,7 @@ def _diag(family, source=None, destination=None):
                 if kind == NLMSG_DONE:
                     return found
                 port, _, address = struct.unpack_from("!HH16s", data, 20)
-                found.append(Socket(socket.inet_ntop(family, address[:size]), port,
+                found.append(Socket(_plain(family, address[:size]), port,
                                     *struct.unpack_from("=II4xI", data, 72)))
                 data = data[length + 3 & ~3:]
             if source:
@@ -324,7 +325,12 @@ def _address(text):
     words = [int(digits[at:at + 8], 16).to_bytes(4, sys.byteorder)
              for at in range(0, len(digits), 8)]
     family = socket.AF_INET if len(words) == 1 else socket.AF_INET6
-    return socket.inet_ntop(family, b"".join(words)), int(port, 16)
+    return _plain(family, b"".join(words)), int(port, 16)
+
+
+def _plain(family, address):
+    """The address in words. An IPv6 socket can have an IPv4 address, as those of Java have."""
+    return socket.inet_ntop(family, address).replace("::ffff:", "")
 
 
 def _read(pid, name):

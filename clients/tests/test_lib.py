@@ -319,6 +319,10 @@ class Limits(unittest.TestCase):
             self.assertEqual(done.stdout.strip(), printed)
 
 
+def no_diag(*_):
+    raise OSError("no such thing")
+
+
 class Servers(unittest.TestCase):
     def test_is_listening_and_ends(self):
         with servers.Server([sys.executable, "-c", LISTENER]) as server:
@@ -359,9 +363,28 @@ class Servers(unittest.TestCase):
                               figures.listens_at([os.getpid()]))
 
     @LINUX
+    def test_an_ipv4_address_of_an_ipv6_socket(self):
+        """Java listens at ::ffff:127.0.0.1 if it is told to listen at 127.0.0.1."""
+        with socket.socket(socket.AF_INET6) as listener:
+            try:
+                listener.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 0)
+                listener.bind(("::ffff:127.0.0.1", 0))
+            except OSError as error:
+                self.skipTest(f"no IPv6 here: {error}")
+            listener.listen()
+            address = "127.0.0.1", listener.getsockname()[1]
+            diag = figures._diag
+            for figures._diag in diag, no_diag:
+                try:
+                    self.assertIn(address, figures.listens_at([os.getpid()]))
+                    with socket.create_connection(address) as client, listener.accept()[0]:
+                        client.sendall(b"abc")
+                        self.assertEqual(figures.unread_bytes(client), 3)
+                finally:
+                    figures._diag = diag
+
+    @LINUX
     def test_unread_bytes_and_listeners_with_and_without_sock_diag(self):
-        def no_diag(*_):
-            raise OSError("no such thing")
 
         def unread_here(client):
             return struct.unpack("i", fcntl.ioctl(client, termios.FIONREAD, bytes(4)))[0]

@@ -152,10 +152,19 @@ def cpu_seconds(pid):
 
 
 def children(pid):
-    """The processes that its first thread forked and that still live."""
+    """The processes that its first thread forked and has not waited for."""
     with contextlib.suppress(OSError):
         return list(map(int, _read(pid, f"task/{pid}/children").split()))
     return []
+
+
+def zombies(pid):
+    """How many of its children have ended without being waited for."""
+    count = 0
+    for child in children(pid):
+        with contextlib.suppress(OSError):      # it was waited for just now
+            count += _read(child, "stat").rpartition(")")[2].split()[0] == "Z"
+    return count
 
 
 def cpu_seconds_with_children(pid):

@@ -236,6 +236,17 @@ class Hints(unittest.TestCase):
             self.assertEqual(shown(), lines[:2])
             self.assertEqual(shown("--hints=9"), lines)
 
+    def test_of_a_server_that_ended_are_not_those_of_one_that_runs(self):
+        hints = next(case.hints for stage in read(COURSE, REGISTRY, None).stages
+                     for case in stage.cases
+                     if case.case.name == "half-close-with-unsent-answers")
+        for state, bugs in (("running as process 7", ["closes-at-half-close"]),
+                            ("exited with status 1", None)):
+            result = FakeResult(None, "receiving failed: [Errno 104] Connection reset by peer",
+                                runner.Seen("", state, []))
+            hint = run.find_hint(Graded(None, 2, None, hints), result)
+            self.assertEqual(hint and hint.bugs, bugs)
+
     def test_fit_what_other_languages_print(self):
         hints = next(case.hints for stage in read(COURSE, REGISTRY, None).stages
                      for case in stage.cases if case.case.name == "all-byte-values")
@@ -583,6 +594,7 @@ class Gradescope(Folder):
         # As Gradescope unpacks a zip of a folder
         shutil.copytree(os.path.join(CLIENTS, "courses/starters/c"),
                         self.path("submission/mine"))
+        os.mkdir(self.path("submission/__MACOSX"))
         self.write("submission_metadata.json",
                    json.dumps({"id": 1, "users": [{"id": 7, "email": "a@b"}, {"id": 3}]}))
         os.chmod(self.folder, 0o755)

@@ -21,8 +21,8 @@ REJECTION_KEYS = "clients_rejected", "clients_refused"
 
 # Leaks.
 
-@case("after thousands of clients it has the descriptors, threads and memory as before",
-      level="normal", needs="linux", clients=20, limit=400)
+@case("after thousands of clients it has the descriptors, threads and memory as before, and no "
+      "zombies", level="normal", needs="linux", clients=20, limit=400)
 def no_leaks(t):
     def visits(s, count):
         together = 1 if t.serial else 10
@@ -45,13 +45,16 @@ def no_leaks(t):
             client.reset()
             s.clients.clear()
 
+    def counts(s):
+        return s.fd_count(), s.threads(), figures.zombies(s.pid)
+
     def at_rest(s, level):
-        """The descriptors and threads once they are down to the level, or stay above it."""
-        s.eventually(lambda: s.fd_count() <= level[0] and s.threads() <= level[1])
-        return s.fd_count(), s.threads()
+        """The counts once they are down to the level, or stay above it."""
+        s.eventually(lambda: all(has <= had for has, had in zip(counts(s), level)))
+        return counts(s)
 
     with t.server() as s:
-        start = s.fd_count(), s.threads()
+        start = counts(s)
         if not t.serial:
             for client in s.crowd(20):
                 client.close()
@@ -68,7 +71,7 @@ def no_leaks(t):
                 memory = s.memory()
                 visit(s, count)
                 after = at_rest(s, before)
-                for what, had, has in zip(("descriptors", "threads"), before, after):
+                for what, had, has in zip(("descriptors", "threads", "zombies"), before, after):
                     t.check(has <= had, f"{had} {what} before {count} clients connected and "
                                         f"left, {has} after")
                 growth.append(s.memory() - memory)

@@ -56,6 +56,67 @@ class EchoesEverything(Server):
             return data
 
 
+@bug("known-exchange")
+class AnswersEveryByte(Server):
+    class conn_class(Conn):
+        def feed(self, data):
+            return data.translate(self.table)
+
+
+@bug("known-exchange")
+class EchoesWhatIsOutside(Server):
+    class conn_class(Conn):
+        def feed(self, data):
+            answer = b""
+            for byte in data:
+                ignored = not self.inside and byte != ord("^")
+                answer += super().feed(bytes([byte])) + (bytes([byte]) if ignored else b"")
+            return answer
+
+
+@bug("known-exchange")
+class AnswersWithLines(Server):
+    class conn_class(Conn):
+        def feed(self, data):
+            answer = super().feed(data)
+            return answer + b"\n" if answer else b""
+
+
+@bug("known-exchange")
+class SendsTheWholeBuffer(Server):
+    class conn_class(Conn):
+        def feed(self, data):
+            return super().feed(data) + bytes(16)
+
+
+@bug("known-exchange")
+class SendsWhatAnEarlierPacketLeft(Server):
+    class conn_class(Conn):
+        buffer = b""
+
+        def feed(self, data):
+            answer = super().feed(data)
+            self.buffer = answer + self.buffer[len(answer):]
+            return self.buffer
+
+
+@bug("known-exchange")
+class ClosesAfterAMessage(Server):
+    class conn_class(Conn):
+        def feed(self, data):
+            data, end, _ = data.partition(b"$")
+            self.ended = bool(end)
+            return super().feed(data)
+
+
+@bug("known-exchange")
+class ServesOnePacketPerClient(Server):
+    class conn_class(Conn):
+        def feed(self, data):
+            self.ended = True
+            return super().feed(data)
+
+
 class Collects(Server):
     """Answers nothing until an end has come."""
 
@@ -146,6 +207,20 @@ class DecodesText(Server):
 
 
 @bug("all-byte-values")
+class EndsStringsAtZero(Server):
+    class conn_class(Conn):
+        def feed(self, data):
+            return super().feed(data.partition(b"\0")[0]).partition(b"\0")[0]
+
+
+@bug("all-byte-values")
+class IgnoresNegativeBytes(Server):
+    class conn_class(Conn):
+        def feed(self, data):
+            return super().feed(data.decode("ascii", "ignore").encode())
+
+
+@bug("all-byte-values")
 class OffByOneAtTheWrap(Server):
     class conn_class(Conn):
         table = Conn.table[:255] + b"\xff"
@@ -164,6 +239,12 @@ class TakesTheLargestByteForTheEnd(Server):
 class WrapsOneTooEarly(Server):
     class conn_class(Conn):
         table = bytes((byte + 1) % 255 for byte in range(256))
+
+
+@bug("all-byte-values")
+class TakesOnlySevenBits(Server):
+    class conn_class(Conn):
+        table = bytes((byte + 1) % 128 for byte in range(256))
 
 
 @bug("all-byte-values")
@@ -239,6 +320,23 @@ class KeepsStateByDescriptor(Server):
             return answer
 
 
+@bug("large-messages-at-once")
+class SharesABufferBetweenThreads(Server):
+    class conn_class(Conn):
+        user, buffer = None, b""
+
+        def feed(self, data):
+            """Another client's thread has received into the buffer before this one answers."""
+            cls = type(self)
+            if (cls.user not in (None, self) and cls.user.sock.fileno() >= 0
+                    and min(len(data), len(cls.buffer)) > 10000):
+                data, cls.buffer = cls.buffer[:len(data)] + data[len(cls.buffer):], data
+            else:
+                cls.buffer = data
+            cls.user = self
+            return super().feed(data)
+
+
 @bug("many-messages-in-one-packet")
 class AnswersOneMessagePerPacket(Server):
     class conn_class(Conn):
@@ -252,6 +350,15 @@ class LosesWhatDidNotFit(Server):
     def write(self, conn):
         super().write(conn)
         conn.unsent = b""
+
+
+@bug("half-close-with-unsent-answers", "late-reader")
+class SendsAgainWhatWasSent(Server):
+    def write(self, conn):
+        unsent = conn.unsent
+        super().write(conn)
+        if conn.unsent and reference.send_queue(conn.sock) > 1 << 20:   # nobody reads
+            conn.unsent = unsent
 
 
 @bug("sixty-four-mebibyte-message", "one-mebibyte-message")
@@ -289,6 +396,13 @@ class SendsByteByByte(Server):
 @bug("greets-a-client", "greeting")
 class GreetsNobody(Server):
     greeting = b""
+
+
+@bug("known-exchange", "greeting")
+class GreetsOnlyTheFirstClient(Server):
+    def admit(self, sock, peer):
+        super().admit(sock, peer)
+        self.greeting = b""
 
 
 @bug("greets-a-client", "greeting")
@@ -366,6 +480,40 @@ class DiesOfSigpipe(Server):
         super().run()
 
 
+@bug("reset-before-greeting")
+class StopsAcceptingAfterAReset(Server):
+    deaf = False
+
+    def lost(self, conn, error):
+        super().lost(conn, error)
+        self.deaf = True
+
+    def accept_clients(self):
+        if self.deaf:
+            time.sleep(0.01)
+        else:
+            super().accept_clients()
+
+
+@bug("reset-before-greeting", "reset-in-mid-message", "connect-and-leave")
+class LeaksADescriptorOnError(Server):
+    kept = []
+
+    def lost(self, conn, error):
+        self.kept.append(os.dup(conn.sock.fileno()))
+        super().lost(conn, error)
+
+
+@bug("chaos")
+class LeaksADescriptorWhenSendFails(Server):
+    kept = []
+
+    def lost(self, conn, error):
+        if len(conn.unsent) > 1:
+            self.kept.append(os.dup(conn.sock.fileno()))
+        super().lost(conn, error)
+
+
 @bug("never-reading-client", "never-reading-trickle")
 class BuffersWithoutBound(Server):
     def pump(self, conn, mask):
@@ -415,6 +563,13 @@ class HasNoPatienceWithSlowReaders(Server):
             super().write(conn)
 
 
+@bug("one-byte-a-second")
+class ClosesClientsThatPause(Server):
+    def __init__(self, options):
+        super().__init__(options)
+        self.options.idle_timeout = 1.5
+
+
 @bug("idle-clients")
 class Spins(Server):
     def timeout(self):
@@ -457,6 +612,58 @@ class ServesTenAtATime(Server):
     def accept_clients(self):
         if len(self.conns) < 10:
             super().accept_clients()
+
+
+@bug("two-hundred-clients", "thousand-clients", "idle-clients")
+class HoldsALockInRecv(Server):
+    """As threads that take a lock before recv. Its holder takes it again before any other."""
+
+    def is_active(self, conn):
+        pass    # the clients stay in the order in which they came
+
+    def read(self, conn):
+        if conn is next(iter(self.conns)):
+            super().read(conn)
+        else:
+            time.sleep(0.001)
+
+
+@bug("idle-clients")
+class TakesTurnsInRecv(HoldsALockInRecv):
+    is_active = Server.is_active    # the next holder is the client that has waited longest
+
+
+@bug("stop-with-clients")
+class PassesAPointerToItsDescriptor(Server):
+    """The variable is overwritten by the next accept before the thread has read it."""
+
+    kept = []
+
+    def accept_clients(self):
+        time.sleep(0.1)     # until the thread runs
+        super().accept_clients()
+        if self.kept:
+            super().admit(*self.kept.pop())
+
+    def admit(self, sock, peer):
+        self.kept.append((sock, peer))
+
+
+@bug("two-hundred-clients", "thousand-clients")
+class HasAShortBacklog(Server):
+    backlog = 0
+    accept_burst = 1
+
+    def accept_clients(self):
+        time.sleep(0.005)
+        super().accept_clients()
+
+
+@bug("ten-thousand-idle")
+class DiesOfTooManyToSelect(Server):
+    def __init__(self, options):
+        super().__init__(options)
+        self.selector = selectors.SelectSelector()
 
 
 @bug("ten-thousand-idle")
@@ -572,6 +779,14 @@ class LeaksAThreadPerClient(Server):
         if threading.active_count() < 500:
             threading.Thread(target=self.never.wait, daemon=True).start()
         super().drop(conn)
+
+
+@bug("no-leaks")
+class LeavesZombies(Server):
+    def drop(self, conn):
+        super().drop(conn)
+        if self.counters["clients_served"] < 500 and os.fork() == 0:
+            os._exit(0)
 
 
 @bug("out-of-descriptors-12", "out-of-descriptors-64", "out-of-descriptors-256")
@@ -770,6 +985,17 @@ class EndsAtItsStart(Server):
         raise SystemExit(sys.argv[99])
 
 
+@bug("greets-a-client")
+class SaysThatItListensTooEarly(Server):
+    def listen(self):
+        self.say(f"Listening on 127.0.0.1:{self.options.port}")
+        time.sleep(0.3)
+        super().listen()
+
+    def announce(self):
+        pass
+
+
 @bug("known-exchange")
 class EndsAfterOneClient(Server):
     def drop(self, conn):
@@ -965,6 +1191,15 @@ class DiesOfSigterm(Server):
     def stop(self, signum, _):
         signal.signal(signum, signal.SIG_DFL)
         os.kill(os.getpid(), signum)
+
+
+@bug("greets-a-client", "stop-alone", "stop-with-clients")
+class LeavesItsChildrenBehind(Server):
+    def admit(self, sock, peer):
+        super().admit(sock, peer)
+        if os.fork() == 0:
+            while True:
+                signal.pause()
 
 
 @bug("second-interrupt")

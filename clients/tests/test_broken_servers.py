@@ -9,6 +9,7 @@ import sys
 import tempfile
 import traceback
 import unittest
+import warnings
 
 HERE = os.path.dirname(os.path.abspath(__file__))
 CLIENTS = os.path.dirname(HERE)
@@ -65,6 +66,7 @@ def fork_suite(arguments, output):
             sys.stdout = open(1, "w", encoding="utf-8", closefd=False)
             sys.stderr = open(2, "w", encoding="utf-8", closefd=False)
             sys.argv = [SUITE, *arguments]
+            warnings.simplefilter("ignore", ResourceWarning)     # unittest shows them
             processes.program(command.main)
         except SystemExit as end:
             status = end.code if isinstance(end.code, int) else status

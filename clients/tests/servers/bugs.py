@@ -19,7 +19,7 @@ import sys
 import threading
 import time
 
-from reference import CHUNK, Conn, Server
+from reference import CHUNK, Conn, Server, send_queue
 
 BUGS = {}
 CLIENTS = os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
@@ -356,7 +356,7 @@ class SendsAgainWhatWasSent(Server):
     def write(self, conn):
         unsent = conn.unsent
         super().write(conn)
-        if conn.unsent and reference.send_queue(conn.sock) > 1 << 20:   # nobody reads
+        if conn.unsent and send_queue(conn.sock) > 1 << 20:   # nobody reads
             conn.unsent = unsent
 
 
@@ -470,17 +470,24 @@ class DiesOnReset(Server):
         raise error
 
 
-@bug("disconnect-in-mid-send")
-class DiesOfSigpipe(Server):
+class HasLittleRoom(Server):
+    """It cannot send all before a reset comes, however busy the machine."""
+
     def run(self):
-        signal.signal(signal.SIGPIPE, signal.SIG_DFL)
-        # With little room it cannot send all before the reset comes, however busy the machine.
         self.listener.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, 16384)
         super().run()
 
 
+@bug("disconnect-in-mid-send")
+class DiesOfSigpipe(HasLittleRoom):
+    def run(self):
+        signal.signal(signal.SIGPIPE, signal.SIG_DFL)
+        super().run()
+
+
 @bug("reset-before-greeting")
-class StopsAcceptingAfterAReset(Server):
+class StopsAcceptingAfterAReset(HasLittleRoom):
+    accept_burst = 1
     deaf = False
 
     def lost(self, conn, error):
@@ -495,7 +502,7 @@ class StopsAcceptingAfterAReset(Server):
 
 
 @bug("reset-before-greeting", "reset-in-mid-message", "connect-and-leave")
-class LeaksADescriptorOnError(Server):
+class LeaksADescriptorOnError(HasLittleRoom):
     kept = []
 
     def lost(self, conn, error):
@@ -769,7 +776,9 @@ class LeaksUnsentAnswers(Server):
     kept = []
 
     def drop(self, conn):
-        self.kept.append(conn.unsent)
+        if conn.unsent:
+            self.kept.append(mmap.mmap(-1, len(conn.unsent)))   # as in LeaksALittle
+            self.kept[-1].write(conn.unsent)
         super().drop(conn)
 
 
@@ -831,7 +840,7 @@ class DiesWithoutMemory(Server):
     def write(self, conn):
         super().write(conn)
         if conn.unsent:
-            conn.buffer = bytearray(CHUNK)
+            conn.buffer = bytearray(16 * CHUNK)     # more than Python may have free already
 
 
 @bug("memory-returns")

@@ -72,7 +72,7 @@ def write_gradescope(path, course, found, settings, trouble=""):
     for judged in found:
         lines = [f"{judged.stage.name}: it asks for {judged.stage.model}."]
         if judged.status == WAITING:
-            lines.append(f"It waits for stage {judged.waits_for.number}.")
+            lines.append(f"It {judged.why_waiting}.")
         for outcome in judged.outcomes:
             lines += _lines(outcome, settings)
         tests.append({
@@ -108,7 +108,7 @@ def write_summary(path, course, found, settings):
             "| stage | | points | |", "|---:|---|---:|---|"]
     for judged in found:
         points = f"{judged.points}/{judged.most}"
-        note = (f"waits for stage {judged.waits_for.number}" if judged.waits_for else
+        note = (judged.why_waiting if judged.waits_for else
                 words.in_one_line(judged.failures[0].result)
                 if judged.failures and settings.failure_details == "full" else "")
         rows.append(f"| {judged.stage.number} | {_markdown(judged.stage.name)} | "

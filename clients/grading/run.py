@@ -48,6 +48,12 @@ class Judged(namedtuple("Judged", "stage outcomes waits_for")):
                 LEFT_OUT if found == {LEFT_OUT} else PASSED)
 
     @property
+    def why_waiting(self):
+        """Why its status is WAITING, in words. The first stage waits only for a program."""
+        return ("is not run: there is no program" if self.waits_for is self.stage else
+                f"waits for stage {self.waits_for.number}")
+
+    @property
     def failures(self):
         return [outcome for outcome in self.outcomes if outcome.status == FAILED]
 

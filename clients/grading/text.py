@@ -33,7 +33,7 @@ class Text:
 
     def explain(self, judged):
         if judged.status == WAITING:
-            return f"waits for stage {judged.waits_for.number}"
+            return judged.why_waiting
         if judged.failures and self.settings.failure_details == "full":
             return words.in_one_line(judged.failures[0].result)
         return ""

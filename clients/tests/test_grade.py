@@ -607,6 +607,21 @@ class Gradescope(Folder):
         with open(self.path("results/results.json"), encoding="utf-8") as file:
             self.assertEqual(json.load(file)["score"], up_to(1))
 
+    def test_without_a_program_the_first_stage_waits_for_no_stage(self):
+        os.mkdir(self.path("empty"))
+        report, summary = self.path("results.json"), self.path("summary")
+        subprocess.run([os.path.join(CLIENTS, "grade.py"), "--github", "--gradescope", report,
+                        self.path("empty")], stdout=subprocess.DEVNULL,
+                       stderr=subprocess.DEVNULL,
+                       env={**os.environ, "GITHUB_STEP_SUMMARY": summary, "GRADE_MEMORY": ""})
+        with open(report, encoding="utf-8") as file:
+            tests = json.load(file)["tests"]
+        self.assertIn("It is not run: there is no program.", tests[0]["output"])
+        self.assertIn("It waits for stage 1.", tests[1]["output"])
+        with open(summary, encoding="utf-8") as file:
+            text = file.read()
+        self.assertIn("is not run: there is no program", text)
+
 
 if __name__ == "__main__":
     unittest.main()

@@ -28,7 +28,6 @@ static int64_t *started; /* [worker_count], milliseconds; 0: never */
 
 static void worker_died(int number, pid_t pid, int status)
 {
-    stats_worker_died(number);
     if (stop_requested())
         return;
     if (WIFSIGNALED(status))
@@ -60,10 +59,9 @@ static bool reap_child(int flags)
         ;
     if (place == -1)
         return true; /* not ours: exec(3) keeps the children of the program before */
+    stats_child_ended(place);
     if (place < worker_count)
         worker_died(place, ended.si_pid, status);
-    else
-        stats_child_ended(place); /* it may have been killed before it could count that */
     return true;
 }
 
@@ -151,16 +149,21 @@ static pid_t fork_child(int number)
     sigaddset(&blocked, SIGINT);
     sigprocmask(SIG_BLOCK, &blocked, &before);
     pid_t *place = number == -1 ? find_place() : &children[number];
+    const bool for_client = number == -1 && place != NULL;
+    if (for_client)
+        stats_child_clients((int)(place - children), 1);
     pid_t pid = place == NULL ? -1 : fork();
     int error = errno;
     if (pid == 0) {
         stop_after_fork();
         server_never_report();
         stats_child_begin();
-        if (number == -1)
+        if (for_client)
             stats_child_number((int)(place - children));
     } else if (pid != -1) {
         *place = pid;
+    } else if (for_client) {
+        stats_child_clients((int)(place - children), -1);
     }
     sigprocmask(SIG_SETMASK, &before, NULL);
     errno = error;

@@ -4,7 +4,7 @@
 
 #include <poll.h>
 
-enum { LOOK_MS = 5 }; /* between two looks at all clients, if none of them was ready */
+enum { LOOK_MS = 5 }; /* between two looks at all clients, if none of them made progress */
 
 static bool is_ready(const struct conn *c)
 {
@@ -13,28 +13,27 @@ static bool is_ready(const struct conn *c)
     return net_poll(&fd, 1, 0) == 1;
 }
 
-static bool has_finished(struct conn_list *list, struct conn *c, bool ready)
+static bool has_finished(struct conn_list *list, struct conn *c)
 {
-    if (!ready)
-        return c->unsent == NULL && idle_ms(&c->idle) >= STOP_LINGER_MS;
-    c->idle.last_active = (uint32_t)clock_ms(); /* without a limit idle_touch does nothing */
-    return conn_pump(list, c) == 0;
+    if (is_ready(c)) { /* if poll fails, too: then only the call tells */
+        if (conn_pump(list, c) == 0)
+            return true;
+        if (c->progress)
+            c->idle.last_active = (uint32_t)clock_ms(); /* idle_touch does not: no limit */
+    }
+    return c->unsent == NULL && idle_ms(&c->idle) >= STOP_LINGER_MS;
 }
 
-/* Gives each client a turn. Returns how many of them were ready. */
-static int drain_once(struct conn_list *list)
+/* Gives each client a turn. */
+static void drain_once(struct conn_list *list)
 {
-    int ready = 0;
     struct conn *next;
 
     for (struct conn *c = conn_first(list); c != NULL; c = next) {
         next = conn_next(c);
-        bool now = is_ready(c);
-        ready += now;
-        if (has_finished(list, c, now))
+        if (has_finished(list, c))
             conn_close(list, c);
     }
-    return ready;
 }
 
 void drain_clients(struct conn_list *list)
@@ -42,9 +41,12 @@ void drain_clients(struct conn_list *list)
     const int64_t start = clock_ms();
 
     idle_restart(&list->idle, 0);
-    while (list->count > 0 && !stop_deadline_passed() && clock_ms() - start < STOP_GRACE_MS)
-        if (drain_once(list) == 0)
+    while (list->count > 0 && !stop_deadline_passed() && clock_ms() - start < STOP_GRACE_MS) {
+        list->progress = 0;
+        drain_once(list);
+        if (list->progress == 0)
             poll(NULL, 0, LOOK_MS);
+    }
     while (list->count > 0)
         conn_close(list, conn_first(list));
 }

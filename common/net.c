@@ -321,9 +321,12 @@ bool net_readable(int fd, int ms)
     char byte;
     int n = poll(&wanted, 1, ms);
 
-    if (n == -1 && errno == EINVAL) /* RLIMIT_NOFILE was lowered to 0 */
-        return recv(fd, &byte, 1, MSG_PEEK | MSG_DONTWAIT) != -1 || !net_is_again(errno);
-    return n != 0;
+    if (n != -1 || errno != EINVAL)
+        return n != 0;
+    poll(NULL, 0, ms); /* RLIMIT_NOFILE was lowered to 0 */
+    if (recv(fd, &byte, 1, MSG_PEEK | MSG_DONTWAIT) != -1)
+        return true;
+    return !net_is_again(errno) && errno != ENOTCONN; /* a listener: it can accept none now */
 }
 
 int net_poll(struct pollfd *fds, nfds_t n, int ms)

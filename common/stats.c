@@ -21,20 +21,23 @@ static struct stats threads = {.prev = &threads,
                                .next = &threads}; /* running ones, in a ring */
 static int threads_now = 1, threads_max = 1;
 
-/* The clients that there are; and what children of this process have counted. */
+/* The clients that there are, and what children of this process have counted. A child counts
+ * its clients in a place of its own: one variable, so that nothing is half done if the child is
+ * killed at any moment. Then its parent sets that place to 0. */
 struct shared {
-    atomic_int clients_now, clients_max;
+    atomic_int clients; /* that no child has */
+    atomic_int child_clients[STATS_CHILDREN_MAX];
+    atomic_int clients_max;
     struct stats counted;
-    atomic_bool subtracted[STATS_CHILDREN_MAX]; /* is this child's client no longer counted? */
 };
 static struct shared own, *shared = &own; /* elsewhere after stats_share */
 static bool is_child;
-static int child_number = -1; /* of a child for one client */
+static int children;                      /* so many of child_clients[] are used */
+static _Thread_local int this_child = -1; /* or worker; -1: neither */
 
 /* What is known about a worker. Each has a cache line of its own. */
 struct worker {
     _Alignas(64) atomic_uint_least64_t clients_served;
-    atomic_int clients; /* connected now */
 };
 static struct worker *workers; /* [worker_count] */
 static int worker_count;
@@ -94,7 +97,7 @@ int stats_share(void)
 
     if (memory == NULL)
         return -1;
-    memory->clients_now = own.clients_now;
+    memory->clients = own.clients;
     memory->clients_max = own.clients_max;
     shared = memory;
     return 0;
@@ -116,32 +119,35 @@ void stats_child_report(void)
     memset(&stats, 0, sizeof stats);
 }
 
+void stats_child_clients(int number, int change)
+{
+    if (number >= children)
+        children = number + 1;
+    atomic_fetch_sub(&shared->clients, change);
+    atomic_fetch_add(&shared->child_clients[number], change);
+}
+
 void stats_child_number(int number)
 {
-    child_number = number;
+    this_child = number;
 }
 
 void stats_child_ended(int number)
 {
-    if (!atomic_exchange(&shared->subtracted[number], false))
-        atomic_fetch_sub(&shared->clients_now, 1);
+    shared->child_clients[number] = 0;
 }
 
 int stats_workers(int n)
 {
     workers = shared_memory((size_t)n * sizeof *workers);
-    worker_count = workers == NULL ? 0 : n;
+    worker_count = children = workers == NULL ? 0 : n;
     return workers == NULL ? -1 : 0;
 }
 
 void stats_worker_begin(int number)
 {
+    this_child = number;
     this_worker = &workers[number];
-}
-
-void stats_worker_died(int number)
-{
-    atomic_fetch_sub(&shared->clients_now, atomic_exchange(&workers[number].clients, 0));
 }
 
 void stats_client_served(void)
@@ -151,33 +157,42 @@ void stats_client_served(void)
         atomic_fetch_add(&this_worker->clients_served, 1);
 }
 
+static atomic_int *my_clients(void)
+{
+    return this_child == -1 ? &shared->clients : &shared->child_clients[this_child];
+}
+
+/* Several may ask at the same moment for the last place, and all of them find too many. Then
+ * each takes itself out and looks again, so one of them gets it. */
 bool stats_client_begin(int limit)
 {
-    int now = shared->clients_now, max = shared->clients_max;
+    int max = shared->clients_max;
 
     do {
-        if (now >= limit)
-            return false;
-    } while (!atomic_compare_exchange_weak(&shared->clients_now, &now, now + 1));
-    while (now + 1 > max && !atomic_compare_exchange_weak(&shared->clients_max, &max, now + 1))
-        ;
-    if (this_worker != NULL)
-        atomic_fetch_add(&this_worker->clients, 1);
-    return true;
+        atomic_fetch_add(my_clients(), 1);
+        const int now = stats_clients();
+        if (now <= limit) {
+            while (now > max && !atomic_compare_exchange_weak(&shared->clients_max, &max, now))
+                ;
+            return true;
+        }
+        atomic_fetch_sub(my_clients(), 1);
+    } while (stats_clients() < limit);
+    return false;
 }
 
 void stats_client_end(void)
 {
-    if (this_worker != NULL)
-        atomic_fetch_sub(&this_worker->clients, 1);
-    if (child_number >= 0)
-        shared->subtracted[child_number] = true;
-    atomic_fetch_sub(&shared->clients_now, 1);
+    atomic_fetch_sub(my_clients(), 1);
 }
 
 int stats_clients(void)
 {
-    return shared->clients_now;
+    int sum = shared->clients;
+
+    for (int i = 0; i < children; i++)
+        sum += shared->child_clients[i];
+    return sum;
 }
 
 static double seconds(struct timeval t)

@@ -68,22 +68,23 @@ int stats_share(void);
 void stats_child_begin(void);
 void stats_child_report(void);
 
-/* For a server with a child process for each client. A child says which one it is (0 to
- * STATS_CHILDREN_MAX - 1); its client counts as connected already. When the child has ended,
- * the parent counts its client as disconnected, unless the child has done so. The parent may do
- * that in a signal handler. */
+/* For a server with a child process for each client. The parent has counted the client. Before
+ * fork(2) it passes the client to child `number`, 0 to STATS_CHILDREN_MAX - 1 (change 1); if
+ * fork fails, it takes the client back (-1). The child first says which one it is. */
 enum { STATS_CHILDREN_MAX = 65536 };
+void stats_child_clients(int number, int change);
 void stats_child_number(int number);
-void stats_child_ended(int number);
 
 /* For a server whose report lists its workers (threads or processes). stats_workers makes
  * memory for n of them (returns -1 with errno if it cannot). A thread or child process then
- * says that it is worker 0 to n - 1. If a child dies, the parent says so: the clients that it
- * had have left. That may be done in a signal handler. */
+ * says that it is worker 0 to n - 1. */
 enum { STATS_WORKERS_MAX = 4096 };
 int stats_workers(int n);
 void stats_worker_begin(int number);
-void stats_worker_died(int number);
+
+/* A child or worker process has ended, however and whenever that was: any clients that it had
+ * have left. For the parent, also in a signal handler. */
+void stats_child_ended(int number);
 
 /* Counts a client that is served, for the calling worker as well. */
 void stats_client_served(void);

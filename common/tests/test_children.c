@@ -202,6 +202,7 @@ static void kill_a_child(void)
     pid_t killed = fork_for_client();
     if (killed == 0)
         serve_until_stopped();
+    CHECK(stats_clients() == 1);
     pid_t other = fork_for_client();
     if (other == 0)
         serve_until_stopped();

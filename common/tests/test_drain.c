@@ -3,6 +3,7 @@
 #include "drain.h"
 #include "fake_clock.h"
 #include "options.h"
+#include "stats.h"
 #include "stop.h"
 
 #include <setjmp.h>
@@ -16,6 +17,7 @@
 #include <pthread.h>
 #include <stdbool.h>
 #include <string.h>
+#include <sys/resource.h>
 #include <sys/socket.h>
 #include <unistd.h>
 
@@ -221,6 +223,29 @@ static void late_and_slow_clients_are_served(void **state)
     close(crowd.slow.client);
 }
 
+/* When no descriptor is allowed, poll fails, and only recv tells whether a client is ready. */
+static void a_drain_sleeps_and_ends_where_poll_fails(void **state)
+{
+    struct conn_list list;
+    struct rlimit before, limit;
+
+    (void)state;
+    conn_list_init(&list);
+    struct pair asking = make_pair(&list, 1);
+    expect_bytes(&asking, "*");
+    send_text(&asking, "^abc");
+    assert_return_code(getrlimit(RLIMIT_NOFILE, &before), errno);
+    limit = (struct rlimit){.rlim_cur = 0, .rlim_max = before.rlim_max};
+    assert_return_code(setrlimit(RLIMIT_NOFILE, &limit), errno);
+    const uint64_t calls = stats.recv_calls;
+    drain_clients(&list);
+    assert_return_code(setrlimit(RLIMIT_NOFILE, &before), errno);
+    assert_true(stats.recv_calls - calls < 100); /* not for all of STOP_GRACE_MS */
+    expect_bytes(&asking, "bcd");
+    assert_int_equal(recv(asking.client, &(char){0}, 1, 0), 0);
+    close(asking.client);
+}
+
 int main(void)
 {
     char *arguments[] = {(char *)"server", (char *)"--quiet", NULL};
@@ -228,6 +253,7 @@ int main(void)
         cmocka_unit_test_setup(without_clients_nothing_is_waited_for, prepare),
         cmocka_unit_test_setup(what_came_is_answered, prepare),
         cmocka_unit_test_setup(late_and_slow_clients_are_served, prepare),
+        cmocka_unit_test_setup(a_drain_sleeps_and_ends_where_poll_fails, prepare),
     };
 
     options_parse(2, arguments, NULL);

@@ -534,6 +534,30 @@ static void net_poll_works_beyond_a_lowered_limit(void **state)
     close(ends[1]);
 }
 
+/* poll fails when no descriptor is allowed. The listener has a connection, but accept fails. */
+static void net_readable_waits_although_no_descriptor_is_allowed(void **state)
+{
+    struct net_listener listener = listen_somewhere("127.0.0.1");
+    int client = dial(&listener);
+    struct rlimit before, limit;
+
+    (void)state;
+    assert_true(net_readable(listener.fd, 60000));
+    assert_return_code(getrlimit(RLIMIT_NOFILE, &before), errno);
+    limit = (struct rlimit){.rlim_cur = 0, .rlim_max = before.rlim_max};
+    const int64_t start = now_ms();
+    assert_return_code(setrlimit(RLIMIT_NOFILE, &limit), errno);
+    bool listener_is_ready = net_readable(listener.fd, 0),
+         client_is_ready = net_readable(client, 30);
+    const int64_t ms = now_ms() - start;
+    assert_return_code(setrlimit(RLIMIT_NOFILE, &before), errno);
+    assert_false(listener_is_ready);
+    assert_false(client_is_ready);
+    assert_true(ms >= 30);
+    close(client);
+    net_unlisten(&listener);
+}
+
 static void a_timeout_ends_a_blocking_recv(void **state)
 {
     struct net_listener listener = listen_somewhere("127.0.0.1");
@@ -739,6 +763,7 @@ int main(void)
         TEST(only_a_part_counts_as_a_short_send),
         TEST(timeouts_are_set),
         TEST(net_poll_works_beyond_a_lowered_limit),
+        TEST(net_readable_waits_although_no_descriptor_is_allowed),
         TEST(a_timeout_ends_a_blocking_recv),
         TEST(addresses_are_numeric),
     };

@@ -282,8 +282,8 @@ static void count_in_workers(void)
     }
     if (stats_clients() != before + 2)
         _exit(3);
-    stats_worker_died(0);
-    stats_worker_died(2);
+    stats_child_ended(0);
+    stats_child_ended(2);
     if (stats_clients() != before + 1)
         _exit(4);
     stats_json(text, sizeof text);

@@ -51,6 +51,24 @@ class MakeTest(unittest.TestCase):
     def test_nothing(self):
         self.assertEqual(self.make(), set())
 
+    def test_a_broken_list_of_prerequisites(self):
+        """As a full disk leaves it. Its object is built again, and there is a list again."""
+        path = self.tree / "step8_ae/build/ae.d"
+        for content in b"garbage without sense\n", b"\0\1\2", b"\ttab: first\n":
+            path.write_bytes(content)
+            self.assertEqual(self.make(), {"server", "ae.o"})
+            self.assertIn(b"ae.h", path.read_bytes())
+        path.write_bytes(b"garbage without sense\n")
+        self.make("clean")
+        self.assertFalse(path.exists())
+
+    def test_commands_are_shown_only_if_asked_for(self):
+        for value, shown in ("", False), ("0", False), ("1", True):
+            done = subprocess.run(
+                ["make", "-B", "-C", str(self.tree / "step8_ae"), "server", "BACKEND=poll",
+                 "V=" + value], stdout=subprocess.PIPE, encoding="utf-8", check=True)
+            self.assertEqual(" -std=c11 " in done.stdout, shown, f"V={value}")
+
     def test_another_back_end(self):
         self.assertLessEqual({"server", "ae_select.o"}, self.make(backend="select"))
         self.assertIn("server", self.make())        # and back, with all objects there

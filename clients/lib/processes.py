@@ -26,6 +26,7 @@ import itertools
 import os
 import resource
 import select
+import shutil
 import signal
 import subprocess
 import sys
@@ -414,6 +415,9 @@ def program(main, name="", grace=0.0):
         _drop_output()
         status = 1
     except Exception as problem:
+        if isinstance(problem, shutil.Error):   # a list; the first says enough
+            _, path, why = problem.args[0][0]
+            problem = OSError(f"cannot copy to {path}: {why}")
         expected = name and isinstance(problem, (OSError, ValueError, Trouble))
         if not expected and not lacking(problem):
             raise

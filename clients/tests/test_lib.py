@@ -301,6 +301,22 @@ processes.program(main)
                     self.assertTrue(re.search(r"\bprogram\(main|\bend_all\(", text))
 
 
+class Trouble(unittest.TestCase):
+    def test_a_copy_that_fails_is_one_line(self):
+        script = ("import shutil, sys; sys.path.insert(0, sys.argv[1]); "
+                  "from lib import processes; "
+                  "processes.program(lambda: shutil.copytree(*sys.argv[2:]), 'tool')")
+        with tempfile.TemporaryDirectory() as folder:
+            os.mkdir(os.path.join(folder, "from"))
+            for name in "one", "two":
+                os.symlink("nothing", os.path.join(folder, "from", name))
+            done = subprocess.run([sys.executable, "-c", script, str(CLIENTS),
+                                   os.path.join(folder, "from"), os.path.join(folder, "to")],
+                                  stderr=subprocess.PIPE, encoding="utf-8", timeout=60)
+        self.assertEqual(done.returncode, 1)
+        self.assertRegex(done.stderr, r"\Atool: cannot copy to \S+: .*No such file.*\n\Z")
+
+
 class Limits(unittest.TestCase):
     def test_descriptors_are_raised_as_far_as_is_allowed(self):
         script = ("import resource, sys; sys.path.insert(0, sys.argv[1]); "

@@ -19,6 +19,7 @@
 static _Thread_local int interruptions;
 static _Thread_local int interrupted; /* how many were */
 static _Thread_local void (*on_interruption)(void);
+static _Thread_local int piecewise; /* so often each send is interrupted; then it takes 1 byte */
 
 static bool is_interrupted(void)
 {
@@ -47,7 +48,12 @@ ssize_t __real_send(int fd, const void *bytes, size_t n, int flags);
 ssize_t __wrap_send(int fd, const void *bytes, size_t n, int flags);
 ssize_t __wrap_send(int fd, const void *bytes, size_t n, int flags)
 {
-    return is_interrupted() ? -1 : __real_send(fd, bytes, n, flags);
+    if (is_interrupted())
+        return -1;
+    if (piecewise > 0)
+        n = 1;
+    interruptions = piecewise;
+    return __real_send(fd, bytes, n, flags);
 }
 #ifdef __APPLE__ /* this linker has no --wrap: nothing calls those above */
 ssize_t __real_recv(int fd, void *bytes, size_t n, int flags)
@@ -409,6 +415,16 @@ static void send_to_a_client_that_reads_nothing(void)
     free(bytes);
 }
 
+/* Each byte that the client takes begins the time-out again. */
+static void send_in_pieces(void)
+{
+    struct pair pair = start_pair(ARGUMENTS("0", "--idle-timeout=0.1"));
+
+    fake_ms = 1000;
+    interruptions = piecewise = 8;
+    CHECK(stream_send(pair.fd, "abc", 3) == 0 && interrupted == 24);
+}
+
 /* Signals must not lengthen the time-out of a client that takes nothing. */
 static void send_interrupted_for_long(void)
 {
@@ -462,6 +478,7 @@ static void sending_ends_with_an_idle_client(void **state)
     skip();
 #endif
     assert_int_equal(run_program(send_interrupted_for_long), DONE);
+    assert_int_equal(run_program(send_in_pieces), DONE);
     assert_int_equal(run_program(send_interrupted_to_a_slow_reader), DONE);
 }
 

@@ -19,7 +19,7 @@
 static _Thread_local int interruptions;
 static _Thread_local int interrupted; /* how many were */
 static _Thread_local void (*on_interruption)(void);
-static _Thread_local int piecewise; /* so often each send is interrupted; then it takes 1 byte */
+static _Thread_local int piecewise; /* interruptions of each send, which then takes 1 byte */
 
 static bool is_interrupted(void)
 {

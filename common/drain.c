@@ -16,10 +16,13 @@ static bool is_ready(const struct conn *c)
 static bool has_finished(struct conn_list *list, struct conn *c)
 {
     if (is_ready(c)) { /* if poll fails, too: then only the call tells */
+        const uint32_t now = (uint32_t)clock_ms();
         if (conn_pump(list, c) == 0)
             return true;
-        if (c->progress)
-            c->idle.last_active = (uint32_t)clock_ms(); /* idle_touch does not: no limit */
+        if (c->progress) {
+            c->idle.last_active = now; /* idle_touch does not: there is no limit */
+            return false;
+        }
     }
     return c->unsent == NULL && idle_ms(&c->idle) >= STOP_LINGER_MS;
 }

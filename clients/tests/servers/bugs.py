@@ -392,6 +392,27 @@ class SendsByteByByte(Server):
         conn.unsent = b""
 
 
+@bug("disconnect-in-mid-send")
+class SendsEachByteAlone(Server):
+    """The first 6 MiB not, so that only the largest messages take too long, on each machine."""
+
+    class conn_class(Conn):
+        answers = 0
+
+        def feed(self, data):
+            answer = super().feed(data)
+            self.answers += len(answer)
+            return answer
+
+    def write(self, conn):
+        rest = b""
+        if conn.answers > 6 << 20:
+            rest, conn.unsent = conn.unsent[1:], conn.unsent[:1]
+            time.sleep(0.0001)
+        super().write(conn)
+        conn.unsent += rest
+
+
 @bug("greets-a-client", "greeting")
 class GreetsNobody(Server):
     greeting = b""
@@ -447,8 +468,8 @@ class ClosesAtHalfClose(Server):
             return
         end = select.poll()
         end.register(conn.sock, select.POLLRDHUP)
-        if end.poll(0):
-            self.drop(conn)
+        if end.poll(0) and len(conn.sock.recv(1000, socket.MSG_PEEK)) == 1000:
+            self.drop(conn)     # much is unread: it depends on nobody's speed
 
 
 @bug("half-close-with-unsent-answers")

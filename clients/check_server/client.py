@@ -1,5 +1,6 @@
 """A client that remembers what it sent, knows which answers to expect, with time limits."""
 
+import contextlib
 import errno
 import fcntl
 import os
@@ -17,6 +18,7 @@ from .errors import Failure, Skip
 from .protocol import GREETING, Model, message
 
 CHUNK = 256 * 1024
+REST_SECONDS = 0.2      # in which the rest of wrong answers must come, to be shown
 
 
 class Excerpt:
@@ -52,6 +54,8 @@ class Client:
         self.patience = patience
         self.model = Model()
         self.sent = Excerpt()
+        self.sent_last = Excerpt()      # by the last send()
+        self.was_right = False          # an expect() before it was met
         self.came = Excerpt()
         self.expected = bytearray()     # answers by the model that have not come yet
         self.outbox = memoryview(b"")
@@ -89,6 +93,8 @@ class Client:
     def send(self, data):
         """Send it all; the server must take it without being read from meanwhile."""
         self.sent.add(data)
+        self.sent_last = Excerpt()
+        self.sent_last.add(data)
         self.expected += self.model.feed(data)
         self.sock.settimeout(self.patience)
         try:
@@ -144,10 +150,26 @@ class Client:
             data = self.receive(len(wanted) - len(got))
             got += data or b""
             if not data or not wanted.startswith(bytes(got)):
+                if data:
+                    got += self._rest(len(wanted) - len(got))
                 self.fail(_difference(wanted, bytes(got)) + _ending(data, self.patience),
                           wanted, bytes(got))
         del self.expected[:len(wanted)]
+        self.was_right = True
         return self
+
+    def _rest(self, most):
+        """What else comes at once: what a failure shows must not depend on packets."""
+        rest = bytearray()
+        self.sock.settimeout(min(REST_SECONDS, self.patience))
+        with contextlib.suppress(OSError):
+            while len(rest) < most:
+                data = self.sock.recv(most - len(rest))
+                if not data:
+                    break
+                self.came.add(data)
+                rest += data
+        return rest
 
     def greeting(self):
         """The greeting comes next. (It is no answer, so the model does not expect it.)"""

@@ -26,6 +26,7 @@ LOST = re.compile("Connection re(set|fused)|Broken pipe|end of the connection|se
 STOP_SECONDS = 2.0
 IDLE_WINDOW, CALM_WINDOW = 0.02, 0.15  # seconds to watch its processor time
 POLL = 0.003
+ENDING_SECONDS = 0.5        # for a server that has closed its listener to end: that says more
 ELSEWHERE_SECONDS = 1.0     # for a server that listens elsewhere to open the right port, too
 MIB = 1 << 20
 LINE_SHOWN = 300            # characters of a line, in a report
@@ -293,6 +294,8 @@ class Server:
             client = Client(self.address, **options)
         except Failure as failure:
             no_ipv4 = isinstance(failure.__cause__, ConnectionRefusedError)
+            if no_ipv4 and self.process:
+                self.process.wait(ENDING_SECONDS)
             elsewhere = self.process and self.elsewhere(no_ipv4)
             if elsewhere:
                 raise NeverListens(f"{failure}: it {elsewhere}") from failure

@@ -92,6 +92,8 @@ def evidence(result):
     if client is not None and client.sent.total:
         yield f"sent      {client.sent}"
     differ = wanted is not None and got is not None
+    if differ and client is not None and client.was_right:
+        yield f"          the last {client.sent_last}; before these all was right"
     if differ:
         yield from side_by_side(wanted, got)
     elif client is not None:

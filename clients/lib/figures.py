@@ -235,9 +235,15 @@ def is_pending(pid, signum):
 
 def limit(pid, which, soft):
     """Change a limit of a running process; return the pair it had."""
-    before = resource.prlimit(pid, which)
-    resource.prlimit(pid, which, (soft, before[1]))
-    return before
+    own = os.getresuid()
+    # In most containers root may change only the limits of its own user's processes.
+    os.setresuid(os.stat(f"/proc/{pid}").st_uid if own[1] == 0 else own[0], -1, -1)
+    try:
+        before = resource.prlimit(pid, which)
+        resource.prlimit(pid, which, (soft, before[1]))
+        return before
+    finally:
+        os.setresuid(*own)
 
 
 # Its sockets. Linux answers by sock_diag(7) where it can: for /proc/net/tcp it looks through a

@@ -562,6 +562,11 @@ class Folders(Folder):
         uid = pwd.getpwnam("nobody").pw_uid
         self.assertEqual(done.stdout.count(f"| {uid}\n"), 2, done.stdout)
 
+    @unittest.skipUnless(os.geteuid() == 0, "only root may choose the user")
+    def test_of_another_user_earn_the_points_for_memory(self):
+        done = grade("--user=nobody", "--stage=12", REFERENCE)
+        self.assertIn("9 of 9 points", done.stdout)
+
     def test_without_a_server_earn_nothing(self):
         done = grade(self.folder)
         self.assertEqual(done.returncode, 1)

@@ -236,7 +236,7 @@ def ae_timers_scale(bench):
 @claim("io_uring makes few calls: where a call costs some hundred ns it beats the baseline",
        "step6/io_uring", "slow_syscalls", high=0.9)
 def few_calls_save(bench):
-    return bench.against_baseline("step6/io_uring", connections=100, divisions=100)
+    return bench.against_baseline("step6/io_uring", connections=100, divisions=200)
 
 
 @claim("a thread per connection takes memory: KiB of it", "step2", low=4, high=20)

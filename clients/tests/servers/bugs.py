@@ -694,15 +694,6 @@ class DiesOfTooManyToSelect(Server):
 
 
 @bug("ten-thousand-idle")
-class ReportsEachLostClientAtLength(Server):
-    def lost(self, conn, error):
-        super().lost(conn, error)
-        self.say(f"Traceback (most recent call last):\n{error!r}")
-        if len(self.conns) > 500:
-            time.sleep(0.01)    # what ten thousand threads take that all want to print
-
-
-@bug("ten-thousand-idle")
 class IsFullAtFiveThousand(Server):
     def admit(self, sock, peer):
         if len(self.conns) < 5000:

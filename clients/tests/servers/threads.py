@@ -48,7 +48,7 @@ def main():
         print(f"Listening on 127.0.0.1:{listener.getsockname()[1]}", flush=True)
         while True:
             client, _ = listener.accept()
-            threading.Thread(target=serve, args=[client], daemon=True).start()
+            threading.Thread(target=serve, args=[client]).start()
 
 
 if __name__ == "__main__":

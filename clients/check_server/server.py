@@ -15,6 +15,7 @@ from contextlib import contextmanager
 
 from lib import figures
 from lib import processes
+from lib import reports
 from lib.servers import free_port, listening_at, look_in
 
 from .client import Client
@@ -526,9 +527,9 @@ class Server:
         return how + (f", but went on in the background: {left}" if left else "")
 
     def log_tail(self, lines=12):
-        shown = self.log_text().rstrip("\n").split("\n")[-lines:]
+        printed = [line for line in self.log_text().split("\n") if line]
         return [line if len(line) <= LINE_SHOWN else line[:LINE_SHOWN] + " ..."
-                for line in shown if line]
+                for line in reports.tail(printed, lines)]
 
 
 def signal_name(number):

@@ -93,8 +93,7 @@ def main(arguments=None):
     if trouble:
         return not_built(course, trouble, settings)
     text = Text(course, settings, memory)
-    found = run(stages, settings, settings.all or bool(settings.stages or settings.cases),
-                text.stage)
+    found = run(stages, settings, settings.all or bool(settings.stages or settings.cases), text)
     text.end(found)
     write_files(course, found, settings)
     if all(outcome.status == LEFT_OUT for judged in found for outcome in judged.outcomes):

@@ -58,8 +58,9 @@ class Judged(namedtuple("Judged", "stage outcomes waits_for")):
         return [outcome for outcome in self.outcomes if outcome.status == FAILED]
 
 
-def run(stages, settings, everything, report):
-    """Run the stages, until one fails unless `everything` is wanted; report(judged) each."""
+def run(stages, settings, everything, text):
+    """Run the stages, until one fails unless `everything` is wanted. text.case() learns of
+    each case before it begins, text.stage() how each stage went."""
     Alarm.install()
     passed, found = {}, []      # case's name: whether it passed
     failed, settings.began = None, time.monotonic()
@@ -68,12 +69,15 @@ def run(stages, settings, everything, report):
             judged = Judged(stage, [], failed)
         else:
             settings.serial = stage.one_at_a_time
-            judged = Judged(stage, [_judge(graded, passed, settings)
-                                    for graded in _wanted(stage, settings)], None)
+            outcomes = []
+            for graded in _wanted(stage, settings):
+                text.case(stage, graded)
+                outcomes.append(_judge(graded, passed, settings))
+            judged = Judged(stage, outcomes, None)
             if judged.status == FAILED:
                 failed = failed or stage
         found.append(judged)
-        report(judged)
+        text.stage(judged)
     return found
 
 

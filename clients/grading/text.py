@@ -1,5 +1,9 @@
 """The report on a terminal: a line per stage, and what the first failure needs."""
 
+import os
+import shutil
+import sys
+
 from lib.reports import clean, quote
 
 from . import words
@@ -14,16 +18,31 @@ class Text:
         self.width = max(len(stage.name) for stage in course.stages)
         self.part = course.parts[0].name
         self.explained = False
+        self.terminal = sys.stderr.isatty() and os.environ.get("TERM", "dumb") != "dumb"
+
+    def case(self, stage, graded):
+        """What runs now: a line on a terminal that the stage's own line replaces."""
+        most = graded.case.limit * self.settings.slow_factor
+        self.draw(clean(f"{self.beginning(stage)}         {graded.case.name} "
+                        f"(up to {most:g} s, longer on a busy machine)"))
+
+    def draw(self, line):
+        if self.terminal:
+            width = shutil.get_terminal_size().columns - 1      # a longer one would not go away
+            print(f"\r\033[K{line[:width]}", end="", file=sys.stderr, flush=True)
+
+    def beginning(self, stage):
+        return f"stage {stage.number:<2} {stage.name:<{self.width}}"
 
     def stage(self, judged):
+        self.draw("")
         if judged.stage.part != self.part:
             self.part = judged.stage.part
             title = next(part.title for part in self.course.parts if part.name == self.part)
             say(f"\n{title}")
         points = {WAITING: "-", LEFT_OUT: "-"}.get(
             judged.status, f"{judged.points}/{judged.most}")
-        say(f"stage {judged.stage.number:<2} {judged.stage.name:<{self.width}} {points:>5}"
-            f"   {self.explain(judged)}".rstrip())
+        say(f"{self.beginning(judged.stage)} {points:>5}   {self.explain(judged)}".rstrip())
         for outcome in judged.outcomes:
             if outcome.status == LEFT_OUT:
                 say(f"         left out: {outcome.graded.case.name}: {outcome.reason}")
@@ -56,13 +75,18 @@ class Text:
                 say(f"         {outcome.graded.case.name}: not judged, {outcome.reason}")
 
     def hint(self, outcome):
+        asked = self.settings.hint or self.settings.hints
         if not outcome.hint:
+            if asked:
+                say("         (there is no hint for this failure)")
             return
         count = self.memory.hints(outcome, self.settings.hint, self.settings.hints)
         for line in outcome.hint.lines[:count]:
             say(f"         hint: {line}")
         if count < len(outcome.hint.lines):
             say(f"         (another hint: {'HINT=1' if self.settings.as_make else '--hint'})")
+        elif asked:
+            say("         (this was the last hint)")
 
     def end(self, found):
         say("")

@@ -2,7 +2,7 @@
 
 import re
 
-from lib.reports import clean, lines, quote
+from lib.reports import clean, lines, quote, tail
 
 BEFORE, AFTER = 5, 6    # bytes shown around the first that differs
 ALIKE = 8       # bytes that must agree for the others to be missing, or too many
@@ -109,7 +109,7 @@ def own_output(result):
     yield f"server    {clean(result.server.state)}"
     if result.server.log:
         yield "its output ends:"
-        yield from ("  | " + clean(line) for line in result.server.log[-OUTPUT:])
+        yield from ("  | " + clean(line) for line in tail(result.server.log, OUTPUT))
 
 
 def again(outcome, settings):

@@ -5,6 +5,7 @@ through clean(). So it can neither steer a terminal nor look like a result.
 """
 
 import os
+import re
 import shlex
 import sys
 from collections import namedtuple
@@ -13,6 +14,9 @@ from xml.etree import ElementTree
 OK, FAIL, SKIP = "ok", "FAIL", "skip"
 
 Result = namedtuple("Result", "status name seconds reason details")
+
+# A line of a stack trace, as Java, JavaScript, Python and Go print it; not what it is about.
+FRAME = re.compile(r"\s|goroutine \d|created by |\[signal |exit status \d|[\w./*()]+\(.*\)$")
 
 
 def clean(text):
@@ -30,6 +34,18 @@ def lines(text):
     do so at a form feed, behind which a server could hide what looks like a result."""
     found = [clean(line.rstrip("\r")) for line in text.split("\n")]
     return found[:-1] if found and not found[-1] else found
+
+
+def tail(lines, most):
+    """The last lines. Where they begin within a stack trace, the line above that says what
+    happened stands in place of the first two: most languages print it before the trace."""
+    start = len(lines) - most
+    above = max(start, 0)
+    while above > 0 and FRAME.match(lines[above]):
+        above -= 1
+    if above >= start or lines[above].startswith("Traceback "):     # Python says it last
+        return lines[-most:]
+    return [lines[above], "  ...", *lines[start + 2:]]
 
 
 def quote(words):

@@ -18,7 +18,7 @@ from concurrent.futures import ThreadPoolExecutor
 from unittest import mock
 from xml.etree import ElementTree
 
-from grading_tools import (BROKEN, CLIENTS, COURSE, ECHO, HINTS, REFERENCE, ROOT, STAGES,
+from grading_tools import (BROKEN, CLIENTS, COURSE, ECHO, GRADE, HINTS, REFERENCE, ROOT, STAGES,
                            STREAMS, grade, grade_broken, hints_for, hints_of, most, outcome,
                            points, up_to)
 
@@ -107,6 +107,22 @@ class Stages(unittest.TestCase):
     def test_the_buffers_of_asyncio_are_no_unbounded_buffer(self):
         done = grade("--seed=1", "--case=never-reading-client", STREAMS)
         self.assertEqual((done.returncode, done.data["points"]), (0, 1), done.stdout)
+
+    def test_on_a_terminal_each_case_is_named_while_it_runs(self):
+        master, terminal = os.openpty()
+        self.addCleanup(os.close, master)
+        command = [sys.executable, GRADE, "--stage=1", REFERENCE]
+        for term, shown in ("xterm", ["\r\x1b[Kstage 1  greet one client"]), ("dumb", []):
+            done = subprocess.run(command, stdout=subprocess.PIPE, stderr=terminal,
+                                  encoding="utf-8", env={**os.environ, "TERM": term})
+            self.assertEqual(done.stdout.splitlines()[0].split()[-1], "4/4")
+            os.write(terminal, b"the end")
+            drawn = ""
+            while "the end" not in drawn:
+                drawn += os.read(master, 1000).decode()
+            self.assertEqual(re.findall(r"\r\x1b\[K[^\r]{25}", drawn)[:1], shown)
+            self.assertTrue(drawn.endswith("\r\x1b[Kthe end" if shown else "the end"), drawn)
+        os.close(terminal)
 
     def test_the_same_seed_repeats_the_run(self):
         first, second = (grade("--seed=Ada", "--stage=3", BROKEN, "--", "--bug",
@@ -235,6 +251,15 @@ class Hints(unittest.TestCase):
             self.assertEqual(shown("--hint"), lines[:2])
             self.assertEqual(shown(), lines[:2])
             self.assertEqual(shown("--hints=9"), lines)
+            done = grade_broken(WRAP, "--case=all-byte-values", "--hint")
+            self.assertNotIn("the last hint", done.stdout)
+            done = grade_broken(WRAP, "--case=all-byte-values", "--hints=9")
+            self.assertIn(f"hint: {lines[-1]}\n         (this was the last hint)\n",
+                          done.stdout)
+            done = grade_broken("counts-no-rejections", "--stage=1", "--hint")
+            self.assertNotIn("hint", done.stdout)
+            done = grade("--case=known-exchange", "--hint", "/bin/false")
+            self.assertIn("(there is no hint for this failure)\n", done.stdout)
 
     def test_of_a_server_that_ended_are_not_those_of_one_that_runs(self):
         hints = next(case.hints for stage in read(COURSE, REGISTRY, None).stages

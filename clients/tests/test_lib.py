@@ -463,6 +463,23 @@ class Text(unittest.TestCase):
         self.assertEqual(done.stdout.split(b"\0")[:-1], [os.fsencode(word) for word in words])
         self.assertTrue(reports.quote(words).isprintable())
 
+    def test_the_end_of_a_log_tells_what_a_stack_trace_is_about(self):
+        frames = [f"\tat java.base/java.net.ServerSocket.accept({n})" for n in range(9)]
+        for told, trace in (
+                ('Exception in thread "main" java.net.SocketException: x', frames),
+                ("TypeError: x is not a function",
+                 [f"    at f (server.js:{n})" for n in range(9)]),
+                ("panic: runtime error: index out of range [3]",
+                 ["[signal SIGSEGV: segmentation violation]", "goroutine 1 [running]:",
+                  "main.serve({0x4e1f88, 0xc0})", "\t/home/a/main.go:12 +0x1d",
+                  "main.(*room).enter(...)", "\t/home/a/main.go:30", "exit status 2"])):
+            shown = reports.tail(["Listening", told, *trace], 6)
+            self.assertEqual(shown, [told, "  ...", *trace[-4:]])
+        python = ["Traceback (most recent call last):", *["  File x"] * 8, "ValueError: x"]
+        for log in (python, ["one"], [f"line {n}" for n in range(9)], ["told", *frames[:5]],
+                    [*frames, "Listening", *"abcde"]):
+            self.assertEqual(reports.tail(log, 6), log[-6:])
+
 
 class Tree(unittest.TestCase):
     def test_finds_steps_variants_and_arguments(self):

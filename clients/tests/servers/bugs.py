@@ -824,6 +824,13 @@ class LeavesThemWaitingOutOfDescriptors(Server):
         time.sleep(0.01)
 
 
+@bug("out-of-descriptors-12", "out-of-descriptors-64", "out-of-descriptors-256")
+class StopsAcceptingOutOfDescriptors(Server):
+    def reject_by_spare(self):
+        self.say(os.strerror(errno.EMFILE))
+        self.selector.modify(self.listener, selectors.EVENT_WRITE)  # which never comes
+
+
 @bug("lowered-descriptor-limit")
 class DiesOfTooManyToPoll(Server):
     def __init__(self, options):
@@ -831,15 +838,39 @@ class DiesOfTooManyToPoll(Server):
         self.selector = selectors.PollSelector()
 
 
-@bug("out-of-threads")
-class DiesWithoutThreads(Server):
+class HasAThreadPerClient(Server):
+    class conn_class(Conn):
+        left = None
+
     def admit(self, sock, peer):
         super().admit(sock, peer)
-        thread = threading.Thread(target=threading.Event().wait, daemon=True)
-        try:
-            thread.start()
-        except RuntimeError:
-            os.abort()
+        conn = next(reversed(self.conns), None)
+        if conn and not conn.left and len(self.conns) < 500:
+            conn.left = threading.Event()
+            try:
+                threading.Thread(target=conn.left.wait, daemon=True).start()
+            except RuntimeError as error:
+                if resource.getrlimit(resource.RLIMIT_AS)[0] == resource.RLIM_INFINITY:
+                    self.without_thread(error)      # else it was memory that was short
+
+    def drop(self, conn):
+        if conn.left:
+            conn.left.set()
+        super().drop(conn)
+
+
+@bug("out-of-threads")
+class DiesWithoutThreads(HasAThreadPerClient):
+    def without_thread(self, error):
+        self.say(repr(error))
+        os.abort()
+
+
+@bug("out-of-threads")
+class StopsAcceptingWithoutThreads(HasAThreadPerClient):
+    def without_thread(self, error):
+        self.say(repr(error))
+        self.selector.modify(self.listener, selectors.EVENT_WRITE)  # which never comes
 
 
 @bug("out-of-memory")
@@ -853,6 +884,14 @@ class DiesWithoutMemory(Server):
         super().write(conn)
         if conn.unsent:
             conn.buffer = bytearray(16 * CHUNK)     # more than Python may have free already
+
+
+@bug("out-of-memory")
+class HasARuntimeThatDiesWithoutMemory(DiesWithoutMemory):
+    def lost(self, conn, error):
+        if isinstance(error, MemoryError):
+            os.write(1, b"FATAL ERROR: Reached heap limit - JavaScript heap out of memory\n")
+        super().lost(conn, error)
 
 
 @bug("memory-returns")

@@ -44,7 +44,8 @@ def tail(lines, most):
     above = max(start, 0)
     while above > 0 and FRAME.match(lines[above]):
         above -= 1
-    if above >= start or lines[above].startswith("Traceback "):     # Python says it last
+    if (above >= start or FRAME.match(lines[above])
+            or lines[above].startswith("Traceback ")):      # Python says it last
         return lines[-most:]
     return [lines[above], "  ...", *lines[start + 2:]]
 

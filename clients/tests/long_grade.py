@@ -29,9 +29,9 @@ GRADED = {case["case"] for stage in STAGES for case in stage["cases"]}
 
 
 def runs_of(bug):
-    """All its whole runs, and those of the stage that fails. A bug without a case in the course
-    is run once, up to the stage with many clients."""
-    if not GRADED & set(broken.BUGS[bug].caught_by):
+    """All its whole runs, and those of the stage that fails. A bug that no case of the course
+    is about is run once, up to the stage with many clients."""
+    if not hints_for(bug) and not GRADED & set(broken.BUGS[bug].caught_by):
         return [grade_broken(bug, *(f"--stage={number}" for number in range(1, LATE)))], []
     runs = [grade_broken(bug)]
     failing = runs[0].data["next"]

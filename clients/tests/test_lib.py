@@ -476,8 +476,8 @@ class Text(unittest.TestCase):
             shown = reports.tail(["Listening", told, *trace], 6)
             self.assertEqual(shown, [told, "  ...", *trace[-4:]])
         python = ["Traceback (most recent call last):", *["  File x"] * 8, "ValueError: x"]
-        for log in (python, ["one"], [f"line {n}" for n in range(9)], ["told", *frames[:5]],
-                    [*frames, "Listening", *"abcde"]):
+        for log in (python, python[1:], ["one"], [f"line {n}" for n in range(9)],
+                    ["told", *frames[:5]], [*frames, "Listening", *"abcde"]):
             self.assertEqual(reports.tail(log, 6), log[-6:])
 
 

@@ -223,6 +223,36 @@ sys.exit(reference.main(Server))
         self.assertEqual((done.returncode, done.data["points"]), (0, 3), done.stdout)
 
 
+@unittest.skipUnless(figures.AVAILABLE, "needs Linux's /proc")
+class Runtimes(Folder):
+    """A server in whose process a thread more runs after so many clients."""
+
+    def run_with(self, *counts):
+        server = self.write("server", f"""#!{sys.executable}
+import os, sys, threading
+sys.path.insert(0, {os.path.dirname(BROKEN)!r})
+import reference
+
+class Server(reference.Server):
+    def drop(self, conn):
+        super().drop(conn)
+        if self.counters["clients_served"] in {counts}:
+            threading.Thread(target=threading.Event().wait, daemon=True).start()
+
+sys.exit(reference.main(Server))
+""", 0o755)
+        return grade("--seed=1", "--case=no-leaks", server)
+
+    def test_that_start_a_thread_when_they_first_need_it_cost_no_points(self):
+        done = self.run_with(1000, 2000, 4000, 7000)
+        self.assertEqual(done.returncode, 0, done.stdout)
+
+    def test_that_start_threads_again_and_again_do(self):
+        done = self.run_with(*range(1000, 1000000, 1000))
+        self.assertEqual(done.returncode, 1, done.stdout)
+        self.assertRegex(done.stdout, r"\d+ threads before 3000 clients .*, \d+ after")
+
+
 class Hints(unittest.TestCase):
     def test_are_bound_to_broken_servers_and_lead_from_a_question_to_the_line(self):
         for case, hint in HINTS:

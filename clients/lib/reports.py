@@ -16,8 +16,8 @@ OK, FAIL, SKIP = "ok", "FAIL", "skip"
 Result = namedtuple("Result", "status name seconds reason details")
 
 # A line of a stack trace, as Java, JavaScript, Python and Go print it; not what it is about.
-FRAME = re.compile(r"\s|-----|goroutine \d|created by |\[signal |exit status \d"
-                   r"|[\w./*()]+\(.*\)$")
+FRAME = re.compile(r"\s|-----|goroutine \d|created by |\[signal |exit status \d|SIGABRT: |PC="
+                   r"|runtime: g |stack: |0x\w+:|\w+ +0x\w+$|[\w./*()]+\(.*\)$")
 
 
 def clean(text):

@@ -472,7 +472,11 @@ class Text(unittest.TestCase):
                 ("panic: runtime error: index out of range [3]",
                  ["[signal SIGSEGV: segmentation violation]", "goroutine 1 [running]:",
                   "main.serve({0x4e1f88, 0xc0})", "\t/home/a/main.go:12 +0x1d",
-                  "main.(*room).enter(...)", "\t/home/a/main.go:30", "exit status 2"])):
+                  "main.(*room).enter(...)", "\t/home/a/main.go:30", "exit status 2"]),
+                ("runtime/cgo: pthread_create failed: Resource temporarily unavailable",
+                 ["SIGABRT: abort", "PC=0x7f8353016eec m=6 sigcode=18446744073709551610",
+                  "runtime: g 0: unknown pc 0x7f8353016eec", "stack: frame={sp:0x7f, fp:0x0}",
+                  "0x00007f8329a69890:  0x0000000000000000", "rax    0x0", "rip    0x7f22e"])):
             shown = reports.tail(["Listening", told, *trace], 6)
             self.assertEqual(shown, [told, "  ...", *trace[-4:]])
         python = ["Traceback (most recent call last):", *["  File x"] * 8, "ValueError: x"]

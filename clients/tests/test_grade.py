@@ -225,32 +225,45 @@ sys.exit(reference.main(Server))
 
 @unittest.skipUnless(figures.AVAILABLE, "needs Linux's /proc")
 class Runtimes(Folder):
-    """A server in whose process a thread more runs after so many clients."""
+    """What a correct server does because of the language that it is written in."""
 
-    def run_with(self, *counts):
+    def run_with(self, case, methods):
         server = self.write("server", f"""#!{sys.executable}
-import os, sys, threading
+import os, resource, sys, threading
 sys.path.insert(0, {os.path.dirname(BROKEN)!r})
 import reference
 
 class Server(reference.Server):
-    def drop(self, conn):
-        super().drop(conn)
-        if self.counters["clients_served"] in {counts}:
-            threading.Thread(target=threading.Event().wait, daemon=True).start()
+{methods}
 
 sys.exit(reference.main(Server))
 """, 0o755)
-        return grade("--seed=1", "--case=no-leaks", server)
+        return grade("--seed=1", f"--case={case}", server)
+
+    THREAD = """
+    def drop(self, conn):
+        super().drop(conn)
+        if self.counters["clients_served"] in %s:
+            threading.Thread(target=threading.Event().wait, daemon=True).start()
+"""
 
     def test_that_start_a_thread_when_they_first_need_it_cost_no_points(self):
-        done = self.run_with(1000, 2000, 4000, 7000)
+        done = self.run_with("no-leaks", self.THREAD % "(1000, 2000, 4000, 7000)")
         self.assertEqual(done.returncode, 0, done.stdout)
 
     def test_that_start_threads_again_and_again_do(self):
-        done = self.run_with(*range(1000, 1000000, 1000))
+        done = self.run_with("no-leaks", self.THREAD % "range(1000, 1000000, 1000)")
         self.assertEqual(done.returncode, 1, done.stdout)
         self.assertRegex(done.stdout, r"\d+ threads before 3000 clients .*, \d+ after")
+
+    def test_that_need_much_memory_for_each_client_cost_no_points(self):
+        done = self.run_with("out-of-memory", """
+    def admit(self, sock, peer):
+        if resource.getrlimit(resource.RLIMIT_AS)[0] != resource.RLIM_INFINITY:
+            raise MemoryError
+        super().admit(sock, peer)
+""")
+        self.assertEqual(done.returncode, 0, done.stdout)
 
 
 class Hints(unittest.TestCase):

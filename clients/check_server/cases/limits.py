@@ -219,7 +219,11 @@ def out_of_memory(t):
             t.check(s.alive(), f"out of memory it ended: {s.describe()}")
             for client in s.clients[1:]:
                 client.reset()
-            s.serves()
+            if t.settings.strict:
+                s.serves()
+            else:       # what is left may be too little for a thread's stack
+                figures.limit(s.pid, resource.RLIMIT_AS, before[0])
+                s.serves_soon()
             figures.limit(s.pid, resource.RLIMIT_AS, before[0])
 
 

@@ -48,6 +48,15 @@ class DropsTheLastByte(Server):
 
 
 @bug("known-exchange")
+class EndsWhenAClientLeaves(Server):
+    def drop(self, conn):
+        super().drop(conn)
+        if not self.stopping:
+            self.say("EOF")
+            os._exit(1)
+
+
+@bug("known-exchange")
 class EchoesEverything(Server):
     class conn_class(Conn):
         def feed(self, data):
@@ -838,6 +847,10 @@ class DiesOfTooManyToPoll(Server):
         self.selector = selectors.PollSelector()
 
 
+def memory_is_short():
+    return resource.getrlimit(resource.RLIMIT_AS)[0] != resource.RLIM_INFINITY
+
+
 class HasAThreadPerClient(Server):
     class conn_class(Conn):
         left = None
@@ -850,8 +863,8 @@ class HasAThreadPerClient(Server):
             try:
                 threading.Thread(target=conn.left.wait, daemon=True).start()
             except RuntimeError as error:
-                if resource.getrlimit(resource.RLIMIT_AS)[0] == resource.RLIM_INFINITY:
-                    self.without_thread(error)      # else it was memory that was short
+                if not memory_is_short():
+                    self.without_thread(error)
 
     def drop(self, conn):
         if conn.left:
@@ -895,12 +908,28 @@ class HasARuntimeThatDiesWithoutMemory(DiesWithoutMemory):
 
 
 @bug("memory-returns")
+class DiesWhileMemoryIsShort(Server):
+    def admit(self, sock, peer):
+        if memory_is_short():
+            os.abort()
+        super().admit(sock, peer)
+
+
+@bug("memory-returns")
+class HasARuntimeThatDiesWhileMemoryIsShort(Server):
+    def admit(self, sock, peer):
+        if memory_is_short():
+            os.write(1, b"runtime/cgo: pthread_create failed: Resource unavailable\n")
+            os._exit(2)
+        super().admit(sock, peer)
+
+
+@bug("memory-returns")
 class TakesNobodyOnceMemoryWasShort(Server):
     short = False
 
     def admit(self, sock, peer):
-        most = resource.getrlimit(resource.RLIMIT_AS)[0]
-        self.short = self.short or most != resource.RLIM_INFINITY
+        self.short = self.short or memory_is_short()
         if self.short:
             raise MemoryError
         super().admit(sock, peer)

@@ -29,12 +29,14 @@ class Memory:
         self.shown = mine["hints"] if isinstance(mine.get("hints"), dict) else {}
 
     def hints(self, outcome, another, count_asked):
-        """How many lines of the hint to show: as many as last time, one more, or this many."""
+        """How many lines of the hint to show: as many as last time, one more, or this many,
+        which is not remembered."""
         key = f"{outcome.graded.case.name}: {outcome.hint.bugs[0]}"
         count = self.shown.get(key, 0)
         count = count if isinstance(count, int) and count > 1 else 1
-        self.shown[key] = min(count_asked or count + another, len(outcome.hint.lines))
-        return self.shown[key]
+        if not count_asked:
+            self.shown[key] = count = min(count + another, len(outcome.hint.lines))
+        return min(count_asked or count, len(outcome.hint.lines))
 
     def news(self, found):
         """What passes for the first time, or no longer; remember what passes now."""

@@ -1,8 +1,11 @@
 """The report on a terminal: a line per stage, and what the first failure needs."""
 
 import os
+import shlex
 import shutil
 import sys
+import threading
+import time
 
 from lib.reports import clean, quote
 
@@ -18,24 +21,40 @@ class Text:
         self.width = max(len(stage.name) for stage in course.stages)
         self.part = course.parts[0].name
         self.explained = False
+        self.drawing = None
         self.terminal = sys.stderr.isatty() and os.environ.get("TERM", "dumb") != "dumb"
 
     def case(self, stage, graded):
-        """What runs now: a line on a terminal that the stage's own line replaces."""
-        most = graded.case.limit * self.settings.slow_factor
-        self.draw(clean(f"{self.beginning(stage)}         {graded.case.name} "
-                        f"(up to {most:g} s, longer on a busy machine)"))
+        """What runs now, and for how long: on a terminal a line that is drawn each second until
+        the stage's own line replaces it."""
+        self.stop_drawing()
+        if self.terminal:
+            line = clean(f"{self.beginning(stage)}         {graded.case.name}")
+            self.drawing, self.case_ends = threading.Thread(
+                target=self.draw, args=[line], daemon=True), threading.Event()
+            self.drawing.start()
 
     def draw(self, line):
-        if self.terminal:
-            width = shutil.get_terminal_size().columns - 1      # a longer one would not go away
-            print(f"\r\033[K{line[:width]}", end="", file=sys.stderr, flush=True)
+        began = time.monotonic()
+        width = shutil.get_terminal_size().columns - 1      # a longer one would not go away
+        while True:
+            drawn = f"{line}, {time.monotonic() - began:.0f} s"
+            print(f"\r\033[K{drawn[:width]}", end="", file=sys.stderr, flush=True)
+            if self.case_ends.wait(1):
+                print("\r\033[K", end="", file=sys.stderr, flush=True)
+                return
+
+    def stop_drawing(self):
+        if self.drawing:
+            self.case_ends.set()
+            self.drawing.join()
+            self.drawing = None
 
     def beginning(self, stage):
         return f"stage {stage.number:<2} {stage.name:<{self.width}}"
 
     def stage(self, judged):
-        self.draw("")
+        self.stop_drawing()
         if judged.stage.part != self.part:
             self.part = judged.stage.part
             title = next(part.title for part in self.course.parts if part.name == self.part)
@@ -49,6 +68,8 @@ class Text:
         if judged.failures and not self.explained:
             self.explained = True
             self.failure(judged)
+        elif judged.failures and self.settings.failure_details == "full":
+            say(f"         at length: {self.only(judged.stage)}")
 
     def explain(self, judged):
         if judged.status == WAITING:
@@ -94,18 +115,29 @@ class Text:
         if news:
             say(news)
         say(summary(self.course, found))
+        if self.settings.stages or self.settings.cases:
+            return
         failed = next((judged for judged in found if judged.status == FAILED), None)
-        if failed and not self.settings.stages and not self.settings.cases:
-            stage = failed.stage
-            say(f"Next: stage {stage.number}. It asks for {stage.model}: read {stage.teaches}.")
-            say(f"Only this stage: {self.only(stage)}")
+        if not failed:
+            say("All stages are complete.")
+            return
+        stage = failed.stage
+        say(f"Next: stage {stage.number}. It asks for {stage.model}: read {stage.teaches}.")
+        say(f"Only this stage: {self.only(stage)}")
+        if not self.settings.all:
+            say(f"All stages, whatever fails: {self.command('ALL=1', '--all')}")
 
     def only(self, stage):
+        return self.command(f"STAGE={stage.number}", "--stage", str(stage.number))
+
+    def command(self, variable, *options):
+        """The command that runs it again with this, in the form that was used."""
         if self.settings.as_make:
-            return f"make grade SERVER={self.settings.typed} STAGE={stage.number}"
+            more = shlex.join(self.settings.server_args)
+            return f"make grade SERVER={self.settings.typed} {variable}" + (
+                f" ARGS={shlex.quote(more)}" if more else "")
         return quote(words.with_arguments(
-            [self.settings.program, "--stage", str(stage.number), self.settings.typed],
-            self.settings))
+            [self.settings.program, *options, self.settings.typed], self.settings))
 
 
 def details(outcome, settings):

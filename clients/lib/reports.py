@@ -15,9 +15,10 @@ OK, FAIL, SKIP = "ok", "FAIL", "skip"
 
 Result = namedtuple("Result", "status name seconds reason details")
 
-# A line of a stack trace, as Java, JavaScript, Python and Go print it; not what it is about.
-FRAME = re.compile(r"\s|-----|goroutine \d|created by |\[signal |exit status \d|SIGABRT: |PC="
-                   r"|runtime: g |stack: |0x\w+:|\w+ +0x\w+$|[\w./*()]+\(.*\)$")
+# A line of a trace, as Java, JavaScript, Python, Go and Rust print it; not what it is about.
+FRAME = re.compile(r"\s|-----|stack backtrace:|note: |goroutine \d|created by |\[signal |PC="
+                   r"|exit status \d|SIGABRT: |runtime: g |stack: |0x\w+:|\w+ +0x\w+$"
+                   r"|[\w./*()]+\(.*\)$")
 
 
 def clean(text):
@@ -38,8 +39,8 @@ def lines(text):
 
 
 def tail(lines, most):
-    """The last lines. Where they begin within a stack trace, the line above that says what
-    happened stands in place of the first two: most languages print it before the trace."""
+    """The last lines. Where they begin within a stack trace, what happened stands above it in
+    most languages, in a line (in Rust two): these come first, and fewer of the last."""
     start = len(lines) - most
     above = max(start, 0)
     while above > 0 and FRAME.match(lines[above]):
@@ -47,7 +48,9 @@ def tail(lines, most):
     if (above >= start or FRAME.match(lines[above])
             or lines[above].startswith("Traceback ")):      # Python says it last
         return lines[-most:]
-    return [lines[above], "  ...", *lines[start + 2:]]
+    first = above - 1 if above and " panicked at " in lines[above - 1] else above
+    told = [*lines[first:above + 1], "  ..."]
+    return told + lines[len(told) - most:]
 
 
 def quote(words):

@@ -67,7 +67,8 @@ class Stages(unittest.TestCase):
         self.assertRegex(done.stdout, r"\nstage 3  any packets +-   waits for stage 2\n")
         self.assertIn("\n8 of 61 points (main part), 0 of 17 (hardened part).\n", done.stdout)
         self.assertIn("\nNext: stage 2. ", done.stdout)
-        self.assertRegex(done.stdout, r"\nOnly this stage: .* --stage 2 \S+ -- --bug \S+\n$")
+        self.assertRegex(done.stdout, r"\nOnly this stage: .* --stage 2 \S+ -- --bug \S+\nAll "
+                                      r"stages, whatever fails: .* --all \S+ -- --bug \S+\n$")
         self.assertEqual(points(done.data), {"main": 8, "hardened": 0})
 
     def test_the_failure_is_shown_side_by_side_and_can_be_repeated(self):
@@ -86,7 +87,9 @@ class Stages(unittest.TestCase):
         self.assertIn(expected, again.stdout)
 
     def test_a_case_whose_parent_failed_is_not_judged(self):
-        done = grade_broken("drops-the-last-byte", "--stage", "2")
+        done = grade_broken("drops-the-last-byte", "--stage", "2", "--stage", "4")
+        self.assertRegex(done.stdout, r"\nstage 4 .*\n +at length: .* --stage 4 ")
+        del done.data["stages"][1:]
         self.assertEqual([(case["name"], case["status"]) for stage in done.data["stages"]
                           for case in stage["cases"]],
                          [("known-exchange", "failed"), ("all-byte-values", "not judged"),
@@ -294,6 +297,7 @@ class Hints(unittest.TestCase):
             self.assertEqual(shown("--hint"), lines[:2])
             self.assertEqual(shown(), lines[:2])
             self.assertEqual(shown("--hints=9"), lines)
+            self.assertEqual(shown(), lines[:2])
             done = grade_broken(WRAP, "--case=all-byte-values", "--hint")
             self.assertNotIn("the last hint", done.stdout)
             done = grade_broken(WRAP, "--case=all-byte-values", "--hints=9")

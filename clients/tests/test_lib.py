@@ -479,6 +479,12 @@ class Text(unittest.TestCase):
                   "0x00007f8329a69890:  0x0000000000000000", "rax    0x0", "rip    0x7f22e"])):
             shown = reports.tail(["Listening", told, *trace], 6)
             self.assertEqual(shown, [told, "  ...", *trace[-4:]])
+        rust = ["thread '<unnamed>' panicked at server.rs:34:50:",
+                "called `Option::unwrap()` on a `None` value"]
+        trace = ["stack backtrace:", *["   0: rust_begin_unwind", "    at panic.rs:3"] * 3,
+                 "note: Some details are omitted."]
+        for log in ([*rust, *trace], ["Listening", *rust, *trace]):
+            self.assertEqual(reports.tail(log, 6), [*rust, "  ...", *trace[-3:]])
         python = ["Traceback (most recent call last):", *["  File x"] * 8, "ValueError: x"]
         for log in (python, python[1:], ["one"], [f"line {n}" for n in range(9)],
                     ["told", *frames[:5]], [*frames, "Listening", *"abcde"]):

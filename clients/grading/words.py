@@ -9,6 +9,7 @@ ALIKE = 8       # bytes that must agree for the others to be missing, or too man
 NEAR = 3        # and for a few others
 REASON = 150            # characters of a reason, in one line
 DIED = re.compile(r"killed by (?!SIGTERM|SIGKILL)|exited with status (?!0\b)")
+RIGHT = re.compile(r"(\d+) bytes were right, then")
 OUTPUT = 6              # lines of the server's own output
 
 
@@ -34,8 +35,11 @@ def _first_wrong(wanted, got):
     missing = _shift(wanted, got)
     if missing > 0:
         return (f"the answer to byte {asked} is missing" if missing == 1 else
-                f"{missing} answers are missing, from that to byte {asked} on")
+                f"{missing} answers are missing, beginning with that to byte {asked}")
     extra = _shift(got, wanted)
+    if extra == -1:     # perhaps it agrees to its end, which comes soon
+        extra = next((at for at in range(1, min(2 * NEAR, len(got) - 1))
+                      if wanted.startswith(got[at:])), -1)
     if extra > 0:
         return (f"{extra} byte{'s' if extra > 1 else ''} too many before the answer to byte "
                 f"{asked}, beginning with {hexadecimal(got[0])}")
@@ -44,11 +48,15 @@ def _first_wrong(wanted, got):
 
 
 def _shift(longer, shorter):
-    """How many bytes of the one stand before what both go on with, or -1."""
+    """How many bytes of the one stand before what both go on with, or -1. It is -1 also if the
+    same bytes come again later: then nobody knows how many it is."""
     if len(shorter) < 2:
         return -1
     few = longer.find(shorter[:NEAR], 0, 2 * NEAR)
-    return few if few > 0 else longer.find(shorter[:ALIKE])
+    if few > 0:
+        return few
+    many = longer.find(shorter[:ALIKE])
+    return many if longer.find(shorter[:ALIKE], many + 1) == -1 else -1
 
 
 def hexadecimal(byte):
@@ -60,8 +68,9 @@ def first_difference(wanted, got):
                 min(len(wanted), len(got)))
 
 
-def side_by_side(wanted, got):
-    """Both, byte below byte, with a mark under the first that differs."""
+def side_by_side(wanted, got, before=0):
+    """Both, byte below byte, with a mark under the first that differs; `before` them so many
+    were right."""
     at = first_difference(wanted, got)
     start = max(0, at - BEFORE)
     rows = [[_byte(byte) for byte in data[start:at + AFTER]] for data in (wanted, got)]
@@ -77,7 +86,7 @@ def side_by_side(wanted, got):
     more = [" ..." if len(data) > at + AFTER else "" for data in (wanted, got)]
     return [f"expected  {shown[0]}{more[0]}", f"received  {shown[1]}{more[1]}".rstrip(),
             " " * (10 + mark) + "^" * size
-            + (f" byte {at + 1} of the answers" if at else " the first byte")]
+            + (f" byte {before + at + 1} of the answers" if before + at else " the first byte")]
 
 
 def _byte(byte):
@@ -95,7 +104,8 @@ def evidence(result):
     if differ and client is not None and client.was_right:
         yield f"          the last {client.sent_last}; before these all was right"
     if differ:
-        yield from side_by_side(wanted, got)
+        right = RIGHT.match(result.reason)      # the greeting is one of these
+        yield from side_by_side(wanted, got, int(right[1]) - 1 if right else 0)
     elif client is not None:
         yield f"received  {client.came}"
     if not differ or first_difference(wanted, got) == min(len(wanted), len(got)):

@@ -581,11 +581,18 @@ class Words(unittest.TestCase):
     def test_say_what_is_missing_and_what_is_too_much(self):
         for wanted, got, said in (
                 (b"bcdbcuf", b"cdbcuf", "the answer to byte 0x61 is missing"),
-                (b"bcdbcuf", b"dbcuf", "2 answers are missing, from that to byte 0x61 on"),
+                (b"bcdbcuf", b"dbcuf", "2 answers are missing, beginning with that to "
+                                       "byte 0x61"),
                 (b"bcdef", b"bc\0\0def", "2 bytes too many before the answer to byte 0x63, "
                                          "beginning with 0x00"),
                 (b"bcdbcuf", b"_bcd_bc", "1 byte too many before the answer to byte 0x61, "
                                          "beginning with 0x5F"),
+                (b"bcdbcuf", b"bcddebc", "2 bytes too many before the answer to byte 0x61, "
+                                         "beginning with 0x64"),
+                (b"234", b"\n23", "1 byte too many before the answer to byte 0x31, "
+                                  "beginning with 0x0A"),
+                (2 * bytes(range(50)), bytes(range(20, 50)),
+                 "byte 0xFF was answered with 0x14, expected 0x00"),
                 (b"\0", b"\xff", "byte 0xFF was answered with 0xFF, expected 0x00")):
             result = FakeResult(FakeError(wanted, got), "the reason")
             self.assertEqual(words.in_one_line(result), said)
@@ -599,6 +606,12 @@ class Words(unittest.TestCase):
             before = {line[8:column].ljust(column) for line in (first, second)}
             self.assertEqual(len(before), 1, (first, second, mark))
             self.assertNotEqual(first[column:], second[column:])
+
+    def test_count_the_answers_that_came_before(self):
+        error = FakeError(b"abc", b"abd")
+        for reason, byte in ("3001 bytes were right, then: why", 3003), ("why", 3):
+            shown = list(words.evidence(FakeResult(error, reason)))
+            self.assertTrue(shown[2].endswith(f"^ byte {byte} of the answers"), shown)
 
 
 class FakeError:

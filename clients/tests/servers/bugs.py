@@ -1328,7 +1328,7 @@ class GoesOnAcceptingAtItsEnd(Server):
         super().finish()
 
 
-@bug("stop-with-a-client-that-never-reads")
+@bug("stop-with-a-client-that-never-reads", "stop-under-load")
 class DelaysItsEnd(Server):
     def stop(self, signum, frame):
         super().stop(signum, frame)

@@ -33,12 +33,13 @@ def runs_of(bug):
     is about is run once, up to the stage with many clients."""
     if not hints_for(bug) and not GRADED & set(broken.BUGS[bug].caught_by):
         return [grade_broken(bug, *(f"--stage={number}" for number in range(1, LATE)))], []
-    runs = [grade_broken(bug)]
+    runs = [grade_broken(bug, timeout=1200)]
     failing = runs[0].data["next"]
     soon = (failing or LATE) < LATE
-    runs += [grade_broken(bug) for _ in range((REPEATS if soon else OF_LATE_ONES) - 1)]
-    alone = [grade_broken(bug, f"--stage={failing}")
-             for _ in range(REPEATS - len(runs))] if failing else []
+    whole = REPEATS if soon else OF_LATE_ONES
+    runs += [grade_broken(bug, timeout=1200) for _ in range(whole - 1)]
+    alone = [grade_broken(bug, f"--stage={failing}", timeout=1200)
+             for _ in range(REPEATS - whole)] if failing else []
     print(f"{bug}: {len(runs)} runs, {points(runs[0].data)}", file=sys.stderr, flush=True)
     return runs, alone
 

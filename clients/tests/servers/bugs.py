@@ -355,8 +355,13 @@ class AnswersOneMessagePerPacket(Server):
 
 @bug("late-reader", "half-close-with-unsent-answers", "slow-reader")
 class LosesWhatDidNotFit(Server):
+    class conn_class(Conn):
+        lost = False
+
     def write(self, conn):
-        super().write(conn)
+        if not conn.lost:
+            super().write(conn)
+        conn.lost = conn.lost or bool(conn.unsent)  # and all that comes later, whoever reads it
         conn.unsent = b""
 
 

@@ -23,6 +23,7 @@ from .errors import Failure, NeverListens, Skip
 from .protocol import KNOWN_EXCHANGE
 
 SANITIZER = re.compile(r"ERROR: \w*Sanitizer|WARNING: ThreadSanitizer|runtime error:")
+PORT_TAKEN = re.compile("address already in use|EADDRINUSE", re.IGNORECASE)
 LOST = re.compile("Connection re(set|fused)|Broken pipe|end of the connection|server closed")
 STOP_SECONDS = 2.0
 IDLE_WINDOW, CALM_WINDOW = 0.02, 0.15  # seconds to watch its processor time
@@ -107,8 +108,8 @@ class Server:
         try:
             self._start()
         except NeverListens:
-            if not (self.port_is_free and Server.has_listened and self.process
-                    and self.process.poll() is not None):
+            if not (self.port_is_free and self.process and self.process.poll() is not None
+                    and (Server.has_listened or PORT_TAKEN.search(self.log_text()))):
                 raise
             self.process.end()
             self.port = free_port(self.host)

@@ -353,13 +353,14 @@ class SecondTries(unittest.TestCase):
 
 class Ports(unittest.TestCase):
     def test_that_another_program_takes_cost_no_points(self):
-        with socket.create_server(("127.0.0.1", 0)) as other, \
-                mock.patch.object(server.Server, "has_listened", True), \
-                mock.patch.object(server, "free_port", side_effect=[
-                    other.getsockname()[1], free_port()]):
-            with server.Server([sys.executable, REFERENCE], strict=False) as started:
-                started.serves_others()
-            self.assertEqual(started.stopped.status, 0)
+        for has_listened in True, False:
+            with socket.create_server(("127.0.0.1", 0)) as other, \
+                    mock.patch.object(server.Server, "has_listened", has_listened), \
+                    mock.patch.object(server, "free_port", side_effect=[
+                        other.getsockname()[1], free_port()]):
+                with server.Server([sys.executable, REFERENCE], strict=False) as started:
+                    started.serves_others()
+                self.assertEqual(started.stopped.status, 0)
 
 
 class HowItEnded(Folder):

@@ -98,6 +98,7 @@ def factor(text):
 
 
 def main(arguments=None):
+    began = time.monotonic()
     arguments = sys.argv[1:] if arguments is None else arguments
     cut = arguments.index("--") if "--" in arguments else len(arguments)
     command = parser()
@@ -119,7 +120,7 @@ def main(arguments=None):
     settings.typed, settings.server = settings.server, os.path.abspath(settings.server)
     if settings.seed is None:
         settings.seed = int(time.time() * 1000) % 1000000
-    settings.patience, settings.limit_factor, settings.server_options = PATIENCE, 1, {}
+    settings.began, settings.patience, settings.server_options = began, PATIENCE, {}
     settings.most_files = allow_descriptors(DESCRIPTORS)
     reporters = [Tap() if settings.tap else Lines()]
     if settings.junit:

@@ -20,7 +20,9 @@ from .trial import Trial
 STALL = 0.05    # seconds that nothing ran here: no case can tell whether the server was late
 QUICK_SECONDS = 10      # after which --quick ends a run in which something has failed
 QUICK_PATIENCE = 2.0    # seconds that --quick waits for anything once something has failed
-QUICK_CASE_SECONDS = 5  # that a basic case may take with --quick, and each after a failure
+QUICK_CASE_SECONDS = 12     # that a case may take with --quick
+QUICK_BASIC_SECONDS = 5     # the same for a basic case, and for each after a failure
+LEAST_SECONDS = 3       # that a basic case may take however late it is
 BASIC = "greets-a-client", "greeting", "known-exchange"   # without these nearly all fails
 TURN_SECONDS = 1.0      # within which a server greets a client whose turn it is
 
@@ -126,37 +128,68 @@ def run(cases, settings, reporter):
     counts = {OK: 0, FAIL: 0, SKIP: 0}
     reporter.start(cases)
     Alarm.install()
-    began, not_run = time.monotonic(), ""
+    settings.failed, not_run = False, ""
     for case in cases:
         if not_run:
             result = Result(case, SKIP, 0.0, f"not run: {not_run}", [], False, "")
         else:
-            if settings.level == "quick" and not settings.only and (
-                    counts[FAIL] or case.name in BASIC):
-                settings.limit_factor = min(1, QUICK_CASE_SECONDS / case.limit)
             result, not_run = _judge(case, settings)
-            settings.limit_factor = 1
-            if result.status == FAIL and settings.level == "quick":
-                settings.patience = QUICK_PATIENCE
-            if result.status == FAIL and case.name in BASIC and not settings.only:
-                not_run = not_run or f"a server that fails {case.name} fails nearly everything"
+            if result.status == FAIL:
+                settings.failed = True
+                if settings.level == "quick":
+                    settings.patience = QUICK_PATIENCE
+                if case.name in BASIC and not settings.only:
+                    not_run = not_run or (
+                        f"a server that fails {case.name} fails nearly everything")
             if settings.all:
                 not_run = ""
+            not_run = not_run or _too_late(settings)
         counts[result.status] += 1
         reporter.case(result)
-        if (counts[FAIL] and settings.level == "quick" and not (settings.only or not_run)
-                and time.monotonic() - began > QUICK_SECONDS * settings.slow_factor):
-            not_run = f"--quick ends after {QUICK_SECONDS} s once something has failed"
     reporter.end(counts)
     return counts
+
+
+def _is_quick(settings):
+    return settings.level == "quick" and not settings.only
+
+
+def _seconds_left(settings):
+    """Until --quick ends the run if something has failed."""
+    return QUICK_SECONDS - (time.monotonic() - settings.began) / settings.slow_factor
+
+
+def _too_late(settings):
+    """Why no further case is run, or ""."""
+    if _is_quick(settings) and settings.failed and _seconds_left(settings) <= 0:
+        return f"--quick ends after {QUICK_SECONDS} s once something has failed"
+    return ""
+
+
+def _limit_factor(case, settings):
+    """The part of its time that a case may take: less with --quick."""
+    if not _is_quick(settings):
+        return 1
+    seconds = QUICK_CASE_SECONDS
+    if settings.failed:
+        seconds = min(QUICK_BASIC_SECONDS, max(_seconds_left(settings), 0.5))
+    elif case.name in BASIC:
+        seconds = min(QUICK_BASIC_SECONDS, max(_seconds_left(settings), LEAST_SECONDS))
+    return min(1, seconds / case.limit)
 
 
 def _judge(case, settings):
     """The case's result, after a second try if the first is in doubt; and why the cases after
     it need not be run, or ""."""
+    settings.limit_factor = _limit_factor(case, settings)
     with StallWatch() as watch:
         result, not_run = run_case(case, settings)
-    if result.status == FAIL and not result.final and watch.longest > STALL:
+    if isinstance(result.error, OutOfTime) and _too_late(settings):
+        # The run's time is over, and not the case's.
+        result = Result(case, SKIP, result.seconds, f"not run: {_too_late(settings)}", [],
+                        False, "")
+    elif result.status == FAIL and not result.final and watch.longest > STALL:
+        settings.limit_factor = _limit_factor(case, settings)
         result, not_run = run_case(case, settings)
         result = result._replace(
             note="the second try counts: during the first the suite got no processor for "
@@ -214,6 +247,9 @@ def _call(case, trial, limit):
         Alarm.off()
         if isinstance(error, OutOfTime):
             error.client = trial.unfinished()
+            if trial.servers and not Server.has_listened:
+                return NeverListens("neither printed `Listening on ADDRESS:PORT` nor accepted "
+                                    f"within {limit:.3g} s")
         return error
     return None
 

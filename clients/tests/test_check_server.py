@@ -246,6 +246,18 @@ def serve""")
         self.assertRegex(said, r"(?m)^FAIL +greeting .*\n(.*\n)? +not done after 5 s: the "
                                r"answers come, but slowly \(\d bytes so far\)$")
 
+    def test_quick_does_not_wait_long_for_slow_answers_to_much(self):
+        done = check_server("--quick", "--contract=basic", "--slow-factor=0.25", BROKEN, "--",
+                            "--bug", "receives-byte-by-byte")
+        self.assertRegex(done.stdout, r"(?m)^FAIL +one-mebibyte-message .*\n(.*\n)? +not done "
+                                      r"after 3 s: the answers come, but slowly ")
+
+    def test_quick_says_that_a_server_never_listens(self):
+        server = self.script("never.sh", "#!/bin/sh\nexec sleep 60\n")
+        said = self.check(server, "--quick", "--contract=basic", "--slow-factor=0.25")
+        self.assertRegex(said, r"(?m)^ +neither printed .* nor accepted within 1.25 s$")
+        self.assertIn(" cases -- not run: the server cannot be reached", said)
+
     def test_the_line_again_with_repeats_the_failure(self):
         lesson = self.script("a lesson.py", LESSON)
         done = check_server("--serial", "--contract=full", "--capacity=3", "--slow-factor=0.5",

@@ -6,6 +6,8 @@ import os
 import re
 import sys
 import time
+import traceback
+from importlib.machinery import SourceFileLoader
 
 from lib.processes import allow_descriptors
 from lib.reports import FAIL, OK
@@ -104,8 +106,11 @@ def main(arguments=None):
     command = parser()
     settings = command.parse_args(arguments[:cut])
     settings.server_args = arguments[cut + 1:]
-    for path in settings.also:
-        load(path, command)
+    try:
+        for path in settings.also:
+            load(path)
+    except ValueError as error:
+        command.error(f"--also: {error}")
     selected = chosen(REGISTRY.cases, settings.only, settings.skip, settings.timed)
     if settings.list:
         for case in selected:
@@ -149,17 +154,23 @@ def learn_options(settings):
     settings.strict = {"--port", "--bind"} <= settings.options
 
 
-def load(path, command, timed=True):
-    """Import a file of further cases under a name of its own. Those that do not say whether
-    they measure time, and so are to run alone, are taken to be `timed`."""
+def load(path, timed=True):
+    """Import a file of further cases under a name of its own; ValueError: why that fails.
+    Cases that do not say whether they measure time, and so are to run alone, are taken to be
+    `timed`."""
     ours = len(REGISTRY.cases)
     if not os.path.isfile(path):
-        command.error(f"no such file: {path}")
+        raise ValueError(f"no such file: {path}")
     name = re.sub(r"\W", "_", os.path.abspath(path))
-    spec = importlib.util.spec_from_file_location(name, path)
+    spec = importlib.util.spec_from_loader(name, SourceFileLoader(name, path))
     try:
         spec.loader.exec_module(importlib.util.module_from_spec(spec))
-    except (ValueError, SyntaxError, ImportError) as error:
-        command.error(f"{path}: {error}")
+    except SyntaxError as error:    # which says in which line
+        raise ValueError(f"{path}: {error}") from error
+    except (Exception, SystemExit) as error:
+        lines = [frame.lineno for frame in traceback.extract_tb(error.__traceback__)
+                 if frame.filename == path]
+        raise ValueError(f"{path}{f' line {lines[-1]}' if lines else ''}: "
+                         f"{type(error).__name__}: {error}") from error
     for case in REGISTRY.cases[ours:]:
         case.timed = timed if case.timed is None else case.timed

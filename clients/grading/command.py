@@ -76,9 +76,11 @@ def main(arguments=None):
     settings = command.parse_args(arguments[:cut])
     settings.server_args = arguments[cut + 1:]
     try:
-        course = read(settings.course, REGISTRY, lambda path: load(path, command, timed=False))
-    except (Invalid, OSError) as error:
+        course = read(settings.course, REGISTRY, lambda path: load(path, timed=False))
+    except Invalid as error:
         command.error(clean(str(error)))
+    except OSError as error:
+        command.error(clean(f"--course: cannot read {settings.course}: {error.strerror}"))
     if settings.list:
         list_stages(course)
         return 0

@@ -24,17 +24,23 @@ class Invalid(ValueError):
 def read(path, registry, load):
     """The course in a file. `registry` knows the cases; load(file) adds those of a file."""
     try:
-        with open(path, encoding="utf-8") as file:
-            data = json.load(file)
+        with open(path, encoding="utf-8-sig") as file:  # some editors write the signature
+            data = json.load(file, object_pairs_hook=_object)
     except UnicodeDecodeError as error:
         raise Invalid(f"{path}: not UTF-8: {error.reason}") from error
     except json.JSONDecodeError as error:
         raise Invalid(
             f"{path} line {error.lineno} column {error.colno}: {error.msg}") from error
+    except (ValueError, RecursionError) as error:
+        raise Invalid(f"{path}: {error}") from error
     top = Reader(path, "", data)
     top.allow("title", "also", "parts")
     for number, file in enumerate(top.get("also", list, [])):
-        load(os.path.join(os.path.dirname(path), top.item("also", number, file, str).data))
+        item = top.item("also", number, file, str)
+        try:
+            load(os.path.join(os.path.dirname(path), file))
+        except ValueError as error:
+            item.wrong(str(error))
     parts, stages, known = [], [], {case.name: case for case in registry.cases}
     for part in top.items("parts"):
         part.allow("name", "title", "stages")
@@ -48,10 +54,21 @@ def read(path, registry, load):
     return Course(path, top.text("title"), parts, stages)
 
 
+def _object(pairs):
+    """An object of the file. JSON lets a name come twice, and Python forgets the first."""
+    found = {}
+    for name, value in pairs:
+        if name in found:
+            raise ValueError(f"{json.dumps(name)} is there twice in one object, which begins "
+                             f"with {json.dumps(dict(pairs[:1]))[:60]}")
+        found[name] = value
+    return found
+
+
 def _stage(reader, number, part, known, before):
     reader.allow("name", "model", "teaches", "one_at_a_time", "cases")
     teaches = reader.text("teaches")
-    if not (ROOT / teaches).is_file():
+    if not _is_ours(teaches):
         reader.wrong(f"\"teaches\": no such file in this project: {teaches!r}")
     stage = Stage(number, part, reader.text("name"), reader.text("model"), teaches,
                   reader.get("one_at_a_time", bool, False), [])
@@ -71,6 +88,15 @@ def _stage(reader, number, part, known, before):
         names.add(graded.case.name)
         stage.cases.append(graded)
     return stage
+
+
+def _is_ours(file):
+    """Whether this is the path of a file of the project, which the Gradescope package holds."""
+    try:
+        path = (ROOT / file).resolve()
+        return path.is_file() and ROOT in path.parents and not os.path.isabs(file)
+    except (OSError, ValueError):   # too long, or with a null byte
+        return False
 
 
 def _graded(reader, known):
@@ -150,4 +176,8 @@ class Reader:
         data = self.get(name, list)
         if not data:
             self.wrong(f"\"{name}\" is empty")
-        return [self.item(name, number, item, str).data for number, item in enumerate(data)]
+        items = [self.item(name, number, item, str) for number, item in enumerate(data)]
+        for item in items:
+            if not item.data.strip():
+                item.wrong("must not be empty")
+        return [item.data for item in items]

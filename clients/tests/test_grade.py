@@ -436,6 +436,8 @@ class CourseFiles(Folder):
                 (lambda c: c.update(more=1), "'more' is unknown here"),
                 (lambda c: first(c).update(name=" "), 'stages[0]: "name" is empty'),
                 (lambda c: first(c).update(teaches="no"), "no such file in this project: 'no'"),
+                (lambda c: first(c).update(teaches=__file__), "no such file in this project"),
+                (lambda c: first(c).update(teaches="x" * 5000), "no such file in this project"),
                 (lambda c: case(c).update(case="no"), "no case is called 'no'"),
                 (lambda c: case(c).update(case="bind"), "it needs ours"),
                 (lambda c: case(c).update(case="fairness"), "must have 0 points"),
@@ -448,6 +450,8 @@ class CourseFiles(Folder):
                 (lambda c: case(c)["hints"][0].update(reason="("), "is no regular expression"),
                 (lambda c: case(c)["hints"][0].update(lines=[]), '"lines" is empty'),
                 (lambda c: case(c)["hints"][0].update(lines=[3]), "lines[0]: must be a text"),
+                (lambda c: case(c)["hints"][0].update(lines=[" "]),
+                 "lines[0]: must not be empty"),
                 (lambda c: c.update(also=[3]), "also[0]: must be a text, not 3")):
             with self.subTest(said):
                 self.refused(change, said)
@@ -457,6 +461,42 @@ class CourseFiles(Folder):
         self.assertEqual(done.returncode, 2, done.stdout)
         self.assertIn("course.json line 2 column 1", done.stderr)
         self.assertNotIn("Traceback", done.stderr)
+
+    def test_that_cannot_be_read_are_refused_in_one_line(self):
+        for text, said in (
+                ("[" * 99999, "course.json: maximum recursion depth"),
+                ("1" * 5000, "course.json: Exceeds the limit" if sys.version_info >= (3, 11)
+                 else "course.json: must be an object"),
+                ('{"title": "x", "title": "y"}', 'course.json: "title" is there twice')):
+            with self.subTest(text[:20]):
+                done = grade("--course", self.write("course.json", text), "x")
+                self.assertEqual(done.returncode, 2, done.stdout)
+                self.assertIn(said, done.stderr)
+                self.assertNotIn("Traceback", done.stderr)
+        done = grade("--course", self.folder, "x")
+        self.assertIn(f"--course: cannot read {self.folder}: Is a directory", done.stderr)
+
+    def test_may_begin_with_a_byte_order_mark(self):
+        course = self.write("course.json", "\ufeff" + json.dumps(ECHO))
+        done = grade("--course", course, "--list")
+        self.assertEqual((done.returncode, done.stderr), (0, ""))
+
+    def test_say_why_a_file_of_further_cases_cannot_be_read(self):
+        """One that ends Python must not end the grader as if all had passed."""
+        course = self.write("course.json", json.dumps({**ECHO, "also": ["mine"]}))
+        for text, said in (
+                (None, "no such file: "), ("\n1 / 0", "mine line 2: ZeroDivisionError: "),
+                ("raise SystemExit(0)", "mine line 1: SystemExit: 0"), ("def (", "line 1"),
+                ("from check_server import case\n@case('x', needless=1)\ndef x(t): pass\n",
+                 "mine line 2: TypeError: ")):
+            with self.subTest(text):
+                if text is not None:
+                    self.write("mine", text)
+                done = grade("--course", course, REFERENCE)
+                self.assertEqual(done.returncode, 2, done.stdout)
+                self.assertIn("course.json: also[0]: ", done.stderr)
+                self.assertIn(said, done.stderr)
+                self.assertNotIn("Traceback", done.stderr)
 
     def test_may_have_cases_of_their_own(self):
         self.write("mine.py", 'from check_server import case\n@case("it is mine")\n'

@@ -19,7 +19,8 @@
 ## make starter LANG=c DIR=PATH   a folder to begin with: c, cpp, go, java, javascript, python
 ##                       or rust
 ## make exercise STEP=6 DIR=PATH   a step of ours with functions to fill in
-## make gradescope.zip   an autograder package, as build/gradescope.zip; see clients/TEACHING.md
+## make gradescope.zip   an autograder package, as build/gradescope.zip; see clients/TEACHING.md;
+##                       COURSE=FILE: of your own course
 ##
 ## make check          test everything; make test is the same
 ##                       STEPS=1,2: only these steps
@@ -187,7 +188,7 @@ exercise:
 	    echo "usage: make exercise STEP=6 DIR=PATH" >&2; exit 2; }
 	@clients/begin.py exercise '$(ASKED)' '$(DIR)'
 gradescope.zip:
-	@clients/courses/gradescope/package.py build/gradescope.zip
+	@clients/courses/gradescope/package.py build/gradescope.zip $(if $(COURSE),'$(COURSE)')
 
 bench: known-steps setup-build
 	@$(MAKE) --no-print-directory $(CHOSEN) clients

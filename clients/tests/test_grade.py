@@ -4,6 +4,7 @@ import argparse
 import copy
 import json
 import os
+import pathlib
 import pwd
 import re
 import shutil
@@ -700,43 +701,102 @@ class Folders(Folder):
 
 
 class Gradescope(Folder):
+    def package(self, *arguments):
+        return subprocess.run([os.path.join(CLIENTS, "courses/gradescope/package.py"),
+                               *arguments], stdout=subprocess.PIPE, stderr=subprocess.PIPE,
+                              encoding="utf-8")
+
     def test_a_package_that_cannot_be_written_is_one_line(self):
         package = self.path("package.zip/here.zip")
         self.write("package.zip", "a file where a folder is wanted")
-        done = subprocess.run([os.path.join(CLIENTS, "courses/gradescope/package.py"), package],
-                              stderr=subprocess.PIPE, encoding="utf-8")
+        done = self.package(package)
         self.assertEqual(done.returncode, 1)
         self.assertEqual(len(done.stderr.splitlines()), 1, done.stderr)
         self.assertIn(f"cannot write {package}", done.stderr)
 
-    def test_the_package_grades_a_submission_in_a_folder_laid_out_as_there(self):
-        package = self.path("package.zip")
-        done = subprocess.run([os.path.join(CLIENTS, "courses/gradescope/package.py"), package],
-                              stdout=subprocess.PIPE, encoding="utf-8")
-        self.assertEqual(done.returncode, 0)
+    def lay_out(self, *course):
+        """The folder of a container with the package in it, and without a submission."""
+        done = self.package(self.path("package.zip"), *course)
+        self.assertEqual((done.returncode, done.stderr), (0, ""))
         for name in "source", "submission", "results":
             os.mkdir(self.path(name))
-        with zipfile.ZipFile(package) as file:
+        with zipfile.ZipFile(self.path("package.zip")) as file:
             for entry in file.infolist():
                 path = file.extract(entry, self.path("source"))
                 os.chmod(path, entry.external_attr >> 16)
         self.assertTrue(os.access(self.path("source/setup.sh"), os.X_OK))
         shutil.copy(self.path("source/run_autograder"), self.folder)
+        self.write("submission_metadata.json",
+                   json.dumps({"id": 1, "users": [{"id": 7, "email": "a@b"}, {"id": 3}]}))
+        os.chmod(self.folder, 0o755)
+
+    def run_there(self):
+        """What it prints, and its results."""
+        env = {name: value for name, value in os.environ.items() if name != "GRADE_MEMORY"}
+        done = subprocess.run([self.path("run_autograder")], stdout=subprocess.PIPE,
+                              stderr=subprocess.STDOUT, encoding="utf-8", cwd=self.folder,
+                              env={**env, "AUTOGRADER": self.folder})
+        self.assertEqual(done.returncode, 0, done.stdout)
+        with open(self.path("results/results.json"), encoding="utf-8") as file:
+            return done.stdout, json.load(file)
+
+    def test_the_package_grades_a_submission_in_a_folder_laid_out_as_there(self):
+        self.lay_out()
         # As Gradescope unpacks a zip of a folder
         shutil.copytree(os.path.join(CLIENTS, "courses/starters/c"),
                         self.path("submission/mine"))
         os.mkdir(self.path("submission/__MACOSX"))
-        self.write("submission_metadata.json",
-                   json.dumps({"id": 1, "users": [{"id": 7, "email": "a@b"}, {"id": 3}]}))
-        os.chmod(self.folder, 0o755)
-        done = subprocess.run([self.path("run_autograder")], stdout=subprocess.PIPE,
-                              stderr=subprocess.STDOUT, encoding="utf-8", cwd=self.folder,
-                              env={**os.environ, "AUTOGRADER": self.folder,
-                                   "GRADE_MEMORY": ""})
-        self.assertEqual(done.returncode, 0, done.stdout)
-        self.assertIn("--seed 3-7", done.stdout)
-        with open(self.path("results/results.json"), encoding="utf-8") as file:
-            self.assertEqual(json.load(file)["score"], up_to(1))
+        said, results = self.run_there()
+        self.assertIn("--seed 3-7", said)
+        self.assertEqual(results["score"], up_to(1))
+
+    def test_another_run_in_the_same_container_does_not_know_of_the_first(self):
+        self.lay_out()
+        for status, earned in ("0", up_to(1)), ("1", 0):
+            shutil.rmtree(self.path("submission"))
+            shutil.copytree(os.path.join(CLIENTS, "courses/starters/python"),
+                            self.path("submission"))
+            source = pathlib.Path(self.path("submission/server.py"))
+            source.write_text(source.read_text().replace("os._exit(0)", f"os._exit({status})"))
+            said, results = self.run_there()
+            self.assertEqual(results["score"], earned)
+            self.assertNotIn("Passed before", said)
+        self.assertFalse(os.path.exists(self.path("source/clients/build")))
+
+    def test_a_submission_of_one_file_without_a_makefile_says_what_is_missing(self):
+        self.lay_out()
+        self.write("submission/server.c", "int main(void) {}\n")
+        self.assertRegex(self.run_there()[1]["output"],
+                         r"^there is no program .*/submission/server$")
+
+    def test_the_package_of_another_course(self):
+        os.mkdir(self.path("course"))
+        self.write("course/mine.py", 'from check_server import case\n@case("it is mine")\n'
+                   'def mine(t):\n    with t.server() as s:\n        s.connect().greeting()\n')
+        course = {"title": "Mine", "also": ["mine.py"], "parts": [{
+            "name": "a", "title": "A", "stages": [{
+                "name": "one", "model": "any", "teaches": "README.md",
+                "cases": [{"case": "mine", "points": 7}]}]}]}
+        self.lay_out(self.write("course/mine.json", json.dumps(course)))
+        self.write("submission/server", f"#!/bin/sh\nexec {sys.executable} {REFERENCE} $1\n",
+                   0o755)
+        self.assertEqual(self.run_there()[1]["score"], 7)
+
+        for change, said in (({"also": ["../mine.py"]}, "no such file: "),
+                             ({"also": ["../other.py", "mine.py"]}, "in the folder of the"),
+                             ({"parts": []}, '"parts" is empty')):
+            with self.subTest(change):
+                self.write("other.py", "")
+                wrong = self.write("course/wrong.json", json.dumps({**course, **change}))
+                done = self.package(self.path("wrong.zip"), wrong)
+                self.assertEqual(done.returncode, 2, done.stdout)
+                self.assertRegex(done.stderr, f"^package.py: .*wrong.json: .*{said}.*\n$")
+        self.assertFalse(os.path.exists(self.path("wrong.zip")))
+        done = subprocess.run(["make", "-s", "-C", ROOT, "gradescope.zip", f"COURSE={wrong}"],
+                              stderr=subprocess.PIPE, encoding="utf-8",
+                              env={**os.environ, "MAKEFLAGS": ""})
+        self.assertEqual(done.returncode, 2)
+        self.assertIn('wrong.json: "parts" is empty', done.stderr)
 
     def test_without_a_program_the_first_stage_waits_for_no_stage(self):
         os.mkdir(self.path("empty"))

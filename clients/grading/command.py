@@ -149,10 +149,9 @@ def prepare(settings, command, course):
         ("--user", settings.user),
         ("--slow-factor", None if settings.slow_factor == 1 else f"{settings.slow_factor:g}"),
     ) if value is not None for word in (option, str(value))]
-    try:
-        files.start(settings, course.title)
-    except OSError as error:
-        command.error(str(error))
+    trouble = files.start(settings, course.title)
+    if trouble:
+        command.error(clean(trouble))
 
 
 def is_program(path):

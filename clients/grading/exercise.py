@@ -16,8 +16,8 @@ README = """\
 
 {task}
 
-Look for `{mark}` in `{file}`, and remove the lines below it as well. They only keep the
-compiler from warning.
+Look for `{mark}` in `{file}`, and remove the lines below it as well. They keep the compiler
+from warning, or report that the function is empty.
 
 - `make` builds the program `server`, with the library of the course: {root}/common.
   Its headers (`echo.h` and others) say what its functions do.

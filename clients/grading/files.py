@@ -1,6 +1,7 @@
 """The reports that machines read: results in JSON, Gradescope's, GitHub's, JUnit's."""
 
 import json
+import os
 
 from lib import reports
 from lib.reports import clean
@@ -165,8 +166,17 @@ def write_junit(path, course, found, settings, trouble=""):
 
 
 def start(settings, title):
-    """Before the run: see that the files can be written, and drop what an earlier run left."""
-    for path in filter(None, (settings.json, settings.gradescope)):
-        write(path, "")
-    if settings.junit:
-        reports.start_junit(settings.junit, title)
+    """Before the run: see that the files can be written, and drop what an earlier run left.
+    Return what is wrong, or ""."""
+    summary_file = os.environ.get("GITHUB_STEP_SUMMARY") if settings.github else None
+    for option, path, begin in (
+            ("--json", settings.json, lambda path: write(path, "")),
+            ("--gradescope", settings.gradescope, lambda path: write(path, "")),
+            ("--junit", settings.junit, lambda path: reports.start_junit(path, title)),
+            ("$GITHUB_STEP_SUMMARY", summary_file, lambda path: open(path, "ab").close())):
+        try:
+            if path:
+                begin(path)
+        except OSError as error:
+            return f"{option}: cannot write {path}: {error.strerror}"
+    return ""

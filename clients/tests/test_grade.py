@@ -607,6 +607,18 @@ class Reports(Folder):
                 self.assertIn(word, everything[0], level)
             self.assertEqual(done.data["points"], 4)
 
+    def test_that_cannot_be_written_are_refused_before_the_run(self):
+        missing = self.path("no/such")
+        for options, name in ((["--json", missing], "--json"),
+                              (["--junit", missing], "--junit"),
+                              (["--gradescope", missing], "--gradescope"),
+                              (["--github"], "$GITHUB_STEP_SUMMARY")):
+            with self.subTest(name):
+                done = grade(*options, REFERENCE, env={"GITHUB_STEP_SUMMARY": missing})
+                self.assertEqual((done.returncode, done.stdout), (2, ""), done.stderr)
+                self.assertIn(f"{name}: cannot write {missing}: No such file or directory\n",
+                              done.stderr)
+
     def test_cannot_be_steered_by_what_a_server_prints(self):
         server = self.write("nasty", "#!/bin/sh\nprintf '::error::x\\n\\033[31m```\\n<b>|\\n'\n"
                             "exit 3\n", 0o755)

@@ -197,10 +197,11 @@ def write_files(course, found, settings, trouble=""):
     if settings.junit:
         files.write_junit(settings.junit, course, found, settings, trouble)
     if settings.github:
-        for line in files.annotations(found, settings):
+        for line in files.annotations(found, settings, trouble):
             print(line, flush=True)
         if os.environ.get("GITHUB_STEP_SUMMARY"):
-            files.write_summary(os.environ["GITHUB_STEP_SUMMARY"], course, found, settings)
+            files.write_summary(os.environ["GITHUB_STEP_SUMMARY"], course, found, settings,
+                                trouble)
 
 
 def list_stages(course):

@@ -103,7 +103,7 @@ def _lines(outcome, settings):
 
 # GitHub Actions: a summary in Markdown, and an annotation per failure on standard output.
 
-def write_summary(path, course, found, settings):
+def write_summary(path, course, found, settings, trouble=""):
     """Append the job's summary to the file that $GITHUB_STEP_SUMMARY names."""
     rows = [f"### {_markdown(course.title)}: {_markdown(summary(course, found))}", "",
             "| stage | | points | |", "|---:|---|---:|---|"]
@@ -115,17 +115,17 @@ def write_summary(path, course, found, settings):
         rows.append(f"| {judged.stage.number} | {_markdown(judged.stage.name)} | "
                     f"{'-' if judged.status in (WAITING, LEFT_OUT) else points} | "
                     f"{_markdown(note)} |")
-    for judged in found:
-        for outcome in judged.failures[:1]:
-            shown = _lines(outcome, settings)
-            rows += ["", "```text", *(clean(line).replace("```", "` ` `") for line in shown),
-                     "```"]
+    blocks = [_lines(outcome, settings) for judged in found for outcome in judged.failures[:1]]
+    for shown in [trouble.split("\n"), *blocks] if trouble else blocks:
+        rows += ["", "```text", *(clean(line).replace("```", "` ` `") for line in shown), "```"]
     with open(path, "a", encoding="utf-8") as file:
         file.write("\n".join(rows) + "\n")
 
 
-def annotations(found, settings):
+def annotations(found, settings, trouble=""):
     """Workflow commands, a line for each failure; in a message % and line ends are escaped."""
+    if trouble:
+        yield f"::error title=build::{_escaped(trouble)}"
     for judged in found:
         for outcome in judged.failures:
             title = f"stage {judged.stage.number}, {judged.stage.name}"

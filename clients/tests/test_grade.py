@@ -683,13 +683,17 @@ class Folders(Folder):
 
     def test_that_cannot_be_built_earn_nothing_and_say_why(self):
         self.write("Makefile", "server:\n\t@echo it is broken; exit 3\n")
-        report = self.path("report.json")
-        done = grade("--gradescope", report, self.folder)
+        report, summary = self.path("report.json"), self.path("summary")
+        done = grade("--github", "--gradescope", report, self.folder,
+                     env={"GITHUB_STEP_SUMMARY": summary})
         self.assertEqual((done.returncode, done.data["points"], done.data["max_points"]),
                          (1, 0, 78))
         self.assertIn("it is broken", done.stdout)
         with open(report, encoding="utf-8") as file:
             self.assertIn("it is broken", json.load(file)["output"])
+        self.assertRegex(done.stdout, "(?m)^::error title=build::make failed: .*it is broken")
+        with open(summary, encoding="utf-8") as file:
+            self.assertRegex(file.read(), r"```text\nmake failed: (.*\n)+it is broken\n")
 
     @unittest.skipUnless(os.geteuid() == 0, "only root may choose the user")
     def test_are_built_and_run_as_the_user_that_was_chosen(self):

@@ -86,6 +86,8 @@ def main(arguments=None):
         return 0
     stages = chosen(course, settings, command)
     prepare(settings, command, course)
+    if settings.github:
+        print(files.stop_commands(settings), flush=True)
     memory = Memory(settings.server)
     trouble = build(settings)
     if not trouble and not is_program(settings.server):

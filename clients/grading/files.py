@@ -2,6 +2,7 @@
 
 import json
 import os
+import secrets
 
 from lib import reports
 from lib.reports import clean
@@ -122,8 +123,16 @@ def write_summary(path, course, found, settings, trouble=""):
         file.write("\n".join(rows) + "\n")
 
 
+def stop_commands(settings):
+    """The line after which GitHub takes nothing that is printed for a command, such as what a
+    server prints: `##[` begins one anywhere in a line."""
+    settings.token = secrets.token_hex(16)
+    return f"::stop-commands::{settings.token}"
+
+
 def annotations(found, settings, trouble=""):
     """Workflow commands, a line for each failure; in a message % and line ends are escaped."""
+    yield f"::{settings.token}::"       # from here on commands are taken again
     if trouble:
         yield f"::error title=build::{_escaped(trouble)}"
     for judged in found:

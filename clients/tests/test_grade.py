@@ -577,8 +577,8 @@ class Reports(Folder):
     def test_github(self):
         markdown = self.full.markdown
         found = [line for line in self.full.stdout.splitlines() if line.startswith("::")]
-        self.assertEqual(len(found), 1)
-        self.assertRegex(found[0], r"^::error title=stage 2%2C answer every byte::known-"
+        self.assertEqual(len(found), 3)
+        self.assertRegex(found[2], r"^::error title=stage 2%2C answer every byte::known-"
                                    r"exchange: expected .*%0Ahint: How many ")
         self.assertIn("| 2 | answer every byte | 0/6 | ", markdown)
         for line in markdown.splitlines():
@@ -620,13 +620,16 @@ class Reports(Folder):
                               done.stderr)
 
     def test_cannot_be_steered_by_what_a_server_prints(self):
-        server = self.write("nasty", "#!/bin/sh\nprintf '::error::x\\n\\033[31m```\\n<b>|\\n'\n"
-                            "exit 3\n", 0o755)
+        server = self.write("nasty", "#!/bin/sh\nprintf '::error::x\\n##[error]y\\n\\033[31m```"
+                            "\\n<b>|\\n'\nexit 3\n", 0o755)
         summary = self.path("summary")
         done = grade("--github", server, env={"GITHUB_STEP_SUMMARY": summary})
         self.assertNotIn("\x1b", done.stdout)
-        self.assertEqual(len([line for line in done.stdout.splitlines()
-                              if line.startswith("::")]), 1)
+        # GitHub takes ##[ for a command anywhere in a line, unless commands are stopped.
+        token = re.match("::stop-commands::(.{32})\n", done.stdout)[1]
+        inside, outside = done.stdout.split(f"\n::{token}::\n")
+        self.assertIn("##[error]y", inside)
+        self.assertRegex(outside, "^::error title=stage 1.*\n$")
         with open(summary, encoding="utf-8") as file:
             self.assertEqual(file.read().count("```"), 2)
 

@@ -134,10 +134,11 @@ class Text:
         """The command that runs it again with this, in the form that was used."""
         if self.settings.as_make:
             more = shlex.join(self.settings.server_args)
-            return f"make grade SERVER={self.settings.typed} {variable}" + (
+            return f"make grade SERVER={quote([self.settings.typed])} {variable}" + (
                 f" ARGS={shlex.quote(more)}" if more else "")
         return quote(words.with_arguments(
-            [self.settings.program, *options, self.settings.typed], self.settings))
+            [self.settings.program, *options, *self.settings.repeat, self.settings.typed],
+            self.settings))
 
 
 def details(outcome, settings):

@@ -7,6 +7,7 @@ import os
 import pathlib
 import pwd
 import re
+import shlex
 import shutil
 import socket
 import subprocess
@@ -19,9 +20,9 @@ from concurrent.futures import ThreadPoolExecutor
 from unittest import mock
 from xml.etree import ElementTree
 
-from grading_tools import (BROKEN, CLIENTS, COURSE, ECHO, GRADE, HINTS, REFERENCE, ROOT, STAGES,
-                           STREAMS, grade, grade_broken, hints_for, hints_of, most, outcome,
-                           points, up_to)
+from grading_tools import (BROKEN, CLIENTS, COURSE, ECHO, GRADE, HINTS, REFERENCE, ROOT,
+                           SERVERS, STAGES, STREAMS, grade, grade_broken, hints_for, hints_of,
+                           most, outcome, points, up_to)
 
 import broken   # noqa: E402
 from check_server.command import REGISTRY   # noqa: E402
@@ -86,6 +87,22 @@ class Stages(unittest.TestCase):
                                env={**os.environ, "GRADE_MEMORY": ""})
         self.assertEqual(again.returncode, 1)
         self.assertIn(expected, again.stdout)
+
+    def test_the_command_for_only_this_stage_names_the_same_server_and_options(self):
+        """Also if the path has a space, and the server has arguments."""
+        with tempfile.TemporaryDirectory(prefix="a b") as folder:
+            server = os.path.join(folder, "server")
+            shutil.copy(BROKEN, server)
+            for name in "bugs.py", "reference.py":
+                os.symlink(os.path.join(SERVERS, name), os.path.join(folder, name))
+            typed = shlex.quote(server)
+            for options, command in (
+                    (["--as-make"], f"make grade SERVER={typed} STAGE=2 ARGS='--bug {WRAP}'"),
+                    (["--capacity=9", "--slow-factor=2"],
+                     f"{GRADE} --stage 2 --capacity 9 --slow-factor 2 {typed} -- "
+                     f"--bug {WRAP}")):
+                done = grade(*options, server, "--", "--bug", WRAP)
+                self.assertIn(f"\nOnly this stage: {command}\n", done.stdout)
 
     def test_a_case_whose_parent_failed_is_not_judged(self):
         done = grade_broken("drops-the-last-byte", "--stage", "2", "--stage", "4")

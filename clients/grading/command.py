@@ -210,6 +210,6 @@ def list_stages(course):
     for stage in course.stages:
         most = sum(graded.points for graded in stage.cases)
         say(f"stage {stage.number:<2} {stage.name}: {most} points, {stage.part} part")
-        say(f"         {stage.model}: {stage.teaches}")
+        say(f"         {stage.model}: {' and '.join(stage.teaches)}")
         for graded in stage.cases:
             say(f"  {graded.points:>4}   {graded.case.name}: {graded.case.promise}")

@@ -66,10 +66,13 @@ def _object(pairs):
 
 
 def _stage(reader, number, part, known, before):
-    reader.allow("name", "model", "teaches", "one_at_a_time", "cases")
-    teaches = reader.text("teaches")
-    if not _is_ours(teaches):
-        reader.wrong(f"\"teaches\": no such file in this project: {teaches!r}")
+    reader.allow("name", "model", "teaches", "see", "one_at_a_time", "cases")
+    teaches = [reader.text("teaches"), *(
+        reader.item("see", place, page, str).data
+        for place, page in enumerate(reader.get("see", list, [])))]
+    for page in teaches:
+        if not _is_ours(page):
+            reader.wrong(f"no such file in this project: {page!r}")
     stage = Stage(number, part, reader.text("name"), reader.text("model"), teaches,
                   reader.get("one_at_a_time", bool, False), [])
     names = {graded.case.name for earlier in before for graded in earlier.cases}

@@ -122,7 +122,8 @@ class Text:
             say("All stages are complete.")
             return
         stage = failed.stage
-        say(f"Next: stage {stage.number}. It asks for {stage.model}: read {stage.teaches}.")
+        say(f"Next: stage {stage.number}. It asks for {stage.model}: read "
+            f"{' and '.join(stage.teaches)}.")
         say(f"Only this stage: {self.only(stage)}")
         if not self.settings.all:
             say(f"All stages, whatever fails: {self.command('ALL=1', '--all')}")

@@ -454,6 +454,8 @@ class CourseFiles(Folder):
                 (lambda c: c.update(more=1), "'more' is unknown here"),
                 (lambda c: first(c).update(name=" "), 'stages[0]: "name" is empty'),
                 (lambda c: first(c).update(teaches="no"), "no such file in this project: 'no'"),
+                (lambda c: first(c).update(see=["README.md", "no"]), "this project: 'no'"),
+                (lambda c: first(c).update(see=[3]), "see[0]"),
                 (lambda c: first(c).update(teaches=__file__), "no such file in this project"),
                 (lambda c: first(c).update(teaches="x" * 5000), "no such file in this project"),
                 (lambda c: case(c).update(case="no"), "no case is called 'no'"),

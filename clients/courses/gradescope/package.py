@@ -49,7 +49,8 @@ def of_course(path):
         fail(f"package.py: {error}", 2)
     files = {"clients/courses/echo.json": path}
     for stage in course.stages:
-        files[os.path.normpath(stage.teaches)] = ROOT / stage.teaches
+        for page in stage.teaches:
+            files[os.path.normpath(page)] = ROOT / page
     for file in also:
         name = os.path.relpath(file, path.parent)
         if name.startswith(".."):

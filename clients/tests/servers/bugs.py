@@ -4,6 +4,7 @@ Each is the reference server with one thing changed; bug() names the cases that 
 They are a module of their own, so that Python need not compile them each time one is started.
 """
 
+import contextlib
 import ctypes
 import errno
 import math
@@ -45,6 +46,13 @@ class DropsTheLastByte(Server):
     class conn_class(Conn):
         def feed(self, data):
             return super().feed(data)[:-1]
+
+
+@bug("greeting", "known-exchange")
+class DestroysARunningThread(Server):
+    def admit(self, sock, peer):
+        self.say("terminate called without an active exception")
+        os.abort()
 
 
 @bug("known-exchange")
@@ -219,6 +227,13 @@ class EndsStringsAtZero(Server):
     class conn_class(Conn):
         def feed(self, data):
             return super().feed(data.partition(b"\0")[0]).partition(b"\0")[0]
+
+
+@bug("all-byte-values")
+class EndsAnswersAtZero(Server):
+    class conn_class(Conn):
+        def feed(self, data):
+            return super().feed(data).partition(b"\0")[0]
 
 
 @bug("all-byte-values")
@@ -518,6 +533,25 @@ class DiesOfSigpipe(HasLittleRoom):
     def run(self):
         signal.signal(signal.SIGPIPE, signal.SIG_DFL)
         super().run()
+
+
+@bug("reset-with-unsent-answers", "disconnect-in-mid-send")
+class SendsAgainAfterAnError(Server):
+    def lost(self, conn, error):
+        if len(conn.unsent) > 1000:     # more than the greeting
+            signal.signal(signal.SIGPIPE, signal.SIG_DFL)
+            with contextlib.suppress(OSError):
+                conn.sock.send(b"x")
+        super().lost(conn, error)
+
+
+@bug("reset-with-unsent-answers", "disconnect-in-mid-send")
+class EndsWhenASendFails(Server):
+    def lost(self, conn, error):
+        if len(conn.unsent) > 1000:
+            self.say("terminate called after throwing an instance of 'std::runtime_error'")
+            os.abort()
+        super().lost(conn, error)
 
 
 @bug("reset-before-greeting")
@@ -931,6 +965,14 @@ class DiesWhileMemoryIsShort(Server):
         if memory_is_short():
             os.abort()
         super().admit(sock, peer)
+
+
+@bug("memory-returns")
+class AllocatesForEachRecv(Server):
+    def read(self, conn):
+        if memory_is_short():
+            raise MemoryError
+        super().read(conn)
 
 
 @bug("memory-returns")

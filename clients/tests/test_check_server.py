@@ -2,6 +2,7 @@
 """The suite as a program: its options, reports and limits, and how it meets other people's
 servers. test_broken_servers.py shows what its cases catch."""
 
+import argparse
 import os
 import random
 import re
@@ -23,7 +24,8 @@ REFERENCE = os.path.join(SERVERS, "reference.py")
 BROKEN = os.path.join(SERVERS, "broken.py")
 sys.path.insert(0, CLIENTS)
 
-from check_server import Model, naive_answer     # noqa: E402
+from check_server import Model, naive_answer, runner     # noqa: E402
+from check_server.command import REGISTRY   # noqa: E402
 from check_server.errors import Failure     # noqa: E402
 from check_server.protocol import random_input  # noqa: E402
 from check_server.server import Server  # noqa: E402
@@ -251,6 +253,14 @@ def serve""")
                             "--bug", "receives-byte-by-byte")
         self.assertRegex(done.stdout, r"(?m)^FAIL +one-mebibyte-message .*\n(.*\n)? +not done "
                                       r"after 3 s: the answers come, but slowly ")
+
+    def test_quick_leaves_our_own_servers_the_whole_time_of_a_case(self):
+        """Some of their cases start dozens of processes."""
+        case = next(case for case in REGISTRY.cases if case.name == "wrong-command-lines")
+        for strict in True, False:
+            settings = argparse.Namespace(level="quick", only=[], failed=False, strict=strict,
+                                          began=time.monotonic(), slow_factor=1)
+            self.assertEqual(runner._limit_factor(case, settings) == 1, strict)
 
     def test_quick_says_that_a_server_never_listens(self):
         server = self.script("never.sh", "#!/bin/sh\nexec sleep 60\n")

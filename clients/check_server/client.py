@@ -439,7 +439,7 @@ def _difference(wanted, got):
     """What differs, without the long part before it that does not."""
     first = next((at for at, (a, b) in enumerate(zip(wanted, got)) if a != b), len(got))
     start, end = max(0, first - 4) if len(wanted) > 40 else 0, first + 20
-    where = f"from byte {start} on " if start else ""
+    where = f"from byte {start + 1} on " if start else ""
     return f"{where}expected {_shown(wanted[start:end])}, got {_shown(got[start:end])}"
 
 

@@ -92,7 +92,7 @@ class TheReports(unittest.TestCase):
     def test_lines(self):
         done = check_server(*self.BOTH)
         self.assertRegex(done.stdout, r"(?m)^ok +known-exchange +the known .* \(\d\.\d\d s\)$")
-        self.assertIn(r"from byte 250 on expected b'\xfc\xfd\xfe\xff\x00', "
+        self.assertIn(r"from byte 251 on expected b'\xfc\xfd\xfe\xff\x00', "
                       r"got b'\xfc\xfd\xfe\xff\xff'", done.stdout)
         self.assertIn("client sent 257 bytes: ", done.stdout)
         self.assertIn("  | Listening on 127.0.0.1:", done.stdout)

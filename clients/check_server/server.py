@@ -230,7 +230,7 @@ class Server:
         if self.stopped is None:
             self.signal(signum)
             self.wait(STOP_SECONDS * self.slow if within is None else within,
-                      f"signal {signum}")
+                      signal_name(signum))
             if self.stopped.status != 0 and not (forgive and self.stopped.status == -signum):
                 raise Failure(f"asked to stop by {signal.Signals(signum).name}, it did not "
                               f"exit with status 0: {self.describe()}")

@@ -116,7 +116,8 @@ def own_output(result):
     """What the server printed last, and whether it ran."""
     if not result.server:
         return
-    yield f"server    {clean(result.server.state)}"
+    later = result.server.state.startswith("exited") and "still running" in result.reason
+    yield f"server    {clean(result.server.state)}{', later' if later else ''}"
     if result.server.log:
         yield "its output ends:"
         yield from ("  | " + clean(line) for line in tail(result.server.log, OUTPUT))

@@ -674,6 +674,12 @@ class Words(unittest.TestCase):
             self.assertEqual(words.in_one_line(result), said)
         self.assertEqual(words.in_one_line(FakeResult(FakeError(b"abc", b"ab"), "why")), "why")
 
+    def test_say_that_a_server_ended_later_than_it_had_to(self):
+        seen = runner.Seen("server", "exited with status 0", [])
+        for reason, later in (("still running 2 s after SIGTERM", ", later"), ("wrong", "")):
+            self.assertEqual(list(words.own_output(FakeResult(None, reason, seen))),
+                             [f"server    exited with status 0{later}"])
+
     def test_mark_the_first_byte_that_differs(self):
         for wanted, got in ((b"abc", b"abd"), (b"abc", b"ab"), (b"ab", b"abc"), (b"\n", b""),
                             (b"x" * 50 + b"\0", b"x" * 50 + b"y"), (b"a\xff\0", b"a\xffb")):

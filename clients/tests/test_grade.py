@@ -269,7 +269,7 @@ sys.exit(reference.main(Server))
 """
 
     def test_that_start_a_thread_when_they_first_need_it_cost_no_points(self):
-        done = self.run_with("no-leaks", self.THREAD % "(1000, 2000, 4000, 7000)")
+        done = self.run_with("no-leaks", self.THREAD % "(1000, 2000, 4000)")
         self.assertEqual(done.returncode, 0, done.stdout)
 
     def test_that_start_threads_again_and_again_do(self):

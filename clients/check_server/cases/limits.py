@@ -62,10 +62,10 @@ def no_leaks(t):
         return len(growth) == 8 or (t.settings.strict and len(growth) > 3
                                     and min(growth[1:]) > max(growth) / 2)
 
-    def allowed(count, grew):
-        """How many threads or descriptors more a round may leave. Some runtimes (Go's, Java's)
-        start a thread when they first need it: in a few rounds, and not one for each client."""
-        return 0 if t.settings.strict or grew > 3 else max(8, count // 10)
+    def allowed(what, grew):
+        """How many more a round may leave. Runtimes such as Go's and Java's start a thread when
+        they first need it: in a few rounds, and not one for each client."""
+        return 0 if t.settings.strict or what == "zombies" or grew > 3 else 8
 
     with t.server() as s:
         before = counts(s)
@@ -90,7 +90,7 @@ def no_leaks(t):
                 more = any(has > had for had, has in zip(before, after))
                 grew = grew + 1 if more else 0
                 for what, had, has in zip(("descriptors", "threads", "zombies"), before, after):
-                    t.check(has <= had + allowed(count, grew), f"{had} {what} before {count} "
+                    t.check(has <= had + allowed(what, grew), f"{had} {what} before {count} "
                             f"clients connected and left, {has} after")
                 before = tuple(map(max, before, after))
                 growth.append(s.memory() - memory)

@@ -343,6 +343,27 @@ class KeepsStateByDescriptor(Server):
             return answer
 
 
+@bug("two-hundred-clients", "state-is-per-connection")
+class SharesStateBetweenThreads(Server):
+    """Each new client resets it, so nothing is wrong with one after another."""
+
+    class conn_class(Conn):
+        shared, large = False, False
+
+        def __init__(self, sock, peer):
+            super().__init__(sock, peer)
+            type(self).shared = False
+
+        def feed(self, data):
+            self.large = self.large or len(data) > 1000     # these would fail by chance
+            if self.large:
+                return super().feed(data)
+            self.inside = self.shared
+            answer = super().feed(data)
+            type(self).shared = self.inside
+            return answer
+
+
 @bug("large-messages-at-once")
 class SharesABufferBetweenThreads(Server):
     class conn_class(Conn):

@@ -226,12 +226,14 @@ class Server:
 
     def stop(self, signum=signal.SIGTERM, within=None, forgive=False):
         """Ask it to stop; see it end in time with status 0; return (status, seconds). Where
-        the stop is not what the case is about, dying of the signal is forgiven."""
+        the stop is not what the case is about, dying of the signal is forgiven, which a shell
+        and Java report as 128 + its number."""
         if self.stopped is None:
             self.signal(signum)
             self.wait(STOP_SECONDS * self.slow if within is None else within,
                       signal_name(signum))
-            if self.stopped.status != 0 and not (forgive and self.stopped.status == -signum):
+            if self.stopped.status != 0 and not (
+                    forgive and self.stopped.status in (-signum, 128 + signum)):
                 raise Failure(f"asked to stop by {signal.Signals(signum).name}, it did not "
                               f"exit with status 0: {self.describe()}")
         return self.stopped

@@ -16,14 +16,7 @@ class Memory:
         usual = str(ROOT / "clients" / "build" / "grade.json")
         self.path = os.environ.get("GRADE_MEMORY", usual) if path is None else path
         self.server = server
-        self.all = {}
-        if self.is_ours():
-            with contextlib.suppress(OSError, ValueError, RecursionError):
-                with open(self.path, encoding="utf-8") as file:
-                    self.all = json.load(file)
-        if not isinstance(self.all, dict):
-            self.all = {}
-        mine = self.all.get(server)
+        mine = self.read().get(server)
         mine = mine if isinstance(mine, dict) else {}
         self.before = mine["passed"] if isinstance(mine.get("passed"), dict) else None
         self.shown = mine["hints"] if isinstance(mine.get("hints"), dict) else {}
@@ -57,13 +50,23 @@ class Memory:
         return bool(self.path) and (not os.path.lexists(self.path) or (
             os.path.isfile(self.path) and not os.path.islink(self.path)))
 
+    def read(self):
+        """All that is remembered, of each server."""
+        found = {}
+        if self.is_ours():
+            with contextlib.suppress(OSError, ValueError, RecursionError):
+                with open(self.path, encoding="utf-8") as file:
+                    found = json.load(file)
+        return found if isinstance(found, dict) else {}
+
     def save(self):
-        self.all[self.server] = {"passed": self.before, "hints": self.shown}
+        """Read it once more: another run may have ended meanwhile."""
         if not self.is_ours():
             return
+        everything = {**self.read(), self.server: {"passed": self.before, "hints": self.shown}}
         with contextlib.suppress(OSError):
             os.makedirs(os.path.dirname(os.path.abspath(self.path)), exist_ok=True)
             new = f"{self.path}.{os.getpid()}"
             with open(new, "w", encoding="utf-8") as file:
-                json.dump(self.all, file)
+                json.dump(everything, file)
             os.replace(new, self.path)

@@ -4,7 +4,7 @@ import re
 
 from lib.reports import clean, lines, quote, tail
 
-BEFORE, AFTER = 5, 6    # bytes shown around the first that differs
+BEFORE, AFTER = 5, 7    # bytes shown around the first that differs
 ALIKE = 8       # bytes that must agree for the others to be missing, or too many
 NEAR = 3        # and for a few others
 REASON = 150            # characters of a reason, in one line
@@ -120,7 +120,8 @@ def own_output(result):
     yield f"server    {clean(result.server.state)}{', later' if later else ''}"
     if result.server.log:
         yield "its output ends:"
-        yield from ("  | " + clean(line) for line in tail(result.server.log, OUTPUT))
+        for line in tail(result.server.log, OUTPUT):
+            yield "  | " + clean(line.replace("\t", "    "))
 
 
 def again(outcome, settings):

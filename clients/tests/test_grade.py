@@ -413,6 +413,14 @@ class Remembers(Folder):
         self.assertIn("\nNew: stage 1.\n", said[1])
         self.assertIn("\nPassed before, but not now: stage 1.\n", said[2])
 
+    def test_and_keeps_what_another_run_has_written_meanwhile(self):
+        path = self.path("memory")
+        first, second = Memory("/a", path), Memory("/b", path)
+        first.news([])
+        second.news([])
+        with open(path, encoding="utf-8") as file:
+            self.assertEqual(sorted(json.load(file)), ["/a", "/b"])
+
     def test_and_needs_no_memory(self):
         for text in "", "[]", "[[[", '{"/s": 3}', '{"/s": {"passed": 1, "hints": {"a": "b"}}}':
             with self.subTest(text):

@@ -1369,6 +1369,13 @@ class DiesOfSigterm(Server):
         os.kill(os.getpid(), signum)
 
 
+@bug("stop-alone", "stop-with-clients")
+class EndsAsJavaDoesOnSigterm(Server):
+    def finish(self):
+        super().finish()
+        os._exit(128 + signal.SIGTERM)
+
+
 @bug("greets-a-client", "stop-alone", "stop-with-clients")
 class LeavesItsChildrenBehind(Server):
     def admit(self, sock, peer):

@@ -245,8 +245,8 @@ def serve""")
             "answer.append((byte + 1) & 255)",
             "c.sendall(bytes([byte + 1])); signal.sigtimedwait([], 0.9)"))
         said = self.check(server, "--quick", "--contract=basic")
-        self.assertRegex(said, r"(?m)^FAIL +greeting .*\n(.*\n)? +not done after 5 s: the "
-                               r"answers come, but slowly \(\d bytes so far\)$")
+        self.assertRegex(said, r"(?m)^FAIL +greeting .*\n(.*\n)? +not done after [345]\S* s: "
+                               r"the answers come, but slowly \(\d bytes so far\)$")
 
     def test_quick_does_not_wait_long_for_slow_answers_to_much(self):
         done = check_server("--quick", "--contract=basic", "--slow-factor=0.25", BROKEN, "--",
@@ -265,7 +265,7 @@ def serve""")
     def test_quick_says_that_a_server_never_listens(self):
         server = self.script("never.sh", "#!/bin/sh\nexec sleep 60\n")
         said = self.check(server, "--quick", "--contract=basic", "--slow-factor=0.25")
-        self.assertRegex(said, r"(?m)^ +neither printed .* nor accepted within 1.25 s$")
+        self.assertRegex(said, r"(?m)^ +neither printed .* nor accepted within [01]\S* s$")
         self.assertIn(" cases -- not run: the server cannot be reached", said)
 
     def test_the_line_again_with_repeats_the_failure(self):
